@@ -1,0 +1,43 @@
+# Everything a fresh machine needs. `make help` lists the targets.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+# The torch to install: the CPU build where there is no NVIDIA GPU, the registry's CUDA build otherwise.
+TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
+STAMP   = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench clean
+
+help:    ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(STAMP): pyproject.toml kernels/CMakeLists.txt $(shell find kernels/cpp -type f 2>/dev/null)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+setup: $(STAMP)   ## create .venv, install, build the native kernels
+
+demo: $(STAMP)    ## the main job on the embedded model: RetroInfer beside full attention
+	$(BIN)/python run.py -m method=full,retroinfer
+
+test: $(STAMP)    ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)    ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## let ruff write the format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)   ## kernel benchmarks: tables with ratios measured in one run
+	$(BIN)/python -m kernels.bench
+
+clean:            ## remove what was built
+	rm -rf build $(VENV)

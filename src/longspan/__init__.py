@@ -1,0 +1,3 @@
+"""The laboratory for long-context sparse attention."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Indexes over keys: which cached tokens a query should read."""

@@ -1,0 +1,94 @@
+"""What an index over keys is: it sees keys, answers which stored tokens a query should read, and holds neither K nor V."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from longspan.types import Estimate, Runs
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of tokens that enters an index: slots [first_slot, first_slot + T) of the store."""
+
+    keys_GTD: Tensor
+    values_GTD: Tensor
+    first_slot: int
+    queries_HSD: Tensor | None = None
+    """Sampled prefill queries of the same layer, for indexes that learn from them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much a search may read, counted over the indexed tokens."""
+
+    retrieve_tokens: int
+    """Tokens wanted for exact attention, per KV head (or per query head where the index selects so)."""
+    estimate_tokens: int = 0
+    """Tokens that may be represented by summaries, where the index has any."""
+    effort: int | None = None
+    """Breadth of the search in the index's own unit (beam width, lists probed); None: its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What to read, and what finding it cost."""
+
+    retrieved: Runs
+    estimated: Estimate | None
+    distances: float
+    """Products of a query head with a key or centroid, mean over query heads."""
+    bytes: float
+    """Index bytes read, all heads together."""
+
+
+class KeyIndex(ABC):
+    """An index over the keys of one layer of one sequence, all KV heads; grows by segments."""
+
+    @property
+    @abstractmethod
+    def wants_queries(self) -> bool:
+        """Whether `build` needs sampled prefill queries."""
+
+    @abstractmethod
+    def build(self, segment: Segment) -> Tensor | None:
+        """Take in a segment of the prompt.
+
+        Returns None, or the order order_GT (int64) into which the caller must bring the segment's slots, per KV head,
+        before the next search: slot first_slot + t must then hold what was at first_slot + order_GT[g, t].
+        """
+
+    @abstractmethod
+    def append(self, segment: Segment) -> Tensor | None:
+        """Take in generated tokens; like `build`, but cheap enough to be called between two decode steps."""
+
+    @abstractmethod
+    def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
+        """The slots that the query heads should read within the budget."""
+
+    @abstractmethod
+    def fork(self) -> KeyIndex:
+        """A second index that grows on its own; what is built is shared."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> int:
+        """How many tokens are indexed."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Memory of the index."""
+
+    def save(self, folder: Path) -> None:
+        """Write the index as safetensors; indexes that cannot be saved say so."""
+        raise ValueError(
+            f"index {type(self).__name__} cannot be saved to {folder}: it has no file format"
+        )

@@ -1,0 +1,1 @@
+"""Measures: quality, recall and latency, in passes that never contaminate one another."""

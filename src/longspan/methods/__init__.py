@@ -1,0 +1,1 @@
+"""Methods: how a decode step reads the cached context."""

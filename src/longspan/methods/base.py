@@ -1,0 +1,76 @@
+"""What a method is: settings that open the state of one layer of one sequence."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from longspan.placement.store import KVStore
+    from longspan.types import LayerGeometry, Partial, Selection, Work
+
+
+class LayerState(ABC):
+    """One layer of one sequence: its keys and values, its index, and how a query reads them.
+
+    The life of a state: `prefill` for each chunk of the prompt, `seal` when the prompt is complete, then `append` and
+    `decode` for each new token; a further turn goes back to `prefill`. Tokens given here are real ones, never padding.
+    """
+
+    store: KVStore
+
+    @abstractmethod
+    def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
+        """Store the chunk and attend it causally, together with everything stored before: out [H, Q, D], lse [H, Q]."""
+
+    @abstractmethod
+    def seal(self) -> None:
+        """The prompt is complete: build or extend the index. Calling it twice changes nothing."""
+
+    @abstractmethod
+    def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
+        """Store one generated token; the index may absorb older ones."""
+
+    @abstractmethod
+    def decode(self, q_HD: Tensor) -> Partial:
+        """Attend everything stored, as the method reads it: out [H, D] float32, lse [H] float32."""
+
+    @abstractmethod
+    def fork(self) -> LayerState:
+        """A second state that goes on from here; what is sealed is shared, not copied."""
+
+    @property
+    @abstractmethod
+    def selection(self) -> Selection:
+        """What the last `decode` attended. RuntimeError before the first."""
+
+    @abstractmethod
+    def work(self) -> Work:
+        """What the last `decode` cost."""
+
+    @abstractmethod
+    def memory(self) -> dict[str, int]:
+        """Bytes held now: `kv_bytes` and `index_bytes`."""
+
+
+class Method(ABC):
+    """The settings of a method; subclasses are `@settings` classes, registered by a yaml in conf/method."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def layer(self, geometry: LayerGeometry) -> LayerState:
+        """An empty state for one layer of one sequence."""
+
+    def decode(self, states: Sequence[LayerState], q_BHD: Tensor) -> Partial:
+        """One step of a batch, one state a row; override where a batch can be attended natively."""
+        import torch
+
+        from longspan_kernels.types import Partial
+
+        parts = [state.decode(q_HD) for state, q_HD in zip(states, q_BHD, strict=True)]
+        return Partial(torch.stack([p.out for p in parts]), torch.stack([p.lse for p in parts]))

@@ -1,0 +1,1 @@
+"""Models: decoders whose attention is ours."""

@@ -1,0 +1,32 @@
+"""Strict settings and the one vocabulary of their fields.
+
+A component's settings are the fields of its `@settings` class: frozen, keyword-only, checked when built, unknown
+names refused. `*_budget` is a fraction of the context, `*_tokens` a count.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+"""A share of the context in (0, 1]."""
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A share that may be nothing, in [0, 1]."""
+Tokens = Annotated[int, Field(ge=0)]
+"""A count of tokens, 0 allowed."""
+Count = Annotated[int, Field(ge=1)]
+"""A count of at least one."""
+Bytes = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+def settings(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen, keyword-only dataclass whose fields are validated strictly."""
+    config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    return dataclass(cls, frozen=True, kw_only=True, config=config)

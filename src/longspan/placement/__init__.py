@@ -1,0 +1,1 @@
+"""Placement: where keys and values live."""

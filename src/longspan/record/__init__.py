@@ -1,0 +1,1 @@
+"""Record: what a run leaves behind."""

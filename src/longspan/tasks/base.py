@@ -1,0 +1,59 @@
+"""What a task is: examples and scores. No torch here."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from longspan.types import Example, Record
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that tasks use: `tokenizer(text).input_ids`; hashable by `fingerprint`."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool = ...) -> Any:
+        """An object with `input_ids`."""
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = ...) -> str:
+        """The text of token ids."""
+
+
+class Task(ABC):
+    """The settings of a task; subclasses are `@settings` classes, registered by a yaml in conf/task."""
+
+    version: ClassVar[int]
+    """Rises when the data, the prompt or the score changes."""
+
+    @property
+    def label(self) -> str:
+        """The task's name in tables and folders; says so when the data is not the benchmark's own."""
+        raise NotImplementedError(f"{type(self).__name__} must define label")
+
+    @property
+    def samples_per_example(self) -> int:
+        """How often one example is answered (n_sampling)."""
+        return 1
+
+    @abstractmethod
+    def examples(
+        self, tokenizer: Tokenizer, context_tokens: int | None, count: int | None, seed: int
+    ) -> Sequence[Example]:
+        """`count` examples whose prompt and answer together fit in `context_tokens`; the same for the same arguments.
+
+        None where the data decides. Raises ValueError where it cannot be done (a missing file, a prompt too long).
+        """
+
+    @abstractmethod
+    def score(self, example: Example, text: str) -> float:
+        """How right `text` is as the answer, 0..100."""
+
+    def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
+        """Further metrics over all records by name (avg@n, pass@k, by category); the mean score is always reported."""
+        return {}
+
+    def identity(self) -> Mapping[str, Any]:
+        """What else identifies the data (file hashes, package versions); enters the fingerprint. JSON types only."""
+        return {}
