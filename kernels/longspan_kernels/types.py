@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 
 
 class Partial(NamedTuple):
-    """Attention over a part of the tokens: softmax-normalised within the part, with its log-sum-exp.
+    """Attention over a part of the tokens: softmax-normalised within the part, with its log-sum-
+    exp.
 
-    `out` is float32 [H, D] (decode) or [H, Q, D] (prefill), `lse` float32 [H] or [H, Q]; natural logarithm of the
+    `out` is float32 [H, D] (decode) or [H, Q, D] (prefill), `lse` float32 [H] or [H, Q]; natural
+    logarithm of the
     sum of exponentials of the scaled, soft-capped scores. An empty part is out = 0, lse = -inf.
     """
 
@@ -22,9 +24,11 @@ class Partial(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Which entries to read: row n has `count_N[n]` runs, run i covers [start_NK[n, i], start_NK[n, i] + size).
+    """Which entries to read: row n has `count_N[n]` runs, run i covers [start_NK[n, i], start_NK[n,
+    i] + size).
 
-    int32. `size_NK` None means that every run is one entry long. N is G (shared by a group) or H (one row a query
+    int32. `size_NK` None means that every run is one entry long. N is G (shared by a group) or H
+    (one row a query
     head). Entries of a row beyond its count are unspecified; runs of a row never overlap.
     """
 

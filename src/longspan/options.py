@@ -1,12 +1,13 @@
 """Strict settings and the one vocabulary of their fields.
 
-A component's settings are the fields of its `@settings` class: frozen, keyword-only, checked when built, unknown
+A component's settings are the fields of its `@settings` class: frozen, keyword-only, checked when
+built, unknown
 names refused. `*_budget` is a fraction of the context, `*_tokens` a count.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar, dataclass_transform
+from typing import Annotated, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -29,4 +30,4 @@ T = TypeVar("T")
 def settings(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, keyword-only dataclass whose fields are validated strictly."""
     config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
-    return dataclass(cls, frozen=True, kw_only=True, config=config)
+    return cast("type[T]", dataclass(cls, frozen=True, kw_only=True, config=config))

@@ -45,7 +45,8 @@ class LayerGeometry:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Pseudo-tokens that stand for many: entry c weighs exp(q.key_c*scale + bias_c) and returns value_c.
+    """Pseudo-tokens that stand for many: entry c weighs exp(q.key_c*scale + bias_c) and returns
+    value_c.
 
     `ids` are runs over the C pseudo-tokens of each KV head.
     """
@@ -70,7 +71,9 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one decode step of one layer of one sequence cost; token counts are means over KV heads (or query heads)."""
+    """What one decode step of one layer of one sequence cost; token counts are means over KV heads
+    (or query heads).
+    """
 
     exact_tokens: float
     estimated_tokens: float = 0.0
@@ -82,7 +85,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One question of a task. The model reads context + question (+ prefix, after the chat template)."""
+    """One question of a task. The model reads context + question (+ prefix, after the chat
+    template).
+    """
 
     id: str
     context: str

@@ -37,7 +37,9 @@ def dense_decode(
     softcap: float | None = None,
     bias_GT: Tensor | None = None,
 ) -> Partial:
-    """Attend one query position to all T entries; `bias_GT` is added to the capped scores (ln of a multiplicity)."""
+    """Attend one query position to all T entries; `bias_GT` is added to the capped scores (ln of a
+    multiplicity).
+    """
     score_GRT = scores(q_HD, keys_GTD, scale, softcap)
     if bias_GT is not None:
         score_GRT = score_GRT + bias_GT.float()[:, None]

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def merge(partials: Sequence[Partial]) -> Partial:
-    """Attention over the union of disjoint parts: lse = logsumexp, out = sum of exp(lse_i - lse) out_i."""
+    """Attention over the union of disjoint parts: lse = logsumexp, out = sum of exp(lse_i - lse)
+    out_i.
+    """
     if not partials:
         raise ValueError("partials is empty; merging needs at least one partial attention")
     lse_P = torch.stack([part.lse for part in partials])

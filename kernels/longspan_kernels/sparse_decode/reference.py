@@ -37,9 +37,11 @@ def sparse_decode(
     bias_GT: Tensor | None = None,
     first: int = 0,
 ) -> Partial:
-    """Attend one query position to the entries that `runs` names; entry t of the tensors is number first + t.
+    """Attend one query position to the entries that `runs` names; entry t of the tensors is number
+    first + t.
 
-    Runs, or parts of them, outside [first, first + T) are ignored, so that a store of several parts is attended by one
+    Runs, or parts of them, outside [first, first + T) are ignored, so that a store of several parts
+    is attended by one
     call a part. Row n of the runs serves KV head n where N = G, query head n where N = H.
     """
     score_GRT = scores(q_HD, keys_GTD, scale, softcap)
@@ -52,9 +54,8 @@ def sparse_decode(
     elif mask_NT.shape[0] == groups * heads_a_group:
         mask_GRT = mask_NT.reshape(groups, heads_a_group, entries)
     else:
-        raise ValueError(
-            f"runs have {mask_NT.shape[0]} rows; right is {groups} (KV heads) or {groups * heads_a_group} (query heads)"
-        )
+        right = f"{groups} (KV heads) or {groups * heads_a_group} (query heads)"
+        raise ValueError(f"runs have {mask_NT.shape[0]} rows; right is {right}")
     score_GRT = score_GRT.masked_fill(~mask_GRT, float("-inf"))
     lse_GR = torch.logsumexp(score_GRT, dim=-1)
     weight_GRT = torch.exp(score_GRT - lse_GR[..., None]).nan_to_num(0.0)

@@ -1,4 +1,6 @@
-"""What an index over keys is: it sees keys, answers which stored tokens a query should read, and holds neither K nor V."""
+"""What an index over keys is: it sees keys, answers which stored tokens a query should read, and
+holds neither K nor V.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,13 @@ class Budget:
     """How much a search may read, counted over the indexed tokens."""
 
     retrieve_tokens: int
-    """Tokens wanted for exact attention, per KV head (or per query head where the index selects so)."""
+    """Tokens wanted for exact attention, per KV head (or per query head where the index selects
+    so).
+    """
     estimate_tokens: int = 0
     """Tokens that may be represented by summaries, where the index has any."""
     effort: int | None = None
-    """Breadth of the search in the index's own unit (beam width, lists probed); None: its default."""
+    """Breadth of the search in the index's own unit (beam width, lists probed); None: default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,17 @@ class KeyIndex(ABC):
     def build(self, segment: Segment) -> Tensor | None:
         """Take in a segment of the prompt.
 
-        Returns None, or the order order_GT (int64) into which the caller must bring the segment's slots, per KV head,
-        before the next search: slot first_slot + t must then hold what was at first_slot + order_GT[g, t].
+        Returns None, or the order order_GT (int64) into which the caller must bring the segment's
+        slots, per KV head,
+        before the next search: slot first_slot + t must then hold what was at first_slot +
+        order_GT[g, t].
         """
 
     @abstractmethod
     def append(self, segment: Segment) -> Tensor | None:
-        """Take in generated tokens; like `build`, but cheap enough to be called between two decode steps."""
+        """Take in generated tokens; like `build`, but cheap enough to be called between two decode
+        steps.
+        """
 
     @abstractmethod
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:

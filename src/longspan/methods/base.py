@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 class LayerState(ABC):
     """One layer of one sequence: its keys and values, its index, and how a query reads them.
 
-    The life of a state: `prefill` for each chunk of the prompt, `seal` when the prompt is complete, then `append` and
-    `decode` for each new token; a further turn goes back to `prefill`. Tokens given here are real ones, never padding.
+    The life of a state: `prefill` for each chunk of the prompt, `seal` when the prompt is complete,
+    then `append` and
+    `decode` for each new token; a further turn goes back to `prefill`. Tokens given here are real
+    ones, never padding.
     """
 
     store: KVStore
 
     @abstractmethod
     def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
-        """Store the chunk and attend it causally, together with everything stored before: out [H, Q, D], lse [H, Q]."""
+        """Store the chunk and attend it causally, together with everything stored before: out [H,
+        Q, D], lse [H, Q].
+        """
 
     @abstractmethod
     def seal(self) -> None:
@@ -58,7 +62,9 @@ class LayerState(ABC):
 
 
 class Method(ABC):
-    """The settings of a method; subclasses are `@settings` classes, registered by a yaml in conf/method."""
+    """The settings of a method; subclasses are `@settings` classes, registered by a yaml in
+    conf/method.
+    """
 
     name: ClassVar[str]
 

@@ -32,7 +32,8 @@ class Session(ABC):
     def prefill(
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None
     ) -> Tensor:
-        """Read the rows (ragged; [] leaves a row as it is) with full attention, seal, and return logits_BV float32.
+        """Read the rows (ragged; [] leaves a row as it is) with full attention, seal, and return
+        logits_BV float32.
 
         `progress` gets the number of tokens read so far, of the longest row.
         """
@@ -52,7 +53,7 @@ class Session(ABC):
     @property
     @abstractmethod
     def states(self) -> Sequence[Sequence[LayerState]]:
-        """states[layer][row]; layers that the method does not own (sliding windows) are not there."""
+        """states[layer][row]; layers that the method does not own (sliding windows) are absent."""
 
     observer: Observer | None
 
@@ -73,7 +74,9 @@ class Model(ABC):
 
     @abstractmethod
     def encode(self, example: Example) -> tuple[list[int], list[int]]:
-        """Token ids of (context, question with prefix), chat template applied; their concatenation is the prompt."""
+        """Token ids of (context, question with prefix), chat template applied; their concatenation
+        is the prompt.
+        """
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 class Recorder(ABC):
-    """A mirror of a run; the files in its results folder are the truth and are written before any mirror is told."""
+    """A mirror of a run; the files in its results folder are the truth and are written before any
+    mirror is told.
+    """
 
     @abstractmethod
     def open(self, folder: Path, config: Mapping[str, Any], fingerprint: str) -> None:

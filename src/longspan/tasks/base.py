@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that tasks use: `tokenizer(text).input_ids`; hashable by `fingerprint`."""
+    """The part of a Hugging Face tokenizer that tasks use: `tokenizer(text).input_ids`; hashable
+    by `fingerprint`.
+    """
 
     def __call__(self, text: str, *, add_special_tokens: bool = ...) -> Any:
         """An object with `input_ids`."""
@@ -22,14 +24,16 @@ class Tokenizer(Protocol):
 
 
 class Task(ABC):
-    """The settings of a task; subclasses are `@settings` classes, registered by a yaml in conf/task."""
+    """The settings of a task; subclasses are `@settings` classes, registered by a yaml in
+    conf/task.
+    """
 
     version: ClassVar[int]
     """Rises when the data, the prompt or the score changes."""
 
     @property
     def label(self) -> str:
-        """The task's name in tables and folders; says so when the data is not the benchmark's own."""
+        """The task's name in tables and folders; tells when the data is not the benchmark's own."""
         raise NotImplementedError(f"{type(self).__name__} must define label")
 
     @property
@@ -41,9 +45,11 @@ class Task(ABC):
     def examples(
         self, tokenizer: Tokenizer, context_tokens: int | None, count: int | None, seed: int
     ) -> Sequence[Example]:
-        """`count` examples whose prompt and answer together fit in `context_tokens`; the same for the same arguments.
+        """`count` examples whose prompt and answer together fit in `context_tokens`; the same for
+        the same arguments.
 
-        None where the data decides. Raises ValueError where it cannot be done (a missing file, a prompt too long).
+        None where the data decides. Raises ValueError where it cannot be done (a missing file, a
+        prompt too long).
         """
 
     @abstractmethod
@@ -51,9 +57,14 @@ class Task(ABC):
         """How right `text` is as the answer, 0..100."""
 
     def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
-        """Further metrics over all records by name (avg@n, pass@k, by category); the mean score is always reported."""
+        """Further metrics over all records by name (avg@n, pass@k, by category); the mean score is
+        always reported.
+        """
         return {}
 
     def identity(self) -> Mapping[str, Any]:
-        """What else identifies the data (file hashes, package versions); enters the fingerprint. JSON types only."""
+        """What else identifies the data (file hashes, package versions); enters the fingerprint.
+
+        JSON types only.
+        """
         return {}
