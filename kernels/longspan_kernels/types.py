@@ -35,3 +35,40 @@ class Runs:
     start_NK: Tensor
     size_NK: Tensor | None
     count_N: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """A partition of T tokens into C clusters per KV head, with what stands for each cluster.
+
+    Cluster c of head g holds the tokens order_GT[g, start : start + size]; the clusters of a head
+    follow one another in the order of their number and cover every token once. Empty clusters have
+    size 0, mean value 0 and a finite centroid without meaning.
+    """
+
+    order_GT: Tensor
+    """int64: token numbers, cluster by cluster, ascending within a cluster."""
+    start_GC: Tensor
+    """int32."""
+    size_GC: Tensor
+    """int32."""
+    centroids_GCD: Tensor
+    """float32: plain means of the member keys."""
+    values_GCD: Tensor
+    """float32: means of the member values."""
+    spread_GC: Tensor
+    """float32: mean over members of |key - centroid|^2 / D, the variance of one coordinate."""
+
+
+class WaveHits(NamedTuple):
+    """The clusters that a query reads, per KV head and best first: int32 ids.
+
+    Only the first `live_G[g]` of the retrieve + estimate ids of head g are non-empty clusters;
+    empty ones rank last and must not be read.
+    """
+
+    retrieve_GK: Tensor
+    estimate_GK: Tensor
+    live_G: Tensor
+    score_HC: Tensor
+    """float32: scaled, soft-capped centroid scores, -inf where the cluster is empty."""

@@ -1,0 +1,10 @@
+// One function an operation registers it; each is defined in its own file.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace longspan {
+
+void bind_merge(nanobind::module_& module);
+
+}  // namespace longspan

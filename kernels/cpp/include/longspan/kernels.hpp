@@ -1,0 +1,40 @@
+// One entry an operation: the same table is filled once an instruction set (cpp/isa) and chosen at run time.
+#pragma once
+
+#include "longspan/isa.hpp"
+#include "longspan/merge_args.hpp"
+
+namespace longspan {
+
+struct Kernels {
+    void (*merge)(const MergeArgs&);
+};
+
+namespace portable {
+Kernels kernels();
+}
+namespace avx2 {
+Kernels kernels();
+}
+namespace avx512 {
+Kernels kernels();
+}
+namespace avx512_bf16 {
+Kernels kernels();
+}
+
+inline Kernels kernels_for(Isa isa) {
+#if defined(__x86_64__)
+    switch (isa) {
+        case Isa::avx2: return avx2::kernels();
+        case Isa::avx512: return avx512::kernels();
+        case Isa::avx512_bf16: return avx512_bf16::kernels();
+        case Isa::portable: break;
+    }
+#else
+    static_cast<void>(isa);
+#endif
+    return portable::kernels();
+}
+
+}  // namespace longspan

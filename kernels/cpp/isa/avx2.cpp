@@ -1,0 +1,2 @@
+#define LONGSPAN_ISA avx2
+#include "table.inc"

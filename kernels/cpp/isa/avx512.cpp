@@ -1,0 +1,2 @@
+#define LONGSPAN_ISA avx512
+#include "table.inc"

@@ -1,0 +1,2 @@
+#define LONGSPAN_ISA avx512_bf16
+#include "table.inc"

@@ -1,0 +1,2 @@
+#define LONGSPAN_ISA portable
+#include "table.inc"

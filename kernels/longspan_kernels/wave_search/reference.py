@@ -1,0 +1,67 @@
+"""Ranking clusters for a query, slow and obvious."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from longspan_kernels.dense_decode.reference import scores
+from longspan_kernels.types import WaveHits
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def check(q_HD: Tensor, centroids_GCD: Tensor, retrieve: int, estimate: int) -> None:
+    """ValueError naming the argument that cannot be served."""
+    groups, clusters, _ = centroids_GCD.shape
+    if q_HD.shape[-1] != centroids_GCD.shape[-1] or q_HD.shape[0] % groups:
+        raise ValueError(
+            f"q has shape {list(q_HD.shape)}; with centroids {list(centroids_GCD.shape)} it should"
+            f" be [a multiple of {groups}, {centroids_GCD.shape[-1]}]"
+        )
+    if retrieve < 0 or estimate < 0 or not 0 < retrieve + estimate <= clusters:
+        raise ValueError(
+            f"retrieve={retrieve} and estimate={estimate} select {retrieve + estimate} clusters;"
+            f" it should be 1 to {clusters}"
+        )
+    if not torch.isfinite(q_HD).all():
+        raise ValueError("q holds NaN or infinity; searching needs finite queries")
+
+
+def wave_search(
+    q_HD: Tensor,
+    centroids_GCD: Tensor,
+    size_GC: Tensor,
+    *,
+    retrieve: int,
+    estimate: int,
+    scale: float,
+    softcap: float | None = None,
+    vote: Literal["sum", "max"] = "sum",
+    bias_GC: Tensor | None = None,
+    weight_H: Tensor | None = None,
+) -> WaveHits:
+    """The `retrieve` best clusters of each KV head for its group of query heads, and the `estimate`
+    next ones.
+
+    Every query head has one unit of vote, its softmax over the scores of all non-empty centroids
+    (plus `bias_GC`), times `weight_H`; the votes of a group are added, or the largest counts. All
+    in float32. RetroInfer, section 4.2.
+    """
+    check(q_HD, centroids_GCD, retrieve, estimate)
+    empty_G1C = (size_GC <= 0)[:, None]
+    score_GRC = scores(q_HD, centroids_GCD, scale, softcap)
+    score_GRC = score_GRC.masked_fill(empty_G1C, float("-inf"))
+    biased_GRC = score_GRC if bias_GC is None else score_GRC + bias_GC.float()[:, None]
+    share_GRC = torch.softmax(biased_GRC, dim=-1)
+    if weight_H is not None:
+        share_GRC = share_GRC * weight_H.float().reshape(*share_GRC.shape[:2], 1)
+    vote_GC = share_GRC.sum(1) if vote == "sum" else share_GRC.amax(1)
+    vote_GC = vote_GC.masked_fill(empty_G1C[:, 0], float("-inf"))
+    ranked_GK = vote_GC.topk(retrieve + estimate, dim=-1).indices.int()
+    live_G = (size_GC > 0).sum(1).clamp(max=retrieve + estimate).int()
+    return WaveHits(
+        ranked_GK[:, :retrieve], ranked_GK[:, retrieve:], live_G, score_GRC.flatten(0, 1)
+    )
