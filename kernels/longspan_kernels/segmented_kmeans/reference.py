@@ -24,7 +24,7 @@ def bounds(total: int, parts: int) -> list[int]:
 def nearest(x_GTD: Tensor, centroids_GCD: Tensor) -> Tensor:
     """int64 [G, T]: the centroid of largest inner product with each token; ties go to the first."""
     rows = max(1, BLOCK // centroids_GCD[..., 0].numel())
-    blocks = x_GTD.split(rows, dim=1)
+    blocks = torch.split(x_GTD, rows, dim=1)
     return torch.cat([(x @ centroids_GCD.mT).argmax(-1) for x in blocks], dim=1)
 
 
@@ -65,12 +65,14 @@ def describe(
     size_GC = counts(label_GT, clusters)
     share_GC1 = 1.0 / size_GC.clamp(min=1)[..., None]
     sums_GCD = torch.zeros(groups, clusters, width, device=keys_GTD.device)
+    values_GCD = torch.zeros_like(sums_GCD)
     square_GC = torch.zeros(groups, clusters, device=keys_GTD.device)
     rows = max(1, BLOCK // (groups * width))
     for begin in range(0, tokens, rows):
         x_GTD = keys_GTD[:, begin : begin + rows].float() - mean_G1D
         block_GT = label_GT[:, begin : begin + rows]
         sums_GCD += totals(x_GTD, block_GT, clusters)
+        values_GCD += totals(values_GTD[:, begin : begin + rows], block_GT, clusters)
         square_GC.scatter_add_(1, block_GT, x_GTD.square().sum(-1))
     centred_GCD = sums_GCD * share_GC1
     spread_GC = square_GC * share_GC1[..., 0] - centred_GCD.square().sum(-1)
@@ -79,7 +81,7 @@ def describe(
         start_GC=(size_GC.cumsum(1) - size_GC).int(),
         size_GC=size_GC.int(),
         centroids_GCD=centred_GCD + mean_G1D,
-        values_GCD=totals(values_GTD, label_GT, clusters) * share_GC1,
+        values_GCD=values_GCD * share_GC1,
         spread_GC=spread_GC.clamp(min=0) / width,
     )
 
@@ -94,7 +96,7 @@ def check(keys_GTD: Tensor, values_GTD: Tensor, clusters: int, segments: int, ro
     for name, value in (("clusters", clusters), ("segments", segments), ("iterations", rounds)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it should be at least 1")
-    for block in keys_GTD.split(1 << 16, dim=1):
+    for block in torch.split(keys_GTD, 1 << 16, dim=1):
         if not torch.isfinite(block).all():
             raise ValueError("keys hold NaN or infinity; clustering needs finite keys")
 
@@ -131,6 +133,6 @@ def segmented_kmeans(
             labels.append(nearest(x_GTD, trained[-1]) + low)
     if final == "global":
         centroids_GCD = torch.cat(trained, dim=1)
-        for block in keys_GTD.split(8192, dim=1):
+        for block in torch.split(keys_GTD, 8192, dim=1):
             labels.append(nearest(block.float() - mean_G1D, centroids_GCD))
     return describe(keys_GTD, values_GTD, mean_G1D, torch.cat(labels, dim=1), clusters)
