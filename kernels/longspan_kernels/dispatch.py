@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Backend = Literal["auto", "reference", "native", "portable", "avx2", "avx512", "avx512_bf16"]
-"""auto: native where possible; native: or ValueError; an instruction set: native on exactly that one."""
+__all__ = ["Backend", "build_info", "native", "not_plain", "path", "thread_count"]
 
-STORAGE = (torch.float32, torch.float16, torch.bfloat16)
-"""Storage types of keys and values that need no scale."""
+Backend = Literal["auto", "reference", "native", "portable", "avx2", "avx512", "avx512_bf16"]
+"""auto: native where possible; native: or ValueError; an instruction set: exactly that one."""
 
 
 def build_info() -> dict[str, Any]:
-    """What the compiled kernels are and which instruction set they use here; for the record of a run."""
+    """What the compiled kernels are and which instruction set they use here."""
     if native is None:
         return {"native": False, "isa": "reference", "isas": [], "compiler": None}
     isas = native.isas()
@@ -34,8 +33,8 @@ def build_info() -> dict[str, Any]:
 def path(backend: Backend, obstacle: str | None) -> str | None:
     """The `isa` to pass to the extension, or None for the reference.
 
-    `obstacle` says why this call cannot be served natively, if so. Raises ValueError where the caller
-    insists on a path that cannot serve it.
+    `obstacle` says why this call cannot be served natively, if so. Raises ValueError where the
+    caller insists on a path that cannot serve it.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend is {backend!r}; right is one of {', '.join(get_args(Backend))}")

@@ -15,7 +15,7 @@ namespace nb = nanobind;
 template <class T, class Shape>
 using Dense = nb::ndarray<T, Shape, nb::c_contig, nb::device::cpu>;
 
-using FloatsIn = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using FloatsOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using FloatsIn = nb::ndarray<nb::pytorch, const float, nb::c_contig, nb::device::cpu>;
+using FloatsOut = nb::ndarray<nb::pytorch, float, nb::c_contig, nb::device::cpu>;
 
 }  // namespace longspan

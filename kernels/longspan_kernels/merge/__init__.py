@@ -22,7 +22,8 @@ def merge(
     """Attention over the union of disjoint parts, each given by its output and log-sum-exp.
 
     Shapes as in `Partial`, float32, decode or prefill. Parts whose lse is -inf count nothing; where
-    all are, the result is out = 0, lse = -inf. Raises ValueError where shapes differ or none is given.
+    all are, the result is out = 0, lse = -inf. Raises ValueError where shapes differ or there is no
+    part.
     """
     if not partials:
         raise ValueError("partials is empty; merging needs at least one partial attention")
@@ -30,8 +31,8 @@ def merge(
     for part in partials:
         if part.out.shape != shape or part.lse.shape != shape[:-1]:
             raise ValueError(
-                f"partials have out {list(part.out.shape)} with lse {list(part.lse.shape)} beside out "
-                f"{list(shape)}; right is one shape for all, and lse without the last dimension"
+                f"partials have out {list(part.out.shape)} with lse {list(part.lse.shape)} beside"
+                f" out {list(shape)}; right is one shape, and lse without the last dimension"
             )
     isa = path(backend, cpu.obstacle(partials))
     if isa is None:
