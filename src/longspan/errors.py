@@ -1,0 +1,66 @@
+"""Every error of a run as one line and an exit code: 1 a job failed, 2 the request was wrong."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+FAILED = 1
+WRONG_REQUEST = 2
+INTERRUPTED = 130
+
+
+class Busy(RuntimeError):
+    """Another process works on the same results folder."""
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """One line that says what to change, and the exit code."""
+    if isinstance(error, Busy):
+        return one_line(error), FAILED
+    if isinstance(error, OSError):
+        return _of_system(error), WRONG_REQUEST
+    module = type(error).__module__.partition(".")[0]
+    if module in ("hydra", "omegaconf", "antlr4"):
+        return _of_composition(str(error)), WRONG_REQUEST
+    if isinstance(error, ValueError):
+        return one_line(error), WRONG_REQUEST
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        hint = "a shorter ctx, a smaller batch or a method that reads less would fit"
+        return f"out of memory ({one_line(error)}); {hint}", FAILED
+    name = type(error).__name__
+    return f"{name}: {one_line(error)} (debug=true shows where)", FAILED
+
+
+def one_line(error: BaseException | str) -> str:
+    """The text of an error without its line breaks."""
+    return re.sub(r"\s*\n\s*", "; ", str(error).strip()) or type(error).__name__
+
+
+def _of_system(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename or "the results folder"
+        return (
+            f"results = {where}: the disk is full; make room or name another folder "
+            "and start again, what is recorded is kept"
+        )
+    if error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return one_line(error)
+
+
+def _of_composition(text: str) -> str:
+    """Hydra's and OmegaConf's messages, in our words."""
+    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
+    if missing and options:
+        names = ", ".join(options[1].split())
+        return f"{missing[1]} = {missing[2]!r}: there is none; right would be one of {names}"
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return f"{unknown[1]}: no such key; python run.py --help lists them"
+    group = re.search(r"Could not override '?([\w./@]+)'?\.\s*No match in the defaults list", text)
+    if group:
+        return f"{group[1]}: no such group; python run.py --help lists them"
+    malformed = text.partition("\nSee https://")[0]
+    return f"malformed override: {one_line(malformed)}; right would be key=value"

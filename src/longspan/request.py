@@ -1,0 +1,125 @@
+"""What the user asked for, beside the parts: checked at the door, one line an error."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from longspan.build import checked
+from longspan.options import Count, Fraction, Seconds, Tokens, settings
+from longspan.types import Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_UNIT = {"": 1, "k": 1024, "m": 1024**2}
+PARTS = ("model", "method", "task", "recorder")
+
+
+@settings
+class Sampling:
+    """How tokens are chosen; temperature 0 is greedy."""
+
+    max_new_tokens: Count | None = None
+    """None: what the task says."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    top_p: Fraction = 1.0
+    top_k: Count | None = None
+    ignore_eos: bool = False
+
+
+@settings
+class RecallSizes:
+    """How much the recall pass looks at."""
+
+    enabled: bool = True
+    samples: Count = 2
+    steps: Count = 16
+    at: Count = 100
+
+
+@settings
+class LatencySizes:
+    """How long the latency pass decodes."""
+
+    enabled: bool = True
+    warmup: Tokens = 4
+    steps: Count = 32
+    rows: Count = 1
+    """Sequences decoded together."""
+
+
+@settings
+class Measures:
+    """Which passes run."""
+
+    quality: bool = True
+    recall: RecallSizes = RecallSizes()
+    latency: LatencySizes = LatencySizes()
+
+
+@settings
+class Request:
+    """A run, less its parts: how much, how, and what to measure."""
+
+    ctx: Count | None = None
+    """Context length in tokens; None: what the task prefers."""
+    samples: Count | None = 10
+    """None: all that the task has."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    protocol: Protocol = "question_dense"
+    batch: Count = 1
+    generation: Sampling = Sampling()
+    measure: Measures = Measures()
+    threads: Count | None = None
+    results: str = "results"
+    debug: bool = False
+    partial_seconds: Seconds = 5.0
+    """How often an unfinished generation is written down."""
+
+    @classmethod
+    def parse(cls, config: Mapping[str, Any]) -> Request:
+        """The request in a resolved configuration; raises ValueError naming the field."""
+        fields = {key: value for key, value in config.items() if key not in PARTS}
+        fields["ctx"] = parse_tokens("ctx", fields.get("ctx"))
+        fields["generation"] = checked(Sampling, fields.get("generation", {}), "generation")
+        fields["measure"] = _measures(fields.get("measure", {}))
+        return checked(cls, fields, "")
+
+
+def _measures(fields: Any) -> Measures:
+    if not hasattr(fields, "items"):
+        return checked(Measures, fields, "measure")
+    nested = {"recall": RecallSizes, "latency": LatencySizes}
+    built = {
+        key: checked(nested[key], value, f"measure.{key}") if key in nested else value
+        for key, value in fields.items()
+    }
+    return checked(Measures, built, "measure")
+
+
+def parse_tokens(name: str, value: object) -> int | None:
+    """A token count from 131072, "128k" (1024s) or "1m"; None stays None.
+
+    Raises ValueError naming the field.
+    """
+    if value is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)([km]?)", str(value).strip().lower())
+    if isinstance(value, bool) or match is None:
+        raise ValueError(
+            f"{name} = {value!r}: not a token count; right would be 131072, 128k, 1m or null"
+        )
+    return int(match[1]) * _UNIT[match[2]]
+
+
+def tokens_label(tokens: int | None) -> str:
+    """The shortest way to write a token count: 131072 is 128k, 120000 stays; None is "native"."""
+    if tokens is None:
+        return "native"
+    for unit in ("m", "k"):
+        if tokens % _UNIT[unit] == 0:
+            return f"{tokens // _UNIT[unit]}{unit}"
+    return str(tokens)
