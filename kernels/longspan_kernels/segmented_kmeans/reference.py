@@ -34,7 +34,7 @@ def totals(x_GTD: Tensor, label_GT: Tensor, clusters: int) -> Tensor:
     row_GT = label_GT + clusters * torch.arange(groups, device=label_GT.device)[:, None]
     sums = torch.zeros(groups * clusters, width, device=x_GTD.device)
     sums.index_add_(0, row_GT.flatten(), x_GTD.flatten(0, 1).float())
-    return sums.unflatten(0, (groups, clusters))
+    return sums.view(groups, clusters, width)
 
 
 def counts(label_GT: Tensor, clusters: int) -> Tensor:

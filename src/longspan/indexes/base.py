@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from longspan.types import Estimate, Runs
+    from longspan.types import Estimate, Partial, Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Budget:
     """Tokens that may be represented by summaries, where the index has any."""
     effort: int | None = None
     """Breadth of the search in the index's own unit (beam width, lists probed); None: default."""
+    exact_lse_H: Tensor | None = None
+    """Log-sum-exp of what each query head attends exactly beside the index (the steady zone)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class SearchResult:
     """Products of a query head with a key or centroid, mean over query heads."""
     bytes: float
     """Index bytes read, all heads together."""
+    tail: Partial | None = None
+    """Attention, by summaries, over whatever is neither retrieved nor estimated."""
 
 
 class KeyIndex(ABC):

@@ -1,0 +1,79 @@
+"""The exact index: every key is scored, the best are retrieved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan.indexes.base import KeyIndex, SearchResult
+from longspan.types import Runs
+from longspan_kernels.dense_decode.reference import scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan.indexes.base import Budget, Segment
+
+
+class FlatIndex(KeyIndex):
+    """Exact top-k inner products, one set a query head. Refers to the store's keys, copies none."""
+
+    def __init__(self, segments: tuple[Segment, ...] = ()) -> None:
+        self._segments = segments
+
+    @property
+    def wants_queries(self) -> bool:
+        """Nothing is learned."""
+        return False
+
+    def build(self, segment: Segment) -> None:
+        """Remember where the keys are."""
+        if self._segments and segment.first_slot != self._stop:
+            raise ValueError(
+                f"segment begins at slot {segment.first_slot}; it should begin at {self._stop},"
+                " where the last one ended"
+            )
+        self._segments = (*self._segments, segment)
+
+    def append(self, segment: Segment) -> None:
+        """As `build`."""
+        self.build(segment)
+
+    def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
+        """The `retrieve_tokens` slots of largest score, per query head."""
+        wanted = budget.retrieve_tokens
+        if not 0 < wanted <= self.tokens:
+            raise ValueError(
+                f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
+            )
+        score_HT = torch.cat(
+            [scores(q_HD, s.keys_GTD, scale, None).flatten(0, 1) for s in self._segments], dim=1
+        )
+        slot_HK = score_HT.topk(wanted, dim=-1).indices + self._segments[0].first_slot
+        count_H = torch.full((q_HD.shape[0],), wanted, dtype=torch.int32, device=q_HD.device)
+        return SearchResult(
+            retrieved=Runs(slot_HK.int(), None, count_H),
+            estimated=None,
+            distances=float(self.tokens),
+            bytes=float(sum(s.keys_GTD.nbytes for s in self._segments)),
+        )
+
+    def fork(self) -> FlatIndex:
+        """Segments are never changed, so they are shared."""
+        return FlatIndex(self._segments)
+
+    @property
+    def tokens(self) -> int:
+        """See KeyIndex."""
+        return sum(s.keys_GTD.shape[1] for s in self._segments)
+
+    @property
+    def nbytes(self) -> int:
+        """Nothing beside the store's keys."""
+        return 0
+
+    @property
+    def _stop(self) -> int:
+        last = self._segments[-1]
+        return last.first_slot + last.keys_GTD.shape[1]

@@ -1,0 +1,59 @@
+"""The prefill queries that an index learns from: the last ones, and an even sample of the rest."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class QuerySample:
+    """Keeps the last `window` queries of a prompt and at most `cap` evenly spaced earlier ones.
+
+    The prompt's length is not known ahead: every query is sampled until the cap is reached, then
+    every second one of them is dropped and the stride doubles. RetrievalAttention samples the
+    prompt's queries for training; the share it takes is not published.
+    """
+
+    def __init__(self, window: int, cap: int) -> None:
+        self.window, self.cap = window, cap
+        self._seen = 0
+        self._stride = 1
+        self._even_HSD: Tensor | None = None  # positions 0, stride, 2 * stride, ...
+        self._last_HSD: Tensor | None = None
+
+    def add(self, q_HQD: Tensor) -> None:
+        """Take the queries of the next chunk; what is kept is copied."""
+        total = self._seen + q_HQD.shape[1]
+        while self.cap and -(-total // self._stride) > self.cap:
+            self._stride *= 2
+            if self._even_HSD is not None:
+                self._even_HSD = self._even_HSD[:, ::2]
+        if self.cap:
+            self._even_HSD = joined(
+                self._even_HSD, q_HQD[:, -self._seen % self._stride :: self._stride]
+            )
+        if self.window:
+            self._last_HSD = joined(self._last_HSD, q_HQD[:, -self.window :])[:, -self.window :]
+        self._seen = total
+
+    def queries(self) -> Tensor | None:
+        """[H, S, D]: the even sample, then the last queries in order; None before any was seen."""
+        early_HSD, last_HSD = self._even_HSD, self._last_HSD
+        if early_HSD is None or last_HSD is None:
+            return last_HSD if early_HSD is None else early_HSD
+        unique = -(-(self._seen - last_HSD.shape[1]) // self._stride)
+        return torch.cat([early_HSD[:, :unique], last_HSD], dim=1)
+
+    def fork(self) -> QuerySample:
+        """A second sample that goes on from here."""
+        return copy(self)
+
+
+def joined(old_HSD: Tensor | None, new_HSD: Tensor) -> Tensor:
+    """A fresh tensor of both."""
+    return new_HSD.clone() if old_HSD is None else torch.cat([old_HSD, new_HSD], dim=1)

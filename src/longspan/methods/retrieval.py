@@ -1,0 +1,166 @@
+"""Steady zone + index + estimation: the composition that most methods are.
+
+A decode step attends the first `sink_tokens`, the last `local_tokens` and everything not indexed
+yet exactly, adds what the index retrieves (exactly) and what it summarises (as pseudo-tokens), and
+merges the parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from longspan.indexes.base import Budget, Segment
+from longspan.methods.frame import Reading, StoredState
+from longspan.methods.queries import QuerySample
+from longspan.types import Selection
+from longspan_kernels.merge import merge
+from longspan_kernels.sparse_decode import sparse_decode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan.indexes.base import KeyIndex, SearchResult
+    from longspan.placement.base import PlacementName
+    from longspan.types import LayerGeometry, Partial
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How many tokens to read: a share of the indexed ones, or a count."""
+
+    share: float = 0.0
+    tokens: int = 0
+
+    def of(self, indexed: int) -> int:
+        """The count out of `indexed` tokens."""
+        return min(round(self.share * indexed) + self.tokens, indexed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a method's settings say about the composition."""
+
+    sink_tokens: int
+    local_tokens: int
+    update_tokens: int
+    """The index takes in generated tokens in stretches of this many; a shorter context has none."""
+    retrieve: Amount
+    estimate: Amount = Amount()
+    effort: int | None = None
+    placement: PlacementName = "cpu"
+    query_window: int = 512
+    query_cap: int = 2048
+    """Prefill queries kept for an index that wants them: the last ones, and a sample."""
+
+
+class RetrievalState(StoredState):
+    """One layer of one sequence, read through an index.
+
+    Slots: sink, indexed (frozen, in the order the index asked for), not yet indexed (with the local
+    window at its end). While nothing is indexed, which is so for short inputs, attention is full.
+    """
+
+    def __init__(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> None:
+        super().__init__(geometry, plan.placement)
+        self.plan, self.index = plan, index
+        self._queries: QuerySample | None = None
+        if index.wants_queries:
+            self._queries = QuerySample(plan.query_window, plan.query_cap)
+
+    @property
+    def indexed(self) -> tuple[int, int]:
+        """The slots [start, stop) that the index covers."""
+        return self.plan.sink_tokens, self.plan.sink_tokens + self.index.tokens
+
+    def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
+        """See LayerState."""
+        result = super().prefill(q_HQD, k_GQD, v_GQD)
+        if self._queries is not None:
+            self._queries.add(q_HQD)
+        return result
+
+    def seal(self) -> None:
+        """See LayerState. Indexes everything but sink and local window, if that is at least
+        `update_tokens`.
+        """
+        if self._waiting() >= self.plan.update_tokens:
+            self._absorb(self._waiting(), generated=False)
+
+    def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
+        """See LayerState. When `update_tokens` wait for the index, they enter before the new token
+        is stored.
+        """
+        if self._waiting() >= self.plan.update_tokens:
+            self._absorb(self.plan.update_tokens, generated=True)
+        super().append(k_GD, v_GD)
+
+    def read(self, q_HD: Tensor) -> Reading:
+        """See StoredState."""
+        start, stop = self.indexed
+        if start == stop:
+            return super().read(q_HD)
+        ranges = tuple(zone for zone in ((0, start), (stop, len(self.store))) if zone[0] < zone[1])
+        partials = self.placement.attend_ranges(q_HD, ranges)
+        budget = Budget(
+            retrieve_tokens=self.plan.retrieve.of(self.index.tokens),
+            estimate_tokens=self.plan.estimate.of(self.index.tokens),
+            effort=self.plan.effort,
+            exact_lse_H=merge(partials).lse if partials else None,
+        )
+        found = self.index.search(q_HD, budget, self.geometry.scale)
+        partials += self.placement.attend_runs(q_HD, found.retrieved)
+        partials += self._summaries(q_HD, found)
+        return Reading(
+            partials,
+            Selection(ranges, found.retrieved, found.estimated),
+            distances=found.distances,
+            index_bytes=found.bytes,
+        )
+
+    def fork(self) -> Self:
+        """See LayerState."""
+        twin = super().fork()
+        twin.index = self.index.fork()
+        twin._queries = None if self._queries is None else self._queries.fork()
+        return twin
+
+    def memory(self) -> dict[str, int]:
+        """See LayerState."""
+        return {"kv_bytes": self.store.nbytes, "index_bytes": self.index.nbytes}
+
+    def _waiting(self) -> int:
+        """Tokens between the indexed ones and the local window."""
+        return len(self.store) - self.indexed[1] - self.plan.local_tokens
+
+    def _absorb(self, tokens: int, *, generated: bool) -> None:
+        """Bring the oldest `tokens` that wait into the index, and into the order it asks for."""
+        _, first = self.indexed
+        self.store.freeze(first + tokens)
+        (part,) = self.store.slices(first, first + tokens)
+        queries_HSD = self._queries.queries() if self._queries is not None else None
+        if queries_HSD is not None:
+            queries_HSD = queries_HSD.to(self.store.device)
+        segment = Segment(part.keys_GTD, part.values_GTD, first, queries_HSD)
+        order_GT = self.index.append(segment) if generated else self.index.build(segment)
+        if order_GT is not None:
+            self.store.reorder(first, order_GT)
+        if self._queries is not None:
+            self._queries = QuerySample(self.plan.query_window, self.plan.query_cap)
+
+    def _summaries(self, q_HD: Tensor, found: SearchResult) -> list[Partial]:
+        """Attention over the pseudo-tokens that stand for what is not read."""
+        partials = [] if found.tail is None else [found.tail]
+        if (estimate := found.estimated) is not None:
+            partials.append(
+                sparse_decode(
+                    q_HD,
+                    estimate.keys_GCD,
+                    estimate.values_GCD,
+                    estimate.ids,
+                    scale=self.geometry.scale,
+                    softcap=self.geometry.softcap,
+                    bias_GT=estimate.bias_GC,
+                )
+            )
+        return partials

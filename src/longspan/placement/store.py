@@ -1,0 +1,190 @@
+"""Keys and values of one layer of one sequence: frozen parts that forks share, and a tail that
+grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan.tensors import check_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+SLACK = 8
+"""A part is copied to its exact size when more than 1/SLACK of its memory would lie idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Slots [first, first + T) of a store."""
+
+    first: int
+    keys_GTD: Tensor
+    values_GTD: Tensor
+    positions_GT: Tensor | None = None
+    """int32: where in the sequence each slot's token stands; None: at the slot's own number."""
+
+    @property
+    def stop(self) -> int:
+        """One past the last slot."""
+        return self.first + self.keys_GTD.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        tensors = (self.keys_GTD, self.values_GTD, self.positions_GT)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def permute(tensor_GTD: Tensor, first: int, order_GT: Tensor) -> Tensor:
+    """A copy whose rows [first, first + T) of head g come in the order order_GT[g]."""
+    stop = first + order_GT.shape[1]
+    result_GTD = torch.empty_like(tensor_GTD, memory_format=torch.contiguous_format)
+    result_GTD[:, :first] = tensor_GTD[:, :first]
+    result_GTD[:, stop:] = tensor_GTD[:, stop:]
+    for source_TD, order_T, result_TD in zip(tensor_GTD, order_GT, result_GTD, strict=True):
+        torch.index_select(source_TD[first:stop], 0, order_T, out=result_TD[first:stop])
+    return result_GTD
+
+
+def split(buffer_GCD: Tensor, taken: int, used: int) -> tuple[Tensor, Tensor]:
+    """The first `taken` of the `used` rows, and a copy of the rest; the first stay where they are
+    unless much of the buffer would lie idle.
+    """
+    rest_GTD = buffer_GCD[:, taken:used].clone(memory_format=torch.contiguous_format)
+    taken_GTD = buffer_GCD[:, :taken]
+    idle = buffer_GCD.shape[1] - taken
+    return (taken_GTD.contiguous() if idle > taken // SLACK else taken_GTD), rest_GTD
+
+
+class KVStore:
+    """Slots 0, 1, 2, ... of all KV heads, in the order of arrival until `reorder` changes it."""
+
+    def __init__(
+        self, kv_heads: int, head_size: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._frozen: tuple[Part, ...] = ()
+        self._keys_GCD = torch.empty(kv_heads, 0, head_size, dtype=dtype, device=device)
+        self._values_GCD = torch.empty_like(self._keys_GCD)
+        self._used = 0
+
+    def __len__(self) -> int:
+        return self.frozen + self._used
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self._keys_GCD.device
+
+    @property
+    def frozen(self) -> int:
+        """How many slots are frozen: those before the tail."""
+        return self._frozen[-1].stop if self._frozen else 0
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The frozen parts and, where it holds anything, the tail; views, contiguous in D."""
+        if not self._used:
+            return self._frozen
+        keys_GTD, values_GTD = self._keys_GCD[:, : self._used], self._values_GCD[:, : self._used]
+        return (*self._frozen, Part(self.frozen, keys_GTD, values_GTD))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, spare capacity included; parts shared with forks count in full."""
+        held = sum(part.nbytes for part in self._frozen)
+        return held + self._keys_GCD.nbytes + self._values_GCD.nbytes
+
+    def append(self, k_GQD: Tensor, v_GQD: Tensor) -> None:
+        """Store Q tokens behind the last; converted to the store's dtype and device."""
+        groups, _, size = self._keys_GCD.shape
+        new = check_shape("k", k_GQD, "GQD", G=groups, D=size)
+        check_shape("v", v_GQD, "GQD", **new)
+        used = self._used + new["Q"]
+        if used > self._keys_GCD.shape[1]:
+            self._grow(max(used, self._keys_GCD.shape[1] * 3 // 2))
+        self._keys_GCD[:, self._used : used] = k_GQD
+        self._values_GCD[:, self._used : used] = v_GQD
+        self._used = used
+
+    def slices(self, start: int, stop: int) -> Iterator[Part]:
+        """The slots [start, stop), part by part, as views."""
+        for part in self.parts:
+            low, high = max(start, part.first) - part.first, min(stop, part.stop) - part.first
+            if low < high:
+                places = part.positions_GT
+                yield Part(
+                    part.first + low,
+                    part.keys_GTD[:, low:high],
+                    part.values_GTD[:, low:high],
+                    None if places is None else places[:, low:high],
+                )
+
+    def freeze(self, stop: int) -> None:
+        """Turn the slots before `stop` that are still in the tail into an immutable part."""
+        first = self.frozen
+        taken = stop - first
+        if not 0 <= taken <= self._used:
+            raise ValueError(
+                f"stop is {stop}; it should lie between {first}, the slots already frozen,"
+                f" and {len(self)}"
+            )
+        if not taken:
+            return
+        keys_GTD, self._keys_GCD = split(self._keys_GCD, taken, self._used)
+        values_GTD, self._values_GCD = split(self._values_GCD, taken, self._used)
+        self._frozen = (*self._frozen, Part(first, keys_GTD, values_GTD))
+        self._used -= taken
+
+    def reorder(self, first: int, order_GT: Tensor) -> None:
+        """Bring frozen slots, per KV head, into another order: slot first + t then holds what was
+        at first + order_GT[g, t].
+
+        Parts are immutable: the one concerned is replaced, and forks keep the old one. Raises
+        ValueError where the slots do not lie in one frozen part.
+        """
+        stop = first + order_GT.shape[1]
+        for number, part in enumerate(self._frozen):
+            if part.first <= first and stop <= part.stop:
+                low, order_GT = first - part.first, order_GT.to(self.device)
+                places_GTD = self._positions(part)[..., None]
+                moved = replace(
+                    part,
+                    keys_GTD=permute(part.keys_GTD, low, order_GT),
+                    values_GTD=permute(part.values_GTD, low, order_GT),
+                    positions_GT=permute(places_GTD, low, order_GT)[..., 0],
+                )
+                self._frozen = (*self._frozen[:number], moved, *self._frozen[number + 1 :])
+                return
+        raise ValueError(
+            f"slots [{first}, {stop}) do not lie in one frozen part; frozen are"
+            f" {[(part.first, part.stop) for part in self._frozen]}"
+        )
+
+    def fork(self) -> KVStore:
+        """A second store that grows on its own: the frozen parts are shared, the tail is copied."""
+        groups, _, size = self._keys_GCD.shape
+        twin = KVStore(groups, size, self._keys_GCD.dtype, self.device)
+        twin._frozen, twin._used = self._frozen, self._used
+        twin._keys_GCD = self._keys_GCD[:, : self._used].clone()
+        twin._values_GCD = self._values_GCD[:, : self._used].clone()
+        return twin
+
+    def _positions(self, part: Part) -> Tensor:
+        if part.positions_GT is not None:
+            return part.positions_GT
+        slots_T = torch.arange(part.first, part.stop, dtype=torch.int32, device=self.device)
+        return slots_T.expand(part.keys_GTD.shape[0], -1)
+
+    def _grow(self, capacity: int) -> None:
+        for name in ("_keys_GCD", "_values_GCD"):
+            old_GCD: Tensor = getattr(self, name)
+            new_GCD = old_GCD.new_empty(old_GCD.shape[0], capacity, old_GCD.shape[2])
+            new_GCD[:, : self._used] = old_GCD[:, : self._used]
+            setattr(self, name, new_GCD)
