@@ -3,11 +3,13 @@
 
 #include "longspan/isa.hpp"
 #include "longspan/merge_args.hpp"
+#include "longspan/score_args.hpp"
 
 namespace longspan {
 
 struct Kernels {
     void (*merge)(const MergeArgs&);
+    void (*score)(const ScoreArgs&);
 };
 
 namespace portable {

@@ -1,0 +1,123 @@
+// The attention-aware graph of one KV head, and what its operations take.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <vector>
+
+#include "longspan/dtype.hpp"
+
+namespace longspan {
+
+inline constexpr std::uint32_t no_node = 0xffffffffU;
+inline constexpr std::int64_t most_nodes = std::int64_t{1} << 31;
+
+// Rows of codes begin on a cache line, so that a row of 64 bytes costs one.
+template <class T>
+struct LineAllocator {
+    using value_type = T;
+    static constexpr std::align_val_t line{64};
+    LineAllocator() = default;
+    template <class U>
+    LineAllocator(const LineAllocator<U>&) {}
+    T* allocate(std::size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), line)); }
+    void deallocate(T* at, std::size_t) { ::operator delete(at, line); }
+    friend bool operator==(const LineAllocator&, const LineAllocator&) { return true; }
+};
+using Bytes = std::vector<std::uint8_t, LineAllocator<std::uint8_t>>;
+
+inline constexpr int bytes_of(Dtype dtype) { return dtype == Dtype::f32 ? 4 : dtype == Dtype::i8 ? 1 : 2; }
+
+// Keys k [D] are held as codes x [W] with q.(k - mean) = y.x, where x = (k - mean) to_codes and y = q to_queries.
+struct AttentionGraph {
+    int head_size = 0;
+    int width = 0;   // W, a multiple of 32; columns beyond the rank of the map are zero
+    int degree = 0;  // edges a node, unused ones at the end of a row being no_node
+    Dtype storage = Dtype::i8;
+    std::vector<float> mean;        // [D]
+    std::vector<float> to_codes;    // [D, W]
+    std::vector<float> to_queries;  // [D, W]
+    std::vector<float> step;        // [W] code * step = x; ones unless the storage is int8
+    Bytes codes;                    // [T, W] of the storage type
+    std::vector<float> half_norms;  // [T] |x|^2 / 2
+    std::vector<std::uint32_t> edges;    // [T, degree]
+    std::vector<std::uint32_t> entries;  // nodes that every search begins with
+
+    std::int64_t tokens() const { return static_cast<std::int64_t>(half_norms.size()); }
+    std::size_t nbytes() const {
+        return codes.size() + 4 * (mean.size() + to_codes.size() + to_queries.size() + step.size() + half_norms.size() +
+                                   edges.size() + entries.size());
+    }
+};
+
+// Asked from time to time by the calling thread; true ends the operation early.
+using Interrupted = bool (*)();
+
+struct GraphNearestArgs {
+    const float* queries;  // [S, W]
+    std::int64_t query_count;
+    const float* rows;  // [N, W]
+    std::int64_t row_count;
+    const float* bias;  // [N] added to the product of row n, or null
+    int width;          // a multiple of 32
+    int k;
+    std::int32_t* ids;  // [S, k] best first, -1 where there are fewer than k rows
+    int threads;
+    Interrupted interrupted;
+};
+
+struct GraphSettings {
+    int degree;         // edges a node
+    int pivots;         // sampled queries that a key takes its candidates from
+    int candidates;     // candidates kept for the occlusion rule
+    int neighbours;     // nearest keys offered to every node as candidates
+    int cluster_size;   // keys a cluster, of the clusters in which those are looked for
+    int probes;         // clusters looked into
+    int entries;        // nodes that every search begins with
+    float slack;        // >= 1: how much nearer a kept edge must be to hide a candidate
+};
+
+struct GraphBuildArgs {
+    AttentionGraph* graph;     // maps, settings of storage filled; the rest is built
+    const float* rows;         // [T, W] the keys' codes in float32
+    std::int64_t row_count;
+    const std::int32_t* lists;  // [S, k] nearest keys of the sampled queries, -1 where fewer
+    std::int64_t list_count;
+    int list_length;
+    GraphSettings settings;
+    int threads;
+    Interrupted interrupted;
+};
+
+struct GraphSearchArgs {
+    std::vector<const AttentionGraph*> graphs;  // one a query
+    const float* queries;                       // [H, D]
+    int k;
+    int beam;
+    int patience;               // expansions without a better k-th that end the search; 0: never
+    const std::int32_t* seeds;  // [H, seed_count] further nodes to begin with, -1 where fewer; or null
+    int seed_count;
+    std::vector<const void*> keys;  // one a query: [T, D] of `key_dtype`, `key_stride` elements apart; or empty
+    Dtype key_dtype;
+    std::int64_t key_stride;
+    int rerank;               // best of the beam that are scored again with `keys`
+    std::int32_t* ids;        // [H, k] best first
+    std::int64_t* distances;  // [H]
+    std::int64_t* hops;       // [H]
+    int threads;
+    Interrupted interrupted;
+};
+
+struct GraphInsertArgs {
+    AttentionGraph* graph;
+    const float* keys;  // [N, D]
+    std::int64_t key_count;
+    const float* bridges;  // [B, D] recent queries, through which new keys find those they are read with
+    std::int64_t bridge_count;
+    int beam;
+    int bridge_length;  // keys a bridge brings together
+    float slack;
+};
+
+}  // namespace longspan

@@ -1,0 +1,68 @@
+// Inner products of a few queries with many rows, each row being read once for all queries of a tile.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "longspan/score_args.hpp"
+#include "longspan/simd.hpp"
+
+namespace longspan::LONGSPAN_ISA {
+
+// Rows that a tile of `Queries` queries takes at once: one accumulator a pair, all of them reduced together.
+template <int Queries>
+inline constexpr int rows_a_tile = Vec::lanes / Queries;
+
+// out[r * out_stride + t] = q[r] . rows[t] for r < Queries, t < rows_a_tile; q is float32, query_stride(head_size) apart.
+template <int Queries, class T>
+inline void dot_tile(const float* q, const T* const* rows, int head_size, float* out, std::int64_t out_stride) {
+    constexpr int Rows = rows_a_tile<Queries>;
+    const int stride = query_stride(head_size);
+    Vec tile[Vec::lanes];
+    for (Vec& product : tile) product = broadcast(0.0F);
+    for (int d = 0; d < head_size; d += Vec::lanes) {
+        Vec query[Queries];
+#pragma GCC unroll 16
+        for (int r = 0; r < Queries; ++r) query[r] = load(q + r * stride + d);
+#pragma GCC unroll 16
+        for (int t = 0; t < Rows; ++t) {
+            const Vec row = load_tail(rows[t], d, head_size);
+#pragma GCC unroll 16
+            for (int r = 0; r < Queries; ++r) tile[r * Rows + t] = fma(query[r], row, tile[r * Rows + t]);
+        }
+    }
+    float product[Vec::lanes];
+    store(product, sums(tile));
+    for (int r = 0; r < Queries; ++r)
+        for (int t = 0; t < Rows; ++t) out[r * out_stride + t] = product[r * Rows + t];
+}
+
+// The same for any number of rows. The last rows of an incomplete tile are computed again rather than read beyond.
+template <int Queries, class T>
+inline void dot_rows(const float* q, const T* const* rows, std::int64_t count, int head_size, float* out,
+                     std::int64_t out_stride) {
+    constexpr int Rows = rows_a_tile<Queries>;
+    std::int64_t t = 0;
+    for (; t + Rows <= count; t += Rows) dot_tile<Queries>(q, rows + t, head_size, out + t, out_stride);
+    if (t == count) return;
+    const T* rest[Rows];
+    float product[Vec::lanes];
+    for (int i = 0; i < Rows; ++i) rest[i] = rows[t + i < count ? t + i : count - 1];
+    dot_tile<Queries>(q, rest, head_size, product, Rows);
+    for (int r = 0; r < Queries; ++r)
+        for (std::int64_t i = 0; t + i < count; ++i) out[r * out_stride + t + i] = product[r * Rows + i];
+}
+
+// Cuts any number of queries into tiles of 4, 2 and 1 and calls body(first query, integral_constant<int, tile>).
+template <class Body>
+inline void for_query_tiles(int queries, Body&& body) {
+    int r = 0;
+    for (; r + 4 <= queries; r += 4) body(r, std::integral_constant<int, 4>{});
+    if (r + 2 <= queries) {
+        body(r, std::integral_constant<int, 2>{});
+        r += 2;
+    }
+    if (r < queries) body(r, std::integral_constant<int, 1>{});
+}
+
+}  // namespace longspan::LONGSPAN_ISA
