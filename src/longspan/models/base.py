@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import LayerState, Method
     from longspan.tasks.base import Tokenizer
-    from longspan.types import Example, Partial
+    from longspan.types import Example, LayerGeometry, Partial
 
 
 class Observer(Protocol):
@@ -22,11 +22,15 @@ class Observer(Protocol):
     def __call__(
         self, layer: int, row: int, state: LayerState, q_HD: Tensor, partial: Partial
     ) -> None:
-        """See what was attended; must not change it."""
+        """See what was attended; must not change it. `layer` is the model's own number of the
+        layer.
+        """
 
 
 class Session(ABC):
     """B sequences that one method reads and continues; K and V live in its layer states only."""
+
+    observer: Observer | None
 
     @abstractmethod
     def prefill(
@@ -35,7 +39,9 @@ class Session(ABC):
         """Read the rows (ragged; [] leaves a row as it is) with full attention, seal, and return
         logits_BV float32.
 
-        `progress` gets the number of tokens read so far, of the longest row.
+        `progress` gets the number of tokens read so far, of the longest row. A row left as it is
+        keeps the logits it had. ValueError for a row that has never read a token, and beyond
+        `max_tokens`.
         """
 
     @abstractmethod
@@ -48,14 +54,19 @@ class Session(ABC):
 
     @abstractmethod
     def select(self, rows: Sequence[int]) -> Session:
-        """A session of the named rows only (the finished ones are dropped)."""
+        """A view of the named rows: both sessions go on with the same states, so a ragged batch can
+        be fed in parts.
+        """
 
     @property
     @abstractmethod
     def states(self) -> Sequence[Sequence[LayerState]]:
-        """states[layer][row]; layers that the method does not own (sliding windows) are absent."""
+        """states[layer][row], without the layers that the method does not own (sliding windows)."""
 
-    observer: Observer | None
+    @property
+    @abstractmethod
+    def lengths(self) -> Sequence[int]:
+        """Tokens read so far, by row."""
 
 
 class Model(ABC):
@@ -67,15 +78,24 @@ class Model(ABC):
     max_positions: int | None
     dtype: torch.dtype
     device: torch.device
+    geometries: tuple[LayerGeometry, ...]
+    """The layers that the method owns, in the order of `Session.states`."""
 
     @abstractmethod
-    def session(self, method: Method, rows: int = 1) -> Session:
-        """An empty session for `rows` sequences."""
+    def session(self, method: Method, rows: int = 1, max_tokens: int | None = None) -> Session:
+        """An empty session for `rows` sequences of at most `max_tokens` tokens each, prompt and
+        answer together.
+
+        Models whose rotary frequencies depend on the total length (longrope, dynamic) need
+        `max_tokens`.
+        """
 
     @abstractmethod
     def encode(self, example: Example) -> tuple[list[int], list[int]]:
         """Token ids of (context, question with prefix), chat template applied; their concatenation
         is the prompt.
+
+        The context has at least one token wherever the prompt has; the question may have none.
         """
 
     @abstractmethod

@@ -1,0 +1,127 @@
+"""A loaded Hugging Face decoder as a longspan model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longspan.models import checks
+from longspan.models.base import Model
+from longspan.models.encoding import INSTRUCTION, Encoder
+from longspan.models.identity import sha, tokenizer_fingerprint, weights_fingerprint
+from longspan.models.rope import RotaryPin
+from longspan.models.session import Decoder, Row, StoreSession
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from longspan.methods.base import Method
+    from longspan.models.huggingface import HuggingFace
+    from longspan.types import Example
+
+TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<turn|>")
+"""Tokens that end an answer where the chat template writes them; some checkpoints forget to list
+theirs.
+"""
+
+
+class HuggingFaceModel(Model):
+    """A loaded Hugging Face decoder whose attention runs through the method's states."""
+
+    def __init__(
+        self,
+        options: HuggingFace,
+        source: str,
+        module: Any,
+        tokenizer: Any,
+        windows: list[int | None],
+        geometries: list[Any],
+    ) -> None:
+        text = module.config.get_text_config(decoder=True)
+        self.options = options
+        self.name = options.name or Path(options.path.rstrip("/")).name
+        self.module = module
+        self.tokenizer = tokenizer
+        self.max_positions = getattr(text, "max_position_embeddings", None)
+        self.dtype = module.dtype
+        self.device = geometries[0].device
+        self.geometries = tuple(
+            g for g, window in zip(geometries, windows, strict=True) if window is None
+        )
+        template = _template(options.chat_template, tokenizer)
+        self.eos_ids = _eos_ids(module, tokenizer, template)
+        self._encoder = Encoder(tokenizer, template, options.thinking)
+        self._source = source
+        self._decoder = Decoder(
+            module=module,
+            windows=windows,
+            geometries=geometries,
+            rotary=RotaryPin(module),
+            device=checks.input_device(module),
+            chunk_tokens=options.prefill_chunk_tokens,
+            max_positions=self.max_positions,
+        )
+
+    def session(self, method: Method, rows: int = 1, max_tokens: int | None = None) -> StoreSession:
+        """See Model.session."""
+        if rows < 1:
+            raise ValueError(f"rows is {rows}; it should be at least 1")
+        if max_tokens is None and self._decoder.rotary.needed:
+            raise ValueError(
+                f"{self.name} chooses its rotary frequencies by the total length; give max_tokens"
+            )
+        empty = [Row(self._decoder.states(method)) for _ in range(rows)]
+        return StoreSession(self._decoder, method, empty, max_tokens)
+
+    def encode(self, example: Example) -> tuple[list[int], list[int]]:
+        """See Model.encode."""
+        return self._encoder(example)
+
+    def identity(self) -> Mapping[str, Any]:
+        """See Model.identity. A hub model is known by its commit, a folder by a digest of its
+        files.
+        """
+        folder = Path(self._source)
+        weights = weights_fingerprint(folder) if folder.is_dir() else None
+        return {
+            "path": self.options.path if weights is None else self.name,
+            "revision": getattr(self.module.config, "_commit_hash", None) or self.options.revision,
+            "weights": weights,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "tokenizer": tokenizer_fingerprint(self.tokenizer),
+            "chat_template": None
+            if self._encoder.template is None
+            else sha(self._encoder.template),
+            "thinking": self.options.thinking,
+            "eos_ids": sorted(self.eos_ids),
+            "transformers": importlib.metadata.version("transformers"),
+            "tokenizers": importlib.metadata.version("tokenizers"),
+        }
+
+
+def _template(choice: str, tokenizer: Any) -> str | None:
+    if choice == "none":
+        return None
+    if choice == "inst":
+        return INSTRUCTION
+    if choice == "auto":
+        own = tokenizer.chat_template
+        return own.get("default") if isinstance(own, dict) else own
+    path = Path(choice).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"model.chat_template = {choice!r}: it should be auto, none, inst or a file"
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def _eos_ids(module: Any, tokenizer: Any, template: str | None) -> frozenset[int]:
+    configs = (module.generation_config, module.config.get_text_config(decoder=True))
+    named = [getattr(config, "eos_token_id", None) for config in configs if config is not None]
+    ids: set[int] = set()
+    for value in [*named, tokenizer.eos_token_id]:
+        ids.update([] if value is None else [value] if isinstance(value, int) else value)
+    added = tokenizer.get_added_vocab()
+    ids.update(added[end] for end in TURN_ENDS if end in added and template and end in template)
+    return frozenset(ids)

@@ -1,0 +1,91 @@
+"""From an example to token ids: the chat template, the answer's prefix, the border of context and
+question.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from longspan.types import Example
+
+BORDER = "\ue000"
+"""A private-use character that marks the border while a template is rendered; it never reaches the
+model.
+"""
+
+INSTRUCTION = "[INST] {{ messages[0]['content'] }} [/INST]"
+"""The wrapper that the RetroInfer paper puts around RULER prompts, whatever the model (2505.02922).
+"""
+
+
+class Encoder:
+    """Encodes examples with a Hugging Face tokenizer; `template` None is the raw text."""
+
+    def __init__(self, tokenizer: Any, template: str | None, thinking: bool | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.thinking = thinking
+
+    def __call__(self, example: Example) -> tuple[list[int], list[int]]:
+        """Ids of context and question; together exactly the ids of the whole prompt."""
+        chat = example.chat and self.template is not None
+        text, border = self._chat(example) if chat else _raw(example)
+        return self._split(text, border, add_special_tokens=not chat)
+
+    def _chat(self, example: Example) -> tuple[str, int]:
+        text = self._render(example.prompt)
+        marked = self._render(f"{example.context}{BORDER}{example.question}")
+        return text + example.prefix, _common_prefix(text, marked)
+
+    def _render(self, prompt: str) -> str:
+        options = {} if self.thinking is None else {"enable_thinking": self.thinking}
+        rendered = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}],
+            chat_template=self.template,
+            tokenize=False,
+            add_generation_prompt=True,
+            **options,
+        )
+        return str(rendered)
+
+    def _split(
+        self, text: str, border: int, *, add_special_tokens: bool
+    ) -> tuple[list[int], list[int]]:
+        """Tokenise once, so that the border never changes the prompt; a token across it opens the
+        question.
+        """
+        if not self.tokenizer.is_fast:
+            ids = self._ids(text, add_special_tokens)
+            cut = _common_prefix(ids, self._ids(text[:border], add_special_tokens))
+        else:
+            coded = self.tokenizer(
+                text, add_special_tokens=add_special_tokens, return_offsets_mapping=True
+            )
+            ids = list(coded.input_ids)
+            beyond = (i for i, (_, end) in enumerate(coded.offset_mapping) if end > border)
+            cut = next(beyond, len(ids))
+        cut = max(cut, min(1, len(ids)))
+        return ids[:cut], ids[cut:]
+
+    def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=add_special_tokens).input_ids)
+
+
+def _raw(example: Example) -> tuple[str, int]:
+    text = f"{example.prompt.rstrip()} {example.prefix}" if example.prefix else example.prompt
+    return text, len(example.context)
+
+
+def _common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
+    """Length of the common prefix, found by halves: prompts run to millions of characters."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

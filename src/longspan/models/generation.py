@@ -1,0 +1,153 @@
+"""Answering: greedy and sampled decoding of a session's rows, token by token."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from pydantic import Field
+
+from longspan.models.sampling import probabilities
+from longspan.options import Fraction, Share, Tokens, settings
+from longspan.types import Generation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Literal
+
+    from torch import Tensor
+
+    from longspan.models.base import Session
+    from longspan.tasks.base import Tokenizer
+
+
+@settings
+class Sampling:
+    """How the next token is chosen from the logits. Filters apply in the order of the fields."""
+
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 takes the likeliest token."""
+    top_k: Tokens = 0
+    """0 keeps all."""
+    top_p: Fraction = 1.0
+    min_p: Share = 0.0
+    """Keeps tokens at least this likely in relation to the likeliest."""
+    ignore_eos: bool = False
+    """Answer to the full length, as latency runs and the RetroInfer paper do."""
+
+
+@dataclass(kw_only=True)
+class Stream:
+    """The answer of one row as it grows."""
+
+    prompt_tokens: int
+    max_new_tokens: int
+    key: str = ""
+    """Example and sample; with the run's seed it fixes the random numbers, whatever else is in the
+    batch.
+    """
+    stop: tuple[str, ...] = ()
+    tokens: list[int] = field(default_factory=list)
+    finish: Literal["eos", "stop", "length"] | None = None
+    """None while it grows."""
+    _text: str = ""
+    _read: int = 0
+
+    def take(self, token: int, eos_ids: frozenset[int], tokenizer: Tokenizer) -> None:
+        """Add a token and see whether the answer ends with it."""
+        self.tokens.append(token)
+        if token in eos_ids:
+            self.finish = "eos"
+        elif self.stop and self._stops(tokenizer):
+            self.finish = "stop"
+        elif len(self.tokens) >= self.max_new_tokens:
+            self.finish = "length"
+
+    def text(self, tokenizer: Tokenizer) -> str:
+        """The answer so far, without special tokens and from the stop string on cut off."""
+        words = self.tokens[:-1] if self.finish == "eos" else self.tokens
+        text = tokenizer.decode(words, skip_special_tokens=True)
+        return text[: _first(text, self.stop)]
+
+    def generation(self, tokenizer: Tokenizer) -> Generation:
+        """The finished answer. RuntimeError while it grows."""
+        if self.finish is None:
+            raise RuntimeError("the answer is not finished")
+        return Generation(self.text(tokenizer), tuple(self.tokens), self.prompt_tokens, self.finish)
+
+    def _stops(self, tokenizer: Tokenizer) -> bool:
+        """Decode only a tail that holds any stop string, even where every byte is a token."""
+        tail = 4 * max(map(len, self.stop)) + 8
+        recent = tokenizer.decode(self.tokens[-tail:], skip_special_tokens=True)
+        if _first(recent, self.stop) is None:
+            return False
+        return (
+            _first(tokenizer.decode(self.tokens, skip_special_tokens=True), self.stop) is not None
+        )
+
+
+def generate(
+    session: Session,
+    logits_BV: Tensor,
+    streams: Sequence[Stream],
+    *,
+    tokenizer: Tokenizer,
+    eos_ids: frozenset[int],
+    sampling: Sampling,
+    seed: int = 0,
+) -> Iterator[list[Stream]]:
+    """Continue every row of a prefilled session until all have ended; yields, step by step, the
+    streams that grew.
+
+    `logits_BV` is what the prefill (or the last decode) returned. The same key and seed give the
+    same answer whatever the batch, up to rounding. The last token of an answer is not read by the
+    model.
+    """
+    ends = frozenset() if sampling.ignore_eos else eos_ids
+    growing = list(streams)
+    dice = {id(stream): row_generator(seed, stream.key) for stream in growing}
+    while growing:
+        tokens = choose(logits_BV, sampling, [dice[id(stream)] for stream in growing])
+        for stream, token in zip(growing, tokens, strict=True):
+            stream.take(token, ends, tokenizer)
+        yield growing
+        rows = [row for row, stream in enumerate(growing) if stream.finish is None]
+        if not rows:
+            return
+        if len(rows) < len(growing):
+            session = session.select(rows)
+            growing = [growing[row] for row in rows]
+            tokens = [tokens[row] for row in rows]
+        logits_BV = session.decode(tokens)
+
+
+def row_generator(seed: int, key: str) -> torch.Generator:
+    """The random numbers of one answer; on the CPU, so that they do not depend on the device."""
+    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@torch.inference_mode()
+def choose(logits_BV: Tensor, sampling: Sampling, dice: Sequence[torch.Generator]) -> list[int]:
+    """The next token of every row: the likeliest, or drawn by inverting the cumulative distribution
+    at one number.
+    """
+    if sampling.temperature == 0:
+        tokens: list[int] = logits_BV.argmax(-1).tolist()
+        return tokens
+    p_BV = probabilities(
+        logits_BV, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p
+    )
+    below_BV = p_BV.double().cumsum(-1)
+    draws = [torch.rand((), generator=one, dtype=torch.float64) for one in dice]
+    # never on or above the total, so the last token with weight is the farthest
+    at_B1 = torch.stack(draws).to(p_BV.device)[:, None] * below_BV[:, -1:]
+    drawn: list[int] = torch.searchsorted(below_BV, at_B1, right=True)[:, 0].tolist()
+    return drawn
+
+
+def _first(text: str, stops: Sequence[str]) -> int | None:
+    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+    return min(found) if found else None

@@ -1,0 +1,134 @@
+"""Any Hugging Face causal language model; the only file that knows transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from longspan.models import attention, checks
+from longspan.models.adapter import HuggingFaceModel
+from longspan.options import Count, settings
+
+
+@settings
+class HuggingFace:
+    """Where a model is and how it is loaded. `load` gives the model."""
+
+    path: str
+    """A hub id, a local folder, or `nano` for the embedded model."""
+    name: str | None = None
+    """In tables and folders; None takes the last part of the path."""
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "bfloat16"
+    """`auto` is the type in which the weights are stored."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device_map: str | None = None
+    """accelerate's placement over several devices ("auto", "balanced"); overrides `device`."""
+    trust_remote_code: bool = False
+    prefill_chunk_tokens: Count = 8192
+    """Smaller saves memory; larger reads the stored keys less often."""
+    chat_template: str = "auto"
+    """`auto`: the tokenizer's own, where it has one; `none`; `inst`: the RetroInfer paper's [INST];
+    or a Jinja file.
+    """
+    thinking: bool | None = None
+    """Passed to templates that know `enable_thinking` (Qwen3); None leaves the template's default.
+    """
+
+    def load(self) -> HuggingFaceModel:
+        """Load weights and tokenizer and test the adapter on 12 tokens.
+
+        ValueError names what is missing or why the architecture cannot be carried.
+        """
+        quiet_transformers()
+        source = self._source()
+        windows = self._refusing(lambda: checks.layer_windows(self._config(source)))
+        tokenizer = self._tokenizer(source)
+        module = self._weights(source)
+        geometries = self._refusing(lambda: _attach(module, windows))
+        return HuggingFaceModel(self, source, module, tokenizer, windows, geometries)
+
+    def _source(self) -> str:
+        if self.path == "nano":
+            return str(Path(__file__).parent / "nano")
+        return str(Path(self.path).expanduser()) if self._is_folder() else self.path
+
+    def _is_folder(self) -> bool:
+        folder = Path(self.path).expanduser()
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise ValueError(f"model.path = {self.path!r}: the folder has no config.json")
+            return True
+        if self.path.startswith((".", "/", "~")) or self.path.count("/") > 1 or folder.is_file():
+            raise ValueError(f"model.path = {self.path!r}: there is no such folder")
+        return False
+
+    def _config(self, source: str) -> Any:
+        from transformers import AutoConfig
+
+        return self._reading("configuration", AutoConfig.from_pretrained, source)
+
+    def _tokenizer(self, source: str) -> Any:
+        from transformers import AutoTokenizer
+
+        return self._reading("tokenizer", AutoTokenizer.from_pretrained, source)
+
+    def _weights(self, source: str) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        dtype = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
+        placement = {"device_map": self.device_map} if self.device_map else {}
+        module = self._reading(
+            "weights",
+            AutoModelForCausalLM.from_pretrained,
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            **placement,
+        )
+        if not self.device_map:
+            module = module.to(self._device())
+        return module.eval()
+
+    def _device(self) -> str:
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("model.device = 'cuda': there is no CUDA device; use model.device=cpu")
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
+    def _reading(self, what: str, reader: Any, source: str, **options: Any) -> Any:
+        try:
+            return reader(
+                source, revision=self.revision, trust_remote_code=self.trust_remote_code, **options
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"model.path = {self.path!r}: its {what} cannot be read: {reason}"
+            ) from error
+
+    def _refusing(self, check: Any) -> Any:
+        try:
+            return check()
+        except ValueError as error:
+            raise ValueError(f"model.path = {self.path!r}: {error}") from error
+
+
+def quiet_transformers() -> None:
+    """Leave the terminal to the progress bars: transformers reports errors only."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def _attach(module: Any, windows: list[int | None]) -> list[Any]:
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    checks.check_module(module)
+    AttentionInterface.register(attention.NAME, attention.longspan_attention)
+    AttentionMaskInterface.register(attention.NAME, attention.longspan_mask)
+    return checks.probe(module, windows, attention.NAME)

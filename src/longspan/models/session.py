@@ -1,0 +1,193 @@
+"""A session on a Hugging Face decoder: chunked prefill, decoding, forks and views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from longspan.models.base import Session
+from longspan.models.cache import StoreCache
+from longspan.models.window import WindowState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from longspan.methods.base import LayerState, Method
+    from longspan.models.base import Observer
+    from longspan.models.cache import RowState
+    from longspan.models.rope import RotaryPin
+    from longspan.types import LayerGeometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """The parts of a loaded model that sessions run on."""
+
+    module: Any
+    windows: Sequence[int | None]
+    """By layer; None where the method owns the layer."""
+    geometries: Sequence[LayerGeometry]
+    """By layer, all of them."""
+    rotary: RotaryPin
+    device: torch.device
+    """Where token ids go."""
+    chunk_tokens: int
+    max_positions: int | None
+
+    def states(self, method: Method) -> list[RowState]:
+        """The empty states of one sequence, by layer."""
+        return [
+            method.layer(geometry) if window is None else WindowState(geometry, window)
+            for geometry, window in zip(self.geometries, self.windows, strict=True)
+        ]
+
+
+@dataclass(slots=True)
+class Row:
+    """One sequence; sessions that are views of one another hold the same rows."""
+
+    states: list[RowState]
+    length: int = 0
+    logits_V: Tensor | None = None
+
+    @torch.inference_mode()
+    def fork(self) -> Row:
+        """A row that goes on from here."""
+        return replace(self, states=[state.fork() for state in self.states])
+
+
+class StoreSession(Session):
+    """Rows of any length side by side: padding is cut off before anything is stored."""
+
+    def __init__(
+        self, decoder: Decoder, method: Method, rows: Sequence[Row], max_tokens: int | None
+    ) -> None:
+        self.observer: Observer | None = None
+        self._decoder = decoder
+        self._method = method
+        self._rows = list(rows)
+        self._limit = max_tokens
+        self._cache = StoreCache(decoder.windows, method)
+        self._cache.bind([row.states for row in self._rows])
+
+    @torch.inference_mode()
+    def prefill(
+        self, rows: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """See Session.prefill. A chunk runs only the rows that have tokens in it."""
+        self._check(rows)
+        longest = max(len(ids) for ids in rows)
+        for first in range(0, longest, self._decoder.chunk_tokens):
+            stop = min(first + self._decoder.chunk_tokens, longest)
+            # rows end together at `longest`, so row i stands at columns [longest - len(ids),
+            # longest)
+            part = {
+                number: ids[max(0, len(ids) - longest + first) : len(ids) - longest + stop]
+                for number, ids in enumerate(rows)
+                if len(ids) > longest - stop
+            }
+            self._read(part)
+            if progress is not None:
+                progress(stop)
+        for row, ids in zip(self._rows, rows, strict=True):
+            if ids:
+                for state in row.states:
+                    state.seal()
+        self._cache.bind([row.states for row in self._rows])
+        return self._logits()
+
+    def _read(self, part: dict[int, Sequence[int]]) -> None:
+        """Read one chunk of the rows in `part`, left-padded to its longest."""
+        width = max(len(ids) for ids in part.values())
+        rows = [self._rows[number] for number in part]
+        self._cache.bind([row.states for row in rows])
+        self._cache.counts = [len(ids) for ids in part.values()]
+        tokens, positions = [], []
+        for row, ids in zip(rows, part.values(), strict=True):
+            pad = [0] * (width - len(ids))
+            tokens.append(pad + list(ids))
+            positions.append(pad + list(range(row.length, row.length + len(ids))))
+        logits_BV = self._forward(tokens, positions, decoding=False)
+        for row, ids, logits_V in zip(rows, part.values(), logits_BV, strict=True):
+            row.length += len(ids)
+            row.logits_V = logits_V
+
+    @torch.inference_mode()
+    def decode(self, tokens: Sequence[int]) -> Tensor:
+        """See Session.decode."""
+        self._check([[token] for token in tokens])
+        self._cache.observer = self.observer
+        positions = [[row.length] for row in self._rows]
+        logits_BV = self._forward([[token] for token in tokens], positions, decoding=True)
+        for row, logits_V in zip(self._rows, logits_BV, strict=True):
+            row.length += 1
+            row.logits_V = logits_V
+        return logits_BV
+
+    def _forward(
+        self, tokens: list[list[int]], positions: list[list[int]], *, decoding: bool
+    ) -> Tensor:
+        decoder = self._decoder
+        decoder.rotary.set(self._limit)
+        self._cache.decoding = decoding
+        out = decoder.module(
+            input_ids=torch.tensor(tokens, device=decoder.device),
+            position_ids=torch.tensor(positions, device=decoder.device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return cast("Tensor", out.logits)[:, -1].float()
+
+    def fork(self, copies: int) -> StoreSession:
+        """See Session.fork; row r becomes the rows r * copies ... r * copies + copies - 1."""
+        if copies < 1:
+            raise ValueError(f"copies is {copies}; it should be at least 1")
+        return self._with([row.fork() for row in self._rows for _ in range(copies)])
+
+    def select(self, rows: Sequence[int]) -> StoreSession:
+        """See Session.select."""
+        if len(set(rows)) != len(rows) or not all(0 <= row < len(self._rows) for row in rows):
+            raise ValueError(
+                f"rows is {list(rows)}; it should name rows of 0..{len(self._rows) - 1} once each"
+            )
+        return self._with([self._rows[row] for row in rows])
+
+    def _with(self, rows: Sequence[Row]) -> StoreSession:
+        session = StoreSession(self._decoder, self._method, rows, self._limit)
+        session.observer = self.observer
+        return session
+
+    @property
+    def states(self) -> Sequence[Sequence[LayerState]]:
+        """See Session.states."""
+        return [
+            cast("list[LayerState]", [row.states[layer] for row in self._rows])
+            for layer, window in enumerate(self._decoder.windows)
+            if window is None
+        ]
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """See Session.lengths."""
+        return [row.length for row in self._rows]
+
+    def _logits(self) -> Tensor:
+        return torch.stack([row.logits_V for row in self._rows if row.logits_V is not None])
+
+    def _check(self, rows: Sequence[Sequence[int]]) -> None:
+        if len(rows) != len(self._rows):
+            raise ValueError(f"{len(rows)} rows of tokens for a session of {len(self._rows)} rows")
+        limits = [n for n in (self._limit, self._decoder.max_positions) if n is not None]
+        for number, (row, ids) in enumerate(zip(self._rows, rows, strict=True)):
+            total = row.length + len(ids)
+            if total == 0:
+                raise ValueError(f"row {number} has no token; a prompt needs at least one")
+            if limits and total > min(limits):
+                raise ValueError(
+                    f"row {number} would hold {total} tokens; the session takes {min(limits)}"
+                )

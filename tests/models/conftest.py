@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tests.tiny_models import save_tiny
+
+from longspan.models.huggingface import HuggingFace, HuggingFaceModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.models.dense import Load
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """Loads a tiny model by family; each is written once."""
+    folders: dict[tuple[str, bool], Any] = {}
+
+    def loader(name: str, *, chat: bool = False, **options: Any) -> HuggingFaceModel:
+        if (name, chat) not in folders:
+            folders[name, chat] = save_tiny(name, tmp_path_factory.mktemp(name), chat=chat)
+        return HuggingFace(
+            path=str(folders[name, chat]), **{"dtype": "float32", "device": "cpu", **options}
+        ).load()
+
+    return loader
