@@ -1,0 +1,29 @@
+"""RULER's substring scores."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Match = Literal["all", "any"]
+
+_CONTROL = re.compile(r"[\x00-\x1f]")
+
+
+def clean_answer(text: str) -> str:
+    """RULER's preprocessing: control characters become line breaks, the ends are stripped."""
+    return _CONTROL.sub("\n", text.strip()).strip()
+
+
+def substring_score(text: str, references: Sequence[str], match: Match) -> float:
+    """0..100, ignoring case: the share of the references in `text` (all), or whether any is (any).
+
+    lm-eval's own function for the question-answering tasks returns the share there too; the paper's
+    is `any`.
+    """
+    answer = clean_answer(text).lower()
+    found = [reference.lower() in answer for reference in references]
+    return 100.0 * (any(found) if match == "any" else sum(found) / len(found))

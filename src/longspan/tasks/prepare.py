@@ -1,0 +1,132 @@
+"""Make RULER's rows in a child process: `python -m longspan.tasks.prepare` with a JSON request on
+stdin.
+
+The child keeps lm-eval's imports, patches and global seeds out of the process that measures. On its
+stdout it says how many rows are done, one number a line, and last the rows' file or the error, as
+JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longspan.tasks.cache import RowCache
+from longspan.tasks.lengths import count_tokens
+from longspan.tasks.ruler_job import GENERATOR_VERSION, Job, Row
+from longspan.tasks.tokenizer_files import child_counter, fingerprint, hand_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from longspan.tasks.base import Tokenizer
+
+PACKAGES = ("lm_eval", "wonderwords", "nltk")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that the rows depend on."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def prepared_rows(
+    job: Job,
+    tokenizer: Tokenizer,
+    data_dir: str,
+    facts: Mapping[str, Any],
+    progress: Callable[[int, int], None],
+) -> list[Row]:
+    """The job's rows, from the cache or made anew; `progress` gets (rows done, rows asked) while
+    they are made.
+
+    `facts` are whatever else identifies the data (digests of files). Raises ValueError where they
+    cannot be made.
+    """
+    key = dataclasses.asdict(job) | {
+        "generator": GENERATOR_VERSION,
+        "tokenizer": fingerprint(tokenizer),
+        "facts": dict(facts),
+        "versions": versions(),
+    }
+    # The first rows are the same for any count, and a file is known by its digest and not its
+    # place.
+    del key["count"], key["path"]
+    cache = RowCache.at(data_dir, f"ruler_{job.task}-{job.context_tokens}", key)
+
+    def make(count: int) -> list[Row]:
+        def report(done: int) -> None:
+            if done:
+                progress(done, count)
+
+        progress(0, count)
+        rows = _make(dataclasses.replace(job, count=count), tokenizer, report)
+        progress(count, count)
+        return rows
+
+    return cache.rows(job.count, make)
+
+
+def _make(job: Job, tokenizer: Tokenizer, report: Callable[[int], None]) -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="longspan-prepare-") as folder:
+        handed = hand_over(tokenizer, Path(folder))
+        if handed is None:
+            from longspan.tasks.ruler_generate import generate
+
+            return generate(job, lambda text: count_tokens(tokenizer, text), report)
+        out = Path(folder) / "rows"
+        request = {"job": dataclasses.asdict(job), "tokenizer": handed, "out": str(out)}
+        _run_child(request, report, Path(folder) / "stderr")
+        rows: list[Row] = json.loads(out.read_text("utf-8"))
+        return rows
+
+
+def _run_child(request: dict[str, Any], report: Callable[[int], None], log: Path) -> None:
+    command = [sys.executable, "-m", "longspan.tasks.prepare"]
+    pipe = subprocess.PIPE
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, text=True) as child,
+    ):
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(json.dumps(request))
+            child.stdin.close()
+            for line in child.stdout:
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    raise ValueError(message["error"])
+                report(message)
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        raise RuntimeError(f"preparing the data failed: {log.read_text()[-2000:]}")
+
+
+def main() -> None:
+    """The child: read the request, write the rows to its `out` file."""
+    request = json.load(sys.stdin)
+    answers = sys.stdout
+
+    def say(message: Any) -> None:
+        print(json.dumps(message), file=answers, flush=True)
+
+    from longspan.tasks.ruler_generate import generate
+
+    try:
+        rows = generate(Job(**request["job"]), child_counter(request["tokenizer"]), say)
+    except ValueError as error:
+        say({"error": str(error)})
+        return
+    Path(request["out"]).write_text(json.dumps(rows), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

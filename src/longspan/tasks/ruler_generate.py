@@ -1,0 +1,73 @@
+"""RULER's data through lm-eval's generator functions: sized, seeded, repaired, checked.
+
+The texts are those of NVIDIA/RULER of January 2025. No sentence of the benchmark stands in this
+package: templates and generators come from lm-eval at run time (not a public interface, hence its
+exact pin). Runs in the child process of `prepare`, or in process for a tokenizer that is not from
+Hugging Face.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
+
+from longspan.tasks.randomness import global_random
+from longspan.tasks.ruler_kinds import source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from longspan.tasks.ruler_job import Job, Row
+
+STREAMS = 5
+"""How often a sample that does not fit is drawn anew before the job fails."""
+SHRINK_TOKENS = 64
+"""How much shorter the samples of every further stream are."""
+_STREAM_STRIDE = 1_000_003
+_SEEDS = 2**32 - STREAMS * _STREAM_STRIDE
+
+
+def generate(job: Job, count: Callable[[str], int], report: Callable[[int], None]) -> list[Row]:
+    """`job.count` rows that fit with prefix, overhead and answer; `report` gets the number done.
+
+    The first rows are the same for any count. Raises ValueError where the context is too short for
+    the task.
+    """
+    if not 0 <= job.seed < _SEEDS:
+        raise ValueError(f"seed={job.seed}: must be in [0, {_SEEDS})")
+    make = source(job, count)
+    rows: dict[int, Row] = {}
+    for stream in range(STREAMS):
+        missing = {index for index in range(job.count) if index not in rows}
+        if not missing:
+            break
+        seed = job.seed + stream * _STREAM_STRIDE
+        limit = job.context_tokens - job.overhead_tokens - stream * SHRINK_TOKENS
+        # Only the first stream is long enough to be worth watching.
+        watch = _silent if stream else report
+        with global_random(seed), redirect_stdout(io.StringIO()):
+            fresh = make(limit, seed, max(missing) + 1, watch)
+        for row in fresh:
+            if row["index"] in missing and _fits(row, job, count):
+                rows[row["index"]] = {**row, "stream": stream}
+    return [_found(rows, index, job) for index in range(job.count)]
+
+
+def _fits(row: Row, job: Job, count: Callable[[str], int]) -> bool:
+    """Count the whole prompt, note it in the row, compare with the context."""
+    row["tokens"] = count(f"{row['input']} {row['prefix']}") + job.overhead_tokens
+    return bool(row["tokens"] + job.max_new_tokens <= job.context_tokens)
+
+
+def _found(rows: dict[int, Row], index: int, job: Job) -> Row:
+    if index not in rows:
+        raise ValueError(
+            f"ctx={job.context_tokens}: sample {index} of ruler_{job.task} does not fit with its "
+            f"{job.max_new_tokens} new tokens; a larger ctx is needed"
+        )
+    return rows[index]
+
+
+def _silent(_done: int) -> None:
+    pass

@@ -1,0 +1,62 @@
+"""Tokenizers across processes: what identifies one, and how a child process gets it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from longspan.tasks.base import Tokenizer
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """16 hexadecimal digits that change with the tokens of some text; a tokenizer may bring its own
+    as `.fingerprint`.
+    """
+    own = getattr(tokenizer, "fingerprint", None)
+    if isinstance(own, str):
+        return own
+    text = _backend_json(tokenizer)
+    if text is None:
+        vocabulary = getattr(tokenizer, "get_vocab", dict)()
+        text = f"{type(tokenizer).__qualname__} {sorted(vocabulary.items())}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def hand_over(tokenizer: Tokenizer, folder: Path) -> dict[str, str] | None:
+    """What a child needs to count tokens, JSON types only; None where the tokenizer lives in this
+    process only.
+    """
+    text = _backend_json(tokenizer)
+    if text is not None:
+        (folder / "tokenizer.json").write_text("{" + text, "utf-8")
+        return {"file": str(folder / "tokenizer.json")}
+    name = getattr(tokenizer, "name_or_path", "")
+    return {"name": name} if name else None
+
+
+def child_counter(handed: dict[str, str]) -> Callable[[str], int]:
+    """In the child: a function that counts the tokens of a text, without special tokens."""
+    if "file" in handed:
+        from tokenizers import Tokenizer as Backend
+
+        backend = Backend.from_file(handed["file"])
+        return lambda text: len(backend.encode(text, add_special_tokens=False))
+    from transformers import AutoTokenizer
+
+    slow = AutoTokenizer.from_pretrained(handed["name"], local_files_only=True)
+    return lambda text: len(slow(text, add_special_tokens=False).input_ids)
+
+
+def _backend_json(tokenizer: Any) -> str | None:
+    """The JSON of a fast tokenizer from "added_tokens" on: padding and truncation, which change in
+    use, come before.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    text: str = backend.to_str()
+    return text[text.index('"added_tokens"') :]
