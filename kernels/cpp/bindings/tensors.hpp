@@ -3,19 +3,37 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
+
+#include "longspan/decode_args.hpp"
+#include "longspan/score_args.hpp"
 
 namespace longspan {
 
 namespace nb = nanobind;
 
-template <class T, class Shape>
-using Dense = nb::ndarray<T, Shape, nb::c_contig, nb::device::cpu>;
-
 using FloatsIn = nb::ndarray<nb::pytorch, const float, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<nb::pytorch, float, nb::c_contig, nb::device::cpu>;
+using IntsIn = nb::ndarray<nb::pytorch, const std::int32_t, nb::c_contig, nb::device::cpu>;
+using IntsOut = nb::ndarray<nb::pytorch, std::int32_t, nb::c_contig, nb::device::cpu>;
+// Any storage type and any strides; see `rows_view`.
+using Stored = nb::ndarray<nb::pytorch, nb::ro, nb::device::cpu>;
+// [G, T], the entries of a group adjacent.
+using PerEntryIn = nb::ndarray<nb::pytorch, const float, nb::ndim<2>, nb::device::cpu>;
+
+inline void require(bool right, const char* message) {
+    if (!right) throw std::invalid_argument(message);
+}
+
+Dtype dtype_of(const Stored& array);
+RowsView rows_view(const Stored& array);  // of [G, T, D]
+PerEntry per_entry(const std::optional<PerEntryIn>& array, std::int64_t groups, std::int64_t entries);
+std::vector<float> padded_queries(const Stored& q);  // [H, D] to float32 rows of query_stride(D)
 
 }  // namespace longspan

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan_kernels.dense_decode.reference import scores
-from longspan_kernels.types import Partial, Runs
+from longspan_kernels.dense_decode.reference import scores, weigh
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from longspan_kernels.types import Partial, Runs
 
 
 def run_mask(runs: Runs, entries: int, first: int = 0) -> Tensor:
@@ -35,29 +36,15 @@ def sparse_decode(
     scale: float,
     softcap: float | None = None,
     bias_GT: Tensor | None = None,
+    key_scale_GT: Tensor | None = None,
+    value_scale_GT: Tensor | None = None,
     first: int = 0,
 ) -> Partial:
-    """Attend one query position to the entries that `runs` names; entry t of the tensors is number
-    first + t.
-
-    Runs, or parts of them, outside [first, first + T) are ignored, so that a store of several parts
-    is attended by one
-    call a part. Row n of the runs serves KV head n where N = G, query head n where N = H.
-    """
-    score_GRT = scores(q_HD, keys_GTD, scale, softcap)
+    """Attend one query position to the entries that `runs` names; see the package."""
+    score_GRT = scores(q_HD, keys_GTD, scale, softcap, key_scale_GT)
     if bias_GT is not None:
         score_GRT = score_GRT + bias_GT.float()[:, None]
-    groups, heads_a_group, entries = score_GRT.shape
-    mask_NT = run_mask(runs, entries, first)
-    if mask_NT.shape[0] == groups:
-        mask_GRT = mask_NT[:, None].expand(-1, heads_a_group, -1)
-    elif mask_NT.shape[0] == groups * heads_a_group:
-        mask_GRT = mask_NT.reshape(groups, heads_a_group, entries)
-    else:
-        right = f"{groups} (KV heads) or {groups * heads_a_group} (query heads)"
-        raise ValueError(f"runs have {mask_NT.shape[0]} rows; right is {right}")
+    mask_NT = run_mask(runs, score_GRT.shape[-1], first)
+    mask_GRT = mask_NT.reshape(score_GRT.shape[0], -1, score_GRT.shape[-1])
     score_GRT = score_GRT.masked_fill(~mask_GRT, float("-inf"))
-    lse_GR = torch.logsumexp(score_GRT, dim=-1)
-    weight_GRT = torch.exp(score_GRT - lse_GR[..., None]).nan_to_num(0.0)
-    out_GRD = torch.einsum("grt,gtd->grd", weight_GRT, values_GTD.float())
-    return Partial(out_GRD.flatten(0, 1), lse_GR.flatten())
+    return weigh(score_GRT, values_GTD, value_scale_GT)

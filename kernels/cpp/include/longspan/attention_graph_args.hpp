@@ -1,6 +1,9 @@
 // The attention-aware graph of one KV head, and what its operations take.
 #pragma once
 
+#include <omp.h>
+
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -53,6 +56,16 @@ struct AttentionGraph {
 
 // Asked from time to time by the calling thread; true ends the operation early.
 using Interrupted = bool (*)();
+
+// One a parallel region; `poll` is called by every thread and only asks in the one that entered the region.
+struct Interruption {
+    Interrupted ask;
+    std::atomic<bool> stopped{false};
+    void poll() {
+        if (ask && omp_get_thread_num() == 0 && ask()) stopped.store(true, std::memory_order_relaxed);
+    }
+    bool stop() const { return stopped.load(std::memory_order_relaxed); }
+};
 
 struct GraphNearestArgs {
     const float* queries;  // [S, W]

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <limits>
 #include <vector>
@@ -117,12 +116,12 @@ inline void graph_nearest(const GraphNearestArgs& args) {
     const std::int64_t fair = (args.query_count / args.threads + nearest_queries) / nearest_queries * nearest_queries;
     const std::int64_t panel = std::clamp<std::int64_t>(fair, nearest_queries, widest);
     const std::int64_t panels = (args.query_count + panel - 1) / panel;
-    std::atomic<bool> stop{false};
+    Interruption interruption{args.interrupted};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(args.threads) if (args.threads > 1 && panels > 1)
     for (std::int64_t p = 0; p < panels; ++p) {
-        if (stop.load(std::memory_order_relaxed)) continue;
+        if (interruption.stop()) continue;
         nearest_panel(args, p * panel, std::min((p + 1) * panel, args.query_count));
-        if (args.interrupted && args.interrupted()) stop = true;
+        interruption.poll();
     }
 }
 

@@ -1,6 +1,7 @@
 // One entry an operation: the same table is filled once an instruction set (cpp/isa) and chosen at run time.
 #pragma once
 
+#include "longspan/decode_args.hpp"
 #include "longspan/isa.hpp"
 #include "longspan/merge_args.hpp"
 #include "longspan/score_args.hpp"
@@ -8,6 +9,7 @@
 namespace longspan {
 
 struct Kernels {
+    void (*decode)(const DecodeArgs&);
     void (*merge)(const MergeArgs&);
     void (*score)(const ScoreArgs&);
 };

@@ -1,4 +1,6 @@
 // Partial attentions over disjoint parts become the attention over their union.
+#pragma once
+
 #include <algorithm>
 #include <cmath>
 #include <limits>

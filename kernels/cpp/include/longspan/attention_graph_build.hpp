@@ -1,0 +1,196 @@
+// The graph from the sampled queries' nearest keys: projection, reverse edges, entries, connectivity.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "longspan/attention_graph_clusters.hpp"
+#include "longspan/attention_graph_codes.hpp"
+#include "longspan/attention_graph_prune.hpp"
+
+namespace longspan::LONGSPAN_ISA {
+
+// In which lists a key appears, those in which it ranks best first.
+struct Appearances {
+    std::vector<std::int64_t> begin;   // [T + 1]
+    std::vector<std::uint32_t> lists;  // list numbers
+};
+
+inline Appearances find_appearances(const GraphBuildArgs& args) {
+    Appearances found;
+    found.begin.assign(static_cast<std::size_t>(args.row_count) + 1, 0);
+    const std::int64_t total = args.list_count * args.list_length;
+    for (std::int64_t i = 0; i < total; ++i)
+        if (args.lists[i] >= 0) ++found.begin[args.lists[i] + 1];
+    std::partial_sum(found.begin.begin(), found.begin.end(), found.begin.begin());
+    found.lists.resize(static_cast<std::size_t>(found.begin.back()));
+    std::vector<std::int64_t> at(found.begin.begin(), found.begin.end() - 1);
+    for (int rank = 0; rank < args.list_length; ++rank)
+        for (std::int64_t s = 0; s < args.list_count; ++s)
+            if (const std::int32_t key = args.lists[s * args.list_length + rank]; key >= 0)
+                found.lists[at[key]++] = static_cast<std::uint32_t>(s);
+    return found;
+}
+
+inline void write_edges(AttentionGraph& graph, std::int64_t node, const std::vector<std::uint32_t>& kept) {
+    std::uint32_t* row = graph.edges.data() + node * graph.degree;
+    std::fill_n(row, graph.degree, no_node);
+    std::copy(kept.begin(), kept.end(), row);
+}
+
+// Every key meets the keys that are read with it, and its own neighbourhood.
+inline void project(const GraphBuildArgs& args, const Appearances& seen, const std::vector<std::int32_t>& near, int degree) {
+    AttentionGraph& graph = *args.graph;
+    const FlatRows rows{args.rows, graph.width};
+    Interruption interruption{args.interrupted};
+#pragma omp parallel num_threads(args.threads) if (args.threads > 1)
+    {
+        Pruner<FlatRows> pruner{rows, graph.width, degree, args.settings.candidates, args.settings.slack, {}, {}};
+#pragma omp for schedule(dynamic, 256)
+        for (std::int64_t t = 0; t < args.row_count; ++t) {
+            if (interruption.stop()) continue;
+            pruner.begin();
+            const std::int64_t last = std::min(seen.begin[t + 1], seen.begin[t] + args.settings.pivots);
+            for (std::int64_t a = seen.begin[t]; a < last; ++a)
+                for (int i = 0; i < args.list_length; ++i)
+                    if (const std::int32_t key = args.lists[std::int64_t{seen.lists[a]} * args.list_length + i]; key >= 0)
+                        pruner.consider(static_cast<std::uint32_t>(key));
+            for (int i = 0; i < args.settings.neighbours; ++i)
+                if (const std::int32_t key = near[t * args.settings.neighbours + i]; key >= 0)
+                    pruner.consider(static_cast<std::uint32_t>(key));
+            pruner.choose(static_cast<std::uint32_t>(t), rows(static_cast<std::uint32_t>(t)), true);
+            write_edges(graph, t, pruner.kept);
+            if (t % 256 == 0) interruption.poll();
+        }
+    }
+}
+
+// Every edge is offered in the other direction too.
+inline void reverse(const GraphBuildArgs& args, int degree) {
+    AttentionGraph& graph = *args.graph;
+    const std::vector<std::uint32_t> forward = graph.edges;
+    std::vector<std::int64_t> begin(static_cast<std::size_t>(args.row_count) + 1, 0);
+    for (std::uint32_t node : forward)
+        if (node != no_node) ++begin[node + 1];
+    std::partial_sum(begin.begin(), begin.end(), begin.begin());
+    std::vector<std::uint32_t> sources(static_cast<std::size_t>(begin.back()));
+    std::vector<std::int64_t> at(begin.begin(), begin.end() - 1);
+    for (std::size_t e = 0; e < forward.size(); ++e)
+        if (forward[e] != no_node) sources[at[forward[e]]++] = static_cast<std::uint32_t>(e / graph.degree);
+    const FlatRows rows{args.rows, graph.width};
+    Interruption interruption{args.interrupted};
+#pragma omp parallel num_threads(args.threads) if (args.threads > 1)
+    {
+        Pruner<FlatRows> pruner{rows, graph.width, degree, args.settings.candidates, args.settings.slack, {}, {}};
+#pragma omp for schedule(dynamic, 256)
+        for (std::int64_t t = 0; t < args.row_count; ++t) {
+            if (interruption.stop()) continue;
+            pruner.begin();
+            for (int e = 0; e < graph.degree && forward[t * graph.degree + e] != no_node; ++e)
+                pruner.consider(forward[t * graph.degree + e]);
+            for (std::int64_t s = begin[t]; s < begin[t + 1]; ++s) pruner.consider(sources[s]);
+            pruner.choose(static_cast<std::uint32_t>(t), rows(static_cast<std::uint32_t>(t)), true);
+            write_edges(graph, t, pruner.kept);
+            if (t % 256 == 0) interruption.poll();
+        }
+    }
+}
+
+// Half of the entries are the keys that the sampled queries read most, half the middles of clusters all over.
+inline void choose_entries(const GraphBuildArgs& args, const Appearances& seen, const Clusters& clusters) {
+    std::vector<std::uint32_t>& entries = args.graph->entries;
+    const std::int64_t wanted = std::min<std::int64_t>(args.settings.entries, args.row_count);
+    std::vector<std::uint32_t> hubs(static_cast<std::size_t>(args.row_count));
+    std::iota(hubs.begin(), hubs.end(), 0U);
+    const auto fame = [&](std::uint32_t t) { return seen.begin[t + 1] - seen.begin[t]; };
+    const std::int64_t famous = (wanted + 1) / 2;
+    std::partial_sort(hubs.begin(), hubs.begin() + famous, hubs.end(), [&](std::uint32_t a, std::uint32_t b) {
+        return fame(a) != fame(b) ? fame(a) > fame(b) : a < b;
+    });
+    entries.assign(hubs.begin(), hubs.begin() + famous);
+    const std::int64_t every = std::max<std::int64_t>(1, clusters.count / std::max<std::int64_t>(1, wanted - famous));
+    for (std::int64_t c = 0; c < clusters.count && static_cast<std::int64_t>(entries.size()) < wanted; c += every) {
+        Candidate middle{std::numeric_limits<float>::infinity(), no_node};
+        for (std::int64_t m = clusters.begin[c]; m < clusters.begin[c + 1]; ++m) {
+            const std::uint32_t node = clusters.members[m];
+            const float* row = args.rows + static_cast<std::int64_t>(node) * args.graph->width;
+            middle = std::min(middle, {squared_distance(row, &clusters.centroids[c * args.graph->width], args.graph->width), node});
+        }
+        if (middle.node != no_node && std::find(entries.begin(), entries.end(), middle.node) == entries.end())
+            entries.push_back(middle.node);
+    }
+}
+
+// Gives every node that no entry leads to an edge from a neighbour that one leads to; slots were kept free for this.
+inline void connect(const GraphBuildArgs& args, const Clusters& clusters) {
+    AttentionGraph& graph = *args.graph;
+    std::vector<bool> reached(static_cast<std::size_t>(args.row_count), false);
+    std::vector<std::uint32_t> stack;
+    const auto spread = [&](std::uint32_t from) {
+        if (reached[from]) return;
+        reached[from] = true;
+        stack.push_back(from);
+        while (!stack.empty()) {
+            const std::uint32_t* row = graph.edges.data() + static_cast<std::int64_t>(stack.back()) * graph.degree;
+            stack.pop_back();
+            for (int e = 0; e < graph.degree && row[e] != no_node; ++e)
+                if (!reached[row[e]]) {
+                    reached[row[e]] = true;
+                    stack.push_back(row[e]);
+                }
+        }
+    };
+    const auto give_edge = [&](std::uint32_t from, std::uint32_t to) {
+        std::uint32_t* row = graph.edges.data() + static_cast<std::int64_t>(from) * graph.degree;
+        std::uint32_t* slot = std::find(row, row + graph.degree, no_node);
+        if (slot == row + graph.degree) return false;
+        *slot = to;
+        return true;
+    };
+    for (std::uint32_t entry : graph.entries) spread(entry);
+    std::int64_t roomy = 0;  // in cluster order, everything before it is full or unreached for good
+    for (std::int64_t c = 0; c < clusters.count; ++c) {
+        for (std::int64_t m = clusters.begin[c]; m < clusters.begin[c + 1]; ++m) {
+            const std::uint32_t lost = clusters.members[m];
+            if (reached[lost]) continue;
+            bool found = false;
+            for (std::int64_t o = clusters.begin[c]; o < clusters.begin[c + 1] && !found; ++o)
+                found = reached[clusters.members[o]] && give_edge(clusters.members[o], lost);
+            for (std::int64_t o = roomy; o < args.row_count && !found; ++o) {
+                found = reached[clusters.members[o]] && give_edge(clusters.members[o], lost);
+                if (!found && reached[clusters.members[o]] && o == roomy) ++roomy;
+            }
+            spread(lost);
+        }
+    }
+}
+
+// Builds edges, entries and codes; false if it was interrupted.
+inline bool graph_build(const GraphBuildArgs& args) {
+    AttentionGraph& graph = *args.graph;
+    const auto interrupted = [&] { return args.interrupted && args.interrupted(); };
+    const std::int64_t wanted = (args.row_count + args.settings.cluster_size - 1) / args.settings.cluster_size;
+    Clusters clusters = cluster_rows(args.rows, args.row_count, graph.width, wanted, args.threads, args.interrupted);
+    if (interrupted()) return false;
+    list_members(clusters);
+    std::vector<std::int32_t> near(static_cast<std::size_t>(args.row_count) * args.settings.neighbours);
+    if (args.settings.neighbours > 0)
+        near_lists(args.rows, graph.width, clusters, args.settings.probes, args.settings.neighbours, near.data(), args.threads,
+                   args.interrupted);
+    if (interrupted()) return false;
+    const Appearances seen = find_appearances(args);
+    graph.edges.assign(static_cast<std::size_t>(args.row_count) * graph.degree, no_node);
+    const int spare = std::min(2, graph.degree / 4);  // slots for connect
+    project(args, seen, near, graph.degree - spare);
+    if (interrupted()) return false;
+    reverse(args, graph.degree - spare);
+    if (interrupted()) return false;
+    choose_entries(args, seen, clusters);
+    connect(args, clusters);
+    write_codes(graph, args.rows, args.row_count);
+    return true;
+}
+
+}  // namespace longspan::LONGSPAN_ISA

@@ -1,0 +1,125 @@
+// New keys enter a built graph: each looks for its neighbourhood, and for the keys that recent queries read with it.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "longspan/attention_graph_codes.hpp"
+#include "longspan/attention_graph_prune.hpp"
+#include "longspan/attention_graph_search.hpp"
+
+namespace longspan::LONGSPAN_ISA {
+
+// Codes decoded when asked for and kept for one round of pruning.
+struct DecodedRows {
+    const AttentionGraph& graph;
+    mutable std::vector<std::uint32_t> nodes;
+    mutable std::vector<float> values;
+
+    void reset(std::size_t most) const {
+        nodes.clear();
+        values.resize(most * static_cast<std::size_t>(graph.width));
+    }
+    const float* operator()(std::uint32_t node) const {
+        const auto at = std::find(nodes.begin(), nodes.end(), node);
+        float* row = values.data() + (at - nodes.begin()) * graph.width;
+        if (at != nodes.end()) return row;
+        nodes.push_back(node);
+        with_storage(graph.storage, [&](auto type) {
+            decode_row<std::remove_const_t<std::remove_pointer_t<decltype(type)>>>(graph, node, row);
+        });
+        return row;
+    }
+};
+
+struct BridgeList {
+    std::vector<std::uint64_t> keys;  // best first
+};
+
+template <bool NEAR>
+inline void beam_over(const AttentionGraph& graph, SearchScratch& scratch, int beam) {
+    scratch.reset(graph, beam);
+    with_storage(graph.storage, [&](auto type) {
+        using Code = std::remove_const_t<std::remove_pointer_t<decltype(type)>>;
+        BeamSearch<Code, NEAR> search{graph, scratch, beam, 0};
+        search.begin(nullptr, 0);
+        search.run();
+    });
+}
+
+// The neighbour's row takes the new node: in a free slot, or chosen anew among its edges and the node.
+inline void link_back(AttentionGraph& graph, Pruner<DecodedRows>& pruner, const DecodedRows& rows, std::uint32_t from,
+                      std::uint32_t to) {
+    std::uint32_t* row = graph.edges.data() + static_cast<std::int64_t>(from) * graph.degree;
+    std::uint32_t* free = std::find(row, row + graph.degree, no_node);
+    if (std::find(row, free, to) != free) return;
+    if (free != row + graph.degree) {
+        *free = to;
+        return;
+    }
+    rows.reset(static_cast<std::size_t>(graph.degree) + 2);
+    pruner.begin();
+    for (int e = 0; e < graph.degree; ++e) pruner.consider(row[e]);
+    pruner.consider(to);
+    pruner.choose(from, rows(from), true);
+    std::fill(std::copy(pruner.kept.begin(), pruner.kept.end(), row), row + graph.degree, no_node);
+}
+
+inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bridges, const float* bridge_codes,
+                       const float* row, SearchScratch& scratch) {
+    AttentionGraph& graph = *args.graph;
+    const auto self = static_cast<std::uint32_t>(graph.tokens());
+    scratch.query.weights.assign(row, row + graph.width);
+    for (int w = 0; w < graph.width; ++w) scratch.query.weights[w] *= graph.step[w];
+    if (graph.storage == Dtype::i8) quantise_query(scratch.query);
+    beam_over<true>(graph, scratch, args.beam);
+    const DecodedRows rows{graph, {}, {}};
+    const int pool = args.beam;
+    Pruner<DecodedRows> pruner{rows, graph.width, graph.degree, pool, args.slack, {}, {}};
+    rows.reset(static_cast<std::size_t>(scratch.frontier.size) + bridges.size() * args.bridge_length + 2);
+    for (int i = 0; i < scratch.frontier.size; ++i) pruner.consider(node_of(scratch.frontier.keys[i]));
+    for (std::size_t b = 0; b < bridges.size(); ++b) {
+        const std::uint64_t key = rank_key(product(bridge_codes + b * graph.width, row, graph.width), self);
+        std::vector<std::uint64_t>& list = bridges[b].keys;
+        if (static_cast<int>(list.size()) == args.bridge_length && key < list.back()) continue;
+        for (std::uint64_t other : list) pruner.consider(node_of(other));
+        list.insert(std::upper_bound(list.begin(), list.end(), key, std::greater<>()), key);
+        if (static_cast<int>(list.size()) > args.bridge_length) list.pop_back();
+    }
+    pruner.choose(self, row, true);
+    const std::vector<std::uint32_t> kept = pruner.kept;
+    append_codes(graph, row, 1);
+    graph.edges.resize(graph.edges.size() + graph.degree, no_node);
+    std::copy(kept.begin(), kept.end(), graph.edges.end() - graph.degree);
+    bool linked = false;
+    for (std::uint32_t node : kept) {
+        link_back(graph, pruner, rows, node, self);
+        const std::uint32_t* begin = graph.edges.data() + static_cast<std::int64_t>(node) * graph.degree;
+        linked = linked || std::find(begin, begin + graph.degree, self) != begin + graph.degree;
+    }
+    if (!linked) graph.entries.push_back(self);  // every node stays reachable
+}
+
+inline void graph_insert(const GraphInsertArgs& args) {
+    AttentionGraph& graph = *args.graph;
+    SearchScratch scratch;
+    std::vector<BridgeList> bridges(static_cast<std::size_t>(args.bridge_count));
+    std::vector<float> codes(static_cast<std::size_t>(args.bridge_count * graph.width));
+    for (std::int64_t b = 0; b < args.bridge_count; ++b) {
+        const float* query = args.bridges + b * graph.head_size;
+        code_query(graph, query, scratch.query);
+        beam_over<false>(graph, scratch, std::max(args.bridge_length, args.beam));
+        const int count = std::min(args.bridge_length, scratch.frontier.size);
+        bridges[b].keys.assign(scratch.frontier.keys.begin(), scratch.frontier.keys.begin() + count);
+        for (std::uint64_t& key : bridges[b].keys) key &= ~expanded_mark;
+        apply_map(query, graph.to_queries.data(), graph.head_size, graph.width, &codes[b * graph.width]);
+    }
+    std::vector<float> centred(static_cast<std::size_t>(graph.head_size)), row(static_cast<std::size_t>(graph.width));
+    for (std::int64_t t = 0; t < args.key_count; ++t) {
+        for (int d = 0; d < graph.head_size; ++d) centred[d] = args.keys[t * graph.head_size + d] - graph.mean[d];
+        apply_map(centred.data(), graph.to_codes.data(), graph.head_size, graph.width, row.data());
+        insert_key(args, bridges, codes.data(), row.data(), scratch);
+    }
+}
+
+}  // namespace longspan::LONGSPAN_ISA

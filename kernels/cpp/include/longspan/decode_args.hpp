@@ -1,0 +1,55 @@
+// What decode attention works on: one query position, all heads of a layer.
+#pragma once
+
+#include <cstdint>
+
+#include "longspan/dtype.hpp"
+
+namespace longspan {
+
+// [groups, entries, head_size]; the elements of a row are adjacent, rows and groups may be apart. Strides in elements.
+struct RowsView {
+    const void* data = nullptr;
+    Dtype dtype = Dtype::f32;
+    std::int64_t group_stride = 0;
+    std::int64_t row_stride = 0;
+};
+
+// [groups, entries] of float32 with adjacent entries; null where absent.
+struct PerEntry {
+    const float* data = nullptr;
+    std::int64_t group_stride = 0;
+
+    const float* group(std::int64_t g) const { return data ? data + g * group_stride : nullptr; }
+};
+
+// Row n has counts[n] runs; run i covers [starts[n, i], starts[n, i] + sizes[n, i]); sizes null: all runs are one long.
+struct RunsView {
+    const std::int32_t* starts = nullptr;  // [rows, width]; null: attend every entry
+    const std::int32_t* sizes = nullptr;
+    const std::int32_t* counts = nullptr;
+    std::int64_t rows = 0;
+    std::int64_t width = 0;
+};
+
+struct DecodeArgs {
+    const float* q;  // [heads, query_stride(head_size)]
+    int heads;
+    int groups;
+    int head_size;
+    std::int64_t entries;
+    RowsView keys;
+    RowsView values;
+    PerEntry key_scale;    // of int8 keys
+    PerEntry value_scale;  // of int8 values
+    PerEntry bias;         // added to the capped scores
+    RunsView runs;
+    std::int64_t first;  // the number of entry 0 in the counting of the runs
+    float scale;
+    float softcap;  // 0: none
+    float* out;     // [heads, head_size]
+    float* lse;     // [heads]
+    int threads;
+};
+
+}  // namespace longspan
