@@ -1,0 +1,71 @@
+"""What clusters weigh before their tokens are read, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan.types import Partial
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan.indexes.wave_meta import Meta
+
+
+def mass_bias(meta: Meta, q_HD: Tensor, scale: float, *, gaussian: bool) -> Tensor:
+    """float32 [G, C]: what added to the centroid's score gives the log of the cluster's mass.
+
+    ln size, a lower bound by Jensen's inequality; `gaussian` also half the variance of the
+    scores within the cluster, were its keys an isotropic Gaussian: scale^2 |q|^2 spread / 2, |q|^2
+    being the mean over the group.
+    """
+    bias_GC = meta.size_GC.clamp(min=1).float().log()
+    if gaussian:
+        square_GR = q_HD.float().square().sum(-1).reshape(bias_GC.shape[0], -1)
+        bias_GC = bias_GC + 0.5 * scale**2 * square_GR.mean(1, keepdim=True) * meta.spread_GC
+    return bias_GC
+
+
+def log_masses(score_HC: Tensor, bias_GC: Tensor) -> Tensor:
+    """float32 [G, R, C]: log of each cluster's estimated mass for each head of a group."""
+    return score_HC.reshape(bias_GC.shape[0], -1, bias_GC.shape[1]) + bias_GC[:, None]
+
+
+def unmet(mass_GRC: Tensor, exact_lse_H: Tensor | None) -> Tensor:
+    """float32 [H]: the share of each head's mass that what it attends exactly leaves open."""
+    lse_H = torch.logsumexp(mass_GRC, dim=-1).flatten()
+    if exact_lse_H is None:
+        return torch.ones_like(lse_H)
+    return torch.sigmoid(lse_H - exact_lse_H)
+
+
+def covering(
+    mass_GRC: Tensor, ranked_GC: Tensor, exact_lse_H: Tensor | None, coverage: float
+) -> Tensor:
+    """int32 [G]: how many clusters, in rank order, it takes until every head of the group has
+    `coverage` of its mass, what it attends exactly included.
+    """
+    open_GR = unmet(mass_GRC, exact_lse_H).reshape(mass_GRC.shape[:2])
+    share_GRC = torch.softmax(mass_GRC, dim=-1) * open_GR[..., None]
+    ranked_GRC = ranked_GC.long()[:, None].expand_as(share_GRC)
+    gain_GRC = share_GRC.gather(2, ranked_GRC)
+    # what is open before each cluster is read, summed from the far end so that 1 stays exact
+    left_GRC = gain_GRC.flip(-1).cumsum(-1).flip(-1)
+    return (left_GRC > 1 - coverage).any(dim=1).sum(-1).int()
+
+
+def tail(meta: Meta, mass_GRC: Tensor, read_GC: Tensor) -> Partial:
+    """Attention over the clusters that are not marked in `read_GC`: their estimated mass, and as
+    their values the mean of their segment.
+    """
+    groups, heads, _ = mass_GRC.shape
+    mass_GRC = mass_GRC.masked_fill(read_GC[:, None], float("-inf"))
+    lse_GR = torch.logsumexp(mass_GRC, dim=-1)
+    weight_GRC = torch.exp(mass_GRC - lse_GR[..., None]).nan_to_num(0.0)
+    weight_GRS = torch.zeros(
+        groups, heads, meta.segment_values_GSD.shape[1], device=mass_GRC.device
+    ).index_add_(2, meta.segment_C, weight_GRC)
+    out_GRD = weight_GRS @ meta.segment_values_GSD
+    return Partial(out_GRD.flatten(0, 1), lse_GR.flatten())

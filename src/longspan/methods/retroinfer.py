@@ -1,0 +1,78 @@
+"""RetroInfer: clusters of keys, the best read exactly, the next best estimated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from longspan.indexes.wave import WaveIndex
+from longspan.indexes.wave_options import Tail, Vote, WaveOptions
+from longspan.methods.base import Method
+from longspan.methods.retrieval import Amount, Plan, RetrievalState
+from longspan.options import Count, Fraction, Share, Tokens, settings
+from longspan.placement.base import PlacementName
+
+if TYPE_CHECKING:
+    from longspan.types import LayerGeometry
+
+
+@settings
+class RetroInfer(Method):
+    """Chen et al., "RetroInfer: A Vector Storage Engine for Scalable Long-Context LLM Inference",
+    PVLDB 19(5), arXiv 2505.02922.
+
+    Steady zone: the first sink_tokens, the last local_tokens and whatever is not indexed yet.
+    retrieval_budget, estimation_budget: shares of the clusters attended token by token, and by
+    their summaries. tokens_per_cluster, segment_tokens, kmeans_rounds: the clustering.
+    update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
+    tokens outside the steady zone is attended in full. placement: where keys and values live.
+
+    Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does. vote:
+    how a group of query heads ranks clusters. estimation: by `clusters`, `gaussian` clusters (their
+    spread corrects the lower bound) or `none`. tail: whether the clusters beyond both zones weigh
+    in with the mean value of their segment. coverage: retrieve until this share of every head's
+    estimated mass is read, in place of retrieval_budget.
+
+    Deviations: votes, sizes and sums in float32; budgets are shares of all clusters at every
+    step, not of each stretch; segments need not divide the context.
+    """
+
+    name: ClassVar[str] = "retroinfer"
+
+    sink_tokens: Tokens = 4
+    local_tokens: Tokens = 64
+    retrieval_budget: Fraction = 0.018
+    estimation_budget: Share = 0.232
+    tokens_per_cluster: Count = 16
+    segment_tokens: Count = 8192
+    kmeans_rounds: Count = 10
+    update_tokens: Count = 1024
+    placement: PlacementName = "cpu"
+    final_assignment: Literal["segment", "global"] = "segment"
+    vote: Vote = "sum"
+    estimation: Literal["clusters", "gaussian", "none"] = "clusters"
+    tail: Tail = "none"
+    coverage: Fraction | None = None
+
+    def layer(self, geometry: LayerGeometry) -> RetrievalState:
+        """See Method."""
+        options = WaveOptions(
+            tokens_per_cluster=self.tokens_per_cluster,
+            segment_tokens=self.segment_tokens,
+            kmeans_rounds=self.kmeans_rounds,
+            final_assignment=self.final_assignment,
+            vote=self.vote,
+            gaussian=self.estimation == "gaussian",
+            tail=self.tail,
+            coverage=self.coverage,
+            softcap=geometry.softcap,
+        )
+        estimate = 0.0 if self.estimation == "none" else self.estimation_budget
+        plan = Plan(
+            sink_tokens=self.sink_tokens,
+            local_tokens=self.local_tokens,
+            update_tokens=self.update_tokens,
+            retrieve=Amount(share=self.retrieval_budget),
+            estimate=Amount(share=estimate),
+            placement=self.placement,
+        )
+        return RetrievalState(geometry, plan, WaveIndex(options))
