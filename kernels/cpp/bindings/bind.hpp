@@ -5,6 +5,7 @@
 
 namespace longspan {
 
+void bind_attention_graph(nanobind::module_& module);
 void bind_decode(nanobind::module_& module);
 void bind_merge(nanobind::module_& module);
 

@@ -57,14 +57,24 @@ struct AttentionGraph {
 // Asked from time to time by the calling thread; true ends the operation early.
 using Interrupted = bool (*)();
 
-// One a parallel region; `poll` is called by every thread and only asks in the one that entered the region.
-struct Interruption {
-    Interrupted ask;
-    std::atomic<bool> stopped{false};
+// One a parallel region; `poll` is called by every thread, and the one that entered the region asks a few times a second.
+class Interruption {
+  public:
+    explicit Interruption(Interrupted ask) : ask_(ask) {}
     void poll() {
-        if (ask && omp_get_thread_num() == 0 && ask()) stopped.store(true, std::memory_order_relaxed);
+        if (!ask_ || omp_get_thread_num() != 0) return;
+        const double now = omp_get_wtime();
+        if (now - asked_ < seconds_between) return;
+        asked_ = now;
+        if (ask_()) stopped_.store(true, std::memory_order_relaxed);
     }
-    bool stop() const { return stopped.load(std::memory_order_relaxed); }
+    bool stop() const { return stopped_.load(std::memory_order_relaxed); }
+
+  private:
+    static constexpr double seconds_between = 0.1;
+    Interrupted ask_;
+    double asked_ = omp_get_wtime();
+    std::atomic<bool> stopped_{false};
 };
 
 struct GraphNearestArgs {

@@ -43,11 +43,11 @@ inline void write_edges(AttentionGraph& graph, std::int64_t node, const std::vec
 // Every key meets the keys that are read with it, and its own neighbourhood.
 inline void project(const GraphBuildArgs& args, const Appearances& seen, const std::vector<std::int32_t>& near, int degree) {
     AttentionGraph& graph = *args.graph;
-    const FlatRows rows{args.rows, graph.width};
+    const auto row = [&](auto t) { return args.rows + static_cast<std::int64_t>(t) * graph.width; };
     Interruption interruption{args.interrupted};
 #pragma omp parallel num_threads(args.threads) if (args.threads > 1)
     {
-        Pruner<FlatRows> pruner{rows, graph.width, degree, args.settings.candidates, args.settings.slack, {}, {}};
+        Pruner pruner{graph.width, args.settings.candidates, args.settings.slack};
 #pragma omp for schedule(dynamic, 256)
         for (std::int64_t t = 0; t < args.row_count; ++t) {
             if (interruption.stop()) continue;
@@ -56,12 +56,11 @@ inline void project(const GraphBuildArgs& args, const Appearances& seen, const s
             for (std::int64_t a = seen.begin[t]; a < last; ++a)
                 for (int i = 0; i < args.list_length; ++i)
                     if (const std::int32_t key = args.lists[std::int64_t{seen.lists[a]} * args.list_length + i]; key >= 0)
-                        pruner.consider(static_cast<std::uint32_t>(key));
+                        pruner.consider(static_cast<std::uint32_t>(key), row(key));
             for (int i = 0; i < args.settings.neighbours; ++i)
                 if (const std::int32_t key = near[t * args.settings.neighbours + i]; key >= 0)
-                    pruner.consider(static_cast<std::uint32_t>(key));
-            pruner.choose(static_cast<std::uint32_t>(t), rows(static_cast<std::uint32_t>(t)), true);
-            write_edges(graph, t, pruner.kept);
+                    pruner.consider(static_cast<std::uint32_t>(key), row(key));
+            write_edges(graph, t, pruner.choose(static_cast<std::uint32_t>(t), row(t), degree));
             if (t % 256 == 0) interruption.poll();
         }
     }
@@ -79,20 +78,19 @@ inline void reverse(const GraphBuildArgs& args, int degree) {
     std::vector<std::int64_t> at(begin.begin(), begin.end() - 1);
     for (std::size_t e = 0; e < forward.size(); ++e)
         if (forward[e] != no_node) sources[at[forward[e]]++] = static_cast<std::uint32_t>(e / graph.degree);
-    const FlatRows rows{args.rows, graph.width};
+    const auto row = [&](auto t) { return args.rows + static_cast<std::int64_t>(t) * graph.width; };
     Interruption interruption{args.interrupted};
 #pragma omp parallel num_threads(args.threads) if (args.threads > 1)
     {
-        Pruner<FlatRows> pruner{rows, graph.width, degree, args.settings.candidates, args.settings.slack, {}, {}};
+        Pruner pruner{graph.width, args.settings.candidates, args.settings.slack};
 #pragma omp for schedule(dynamic, 256)
         for (std::int64_t t = 0; t < args.row_count; ++t) {
             if (interruption.stop()) continue;
             pruner.begin();
             for (int e = 0; e < graph.degree && forward[t * graph.degree + e] != no_node; ++e)
-                pruner.consider(forward[t * graph.degree + e]);
-            for (std::int64_t s = begin[t]; s < begin[t + 1]; ++s) pruner.consider(sources[s]);
-            pruner.choose(static_cast<std::uint32_t>(t), rows(static_cast<std::uint32_t>(t)), true);
-            write_edges(graph, t, pruner.kept);
+                pruner.consider(forward[t * graph.degree + e], row(forward[t * graph.degree + e]));
+            for (std::int64_t s = begin[t]; s < begin[t + 1]; ++s) pruner.consider(sources[s], row(sources[s]));
+            write_edges(graph, t, pruner.choose(static_cast<std::uint32_t>(t), row(t), degree));
             if (t % 256 == 0) interruption.poll();
         }
     }
@@ -112,11 +110,12 @@ inline void choose_entries(const GraphBuildArgs& args, const Appearances& seen, 
     entries.assign(hubs.begin(), hubs.begin() + famous);
     const std::int64_t every = std::max<std::int64_t>(1, clusters.count / std::max<std::int64_t>(1, wanted - famous));
     for (std::int64_t c = 0; c < clusters.count && static_cast<std::int64_t>(entries.size()) < wanted; c += every) {
-        Candidate middle{std::numeric_limits<float>::infinity(), no_node};
+        Candidate middle{std::numeric_limits<float>::infinity(), no_node, nullptr};
         for (std::int64_t m = clusters.begin[c]; m < clusters.begin[c + 1]; ++m) {
             const std::uint32_t node = clusters.members[m];
             const float* row = args.rows + static_cast<std::int64_t>(node) * args.graph->width;
-            middle = std::min(middle, {squared_distance(row, &clusters.centroids[c * args.graph->width], args.graph->width), node});
+            const float* centre = &clusters.centroids[c * args.graph->width];
+            middle = std::min(middle, {squared_distance(row, centre, args.graph->width), node, row});
         }
         if (middle.node != no_node && std::find(entries.begin(), entries.end(), middle.node) == entries.end())
             entries.push_back(middle.node);

@@ -10,26 +10,25 @@
 
 namespace longspan::LONGSPAN_ISA {
 
-// Codes decoded when asked for and kept for one round of pruning.
-struct DecodedRows {
-    const AttentionGraph& graph;
-    mutable std::vector<std::uint32_t> nodes;
-    mutable std::vector<float> values;
-
-    void reset(std::size_t most) const {
-        nodes.clear();
-        values.resize(most * static_cast<std::size_t>(graph.width));
+// Codes of a handful of nodes in float32.
+class DecodedRows {
+  public:
+    void reset(const AttentionGraph& graph, std::size_t most) {
+        values_.resize(most * static_cast<std::size_t>(graph.width));
+        next_ = values_.data();
     }
-    const float* operator()(std::uint32_t node) const {
-        const auto at = std::find(nodes.begin(), nodes.end(), node);
-        float* row = values.data() + (at - nodes.begin()) * graph.width;
-        if (at != nodes.end()) return row;
-        nodes.push_back(node);
+    const float* operator()(const AttentionGraph& graph, std::uint32_t node) {
+        float* row = next_;
+        next_ += graph.width;
         with_storage(graph.storage, [&](auto type) {
             decode_row<std::remove_const_t<std::remove_pointer_t<decltype(type)>>>(graph, node, row);
         });
         return row;
     }
+
+  private:
+    std::vector<float> values_;
+    float* next_ = nullptr;
 };
 
 struct BridgeList {
@@ -47,22 +46,22 @@ inline void beam_over(const AttentionGraph& graph, SearchScratch& scratch, int b
     });
 }
 
-// The neighbour's row takes the new node: in a free slot, or chosen anew among its edges and the node.
-inline void link_back(AttentionGraph& graph, Pruner<DecodedRows>& pruner, const DecodedRows& rows, std::uint32_t from,
-                      std::uint32_t to) {
+// The neighbour's row takes the new node: in a free slot, or chosen anew among its edges and the node. Whether it did.
+inline bool link_back(AttentionGraph& graph, Pruner& pruner, DecodedRows& rows, std::uint32_t from, std::uint32_t to) {
     std::uint32_t* row = graph.edges.data() + static_cast<std::int64_t>(from) * graph.degree;
-    std::uint32_t* free = std::find(row, row + graph.degree, no_node);
-    if (std::find(row, free, to) != free) return;
-    if (free != row + graph.degree) {
+    std::uint32_t* end = row + graph.degree;
+    std::uint32_t* free = std::find(row, end, no_node);
+    if (free != end) {
         *free = to;
-        return;
+        return true;
     }
-    rows.reset(static_cast<std::size_t>(graph.degree) + 2);
+    rows.reset(graph, static_cast<std::size_t>(graph.degree) + 2);
     pruner.begin();
-    for (int e = 0; e < graph.degree; ++e) pruner.consider(row[e]);
-    pruner.consider(to);
-    pruner.choose(from, rows(from), true);
-    std::fill(std::copy(pruner.kept.begin(), pruner.kept.end(), row), row + graph.degree, no_node);
+    for (int e = 0; e < graph.degree; ++e) pruner.consider(row[e], rows(graph, row[e]));
+    pruner.consider(to, rows(graph, to));
+    const std::vector<std::uint32_t>& kept = pruner.choose(from, rows(graph, from), graph.degree);
+    std::fill(std::copy(kept.begin(), kept.end(), row), end, no_node);
+    return std::find(row, end, to) != end;
 }
 
 inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bridges, const float* bridge_codes,
@@ -73,30 +72,27 @@ inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bri
     for (int w = 0; w < graph.width; ++w) scratch.query.weights[w] *= graph.step[w];
     if (graph.storage == Dtype::i8) quantise_query(scratch.query);
     beam_over<true>(graph, scratch, args.beam);
-    const DecodedRows rows{graph, {}, {}};
-    const int pool = args.beam;
-    Pruner<DecodedRows> pruner{rows, graph.width, graph.degree, pool, args.slack, {}, {}};
-    rows.reset(static_cast<std::size_t>(scratch.frontier.size) + bridges.size() * args.bridge_length + 2);
-    for (int i = 0; i < scratch.frontier.size; ++i) pruner.consider(node_of(scratch.frontier.keys[i]));
+    DecodedRows rows;
+    Pruner pruner{graph.width, args.beam, args.slack};
+    rows.reset(graph, static_cast<std::size_t>(scratch.frontier.size) + bridges.size() * args.bridge_length);
+    for (int i = 0; i < scratch.frontier.size; ++i) {
+        const std::uint32_t node = node_of(scratch.frontier.keys[i]);
+        pruner.consider(node, rows(graph, node));
+    }
     for (std::size_t b = 0; b < bridges.size(); ++b) {
         const std::uint64_t key = rank_key(product(bridge_codes + b * graph.width, row, graph.width), self);
         std::vector<std::uint64_t>& list = bridges[b].keys;
         if (static_cast<int>(list.size()) == args.bridge_length && key < list.back()) continue;
-        for (std::uint64_t other : list) pruner.consider(node_of(other));
+        for (std::uint64_t other : list) pruner.consider(node_of(other), rows(graph, node_of(other)));
         list.insert(std::upper_bound(list.begin(), list.end(), key, std::greater<>()), key);
         if (static_cast<int>(list.size()) > args.bridge_length) list.pop_back();
     }
-    pruner.choose(self, row, true);
-    const std::vector<std::uint32_t> kept = pruner.kept;
+    const std::vector<std::uint32_t> kept = pruner.choose(self, row, graph.degree);
     append_codes(graph, row, 1);
-    graph.edges.resize(graph.edges.size() + graph.degree, no_node);
-    std::copy(kept.begin(), kept.end(), graph.edges.end() - graph.degree);
+    graph.edges.insert(graph.edges.end(), kept.begin(), kept.end());
+    graph.edges.resize(static_cast<std::size_t>(graph.tokens()) * graph.degree, no_node);
     bool linked = false;
-    for (std::uint32_t node : kept) {
-        link_back(graph, pruner, rows, node, self);
-        const std::uint32_t* begin = graph.edges.data() + static_cast<std::int64_t>(node) * graph.degree;
-        linked = linked || std::find(begin, begin + graph.degree, self) != begin + graph.degree;
-    }
+    for (std::uint32_t node : kept) linked |= link_back(graph, pruner, rows, node, self);
     if (!linked) graph.entries.push_back(self);  // every node stays reachable
 }
 

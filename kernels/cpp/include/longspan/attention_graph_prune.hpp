@@ -11,63 +11,68 @@ namespace longspan::LONGSPAN_ISA {
 struct Candidate {
     float distance;  // squared, to the node whose edges are chosen
     std::uint32_t node;
+    const float* row;
     friend bool operator<(const Candidate& a, const Candidate& b) {
         return a.distance != b.distance ? a.distance < b.distance : a.node < b.node;
     }
 };
 
-// Chooses edges for one node after the other; `Rows` gives the float32 code of a node.
-template <class Rows>
-struct Pruner {
-    const Rows& rows;
-    int width;
-    int degree;
-    int pool;     // nearest candidates that are considered
-    float slack;  // a candidate is hidden by a kept edge that is `slack` times nearer to it than the node is
-    std::vector<Candidate> candidates;
-    std::vector<std::uint32_t> kept;
+// Chooses edges for one node after the other.
+class Pruner {
+  public:
+    // `pool`: nearest candidates that are considered. `slack`: a kept edge hides a candidate that it is `slack` times
+    // nearer to than the node is.
+    Pruner(int width, int pool, float slack) : width_(width), pool_(static_cast<std::size_t>(pool)), slack_(slack) {}
 
-    void begin() { candidates.clear(); }
-    void consider(std::uint32_t node) { candidates.push_back({0.0F, node}); }
+    void begin() { candidates_.clear(); }
+    // `row` is the code of `node` in float32 and must live until `choose` is done.
+    void consider(std::uint32_t node, const float* row) { candidates_.push_back({0.0F, node, row}); }
 
-    // Leaves the edges of `self`, whose code is `centre`, in `kept`; the nearest hidden ones fill up to `degree`.
-    void choose(std::uint32_t self, const float* centre, bool fill) {
-        const auto by_node = [](const Candidate& a, const Candidate& b) { return a.node < b.node; };
-        const auto same = [](const Candidate& a, const Candidate& b) { return a.node == b.node; };
-        std::sort(candidates.begin(), candidates.end(), by_node);
-        candidates.erase(std::unique(candidates.begin(), candidates.end(), same), candidates.end());
-        std::erase_if(candidates, [&](const Candidate& c) { return c.node == self; });
-        for (Candidate& c : candidates) c.distance = squared_distance(centre, rows(c.node), width);
-        std::sort(candidates.begin(), candidates.end());
-        if (static_cast<int>(candidates.size()) > pool) candidates.resize(static_cast<std::size_t>(pool));
-        kept.clear();
+    // The edges of `self`, whose code is `centre`: those not hidden, then the nearest hidden ones up to `degree`.
+    const std::vector<std::uint32_t>& choose(std::uint32_t self, const float* centre, int degree) {
+        order(self, centre);
+        kept_.clear();
         hidden_.clear();
-        for (const Candidate& c : candidates) {
-            if (static_cast<int>(kept.size()) == degree) return;
-            (is_hidden(c) ? hidden_ : kept).push_back(c.node);
+        rows_.clear();
+        const auto most = static_cast<std::size_t>(degree);
+        for (const Candidate& c : candidates_) {
+            if (kept_.size() == most) return kept_;
+            if (is_hidden(c)) {
+                hidden_.push_back(c.node);
+                continue;
+            }
+            kept_.push_back(c.node);
+            rows_.push_back(c.row);
         }
-        if (!fill) return;
-        for (std::uint32_t node : hidden_) {
-            if (static_cast<int>(kept.size()) == degree) return;
-            kept.push_back(node);
-        }
+        for (std::size_t i = 0; i < hidden_.size() && kept_.size() < most; ++i) kept_.push_back(hidden_[i]);
+        return kept_;
     }
 
   private:
-    std::vector<std::uint32_t> hidden_;
+    int width_;
+    std::size_t pool_;
+    float slack_;
+    std::vector<Candidate> candidates_;
+    std::vector<std::uint32_t> kept_, hidden_;
+    std::vector<const float*> rows_;
+
+    // Leaves the `pool` nearest candidates, each once, nearest first.
+    void order(std::uint32_t self, const float* centre) {
+        std::sort(candidates_.begin(), candidates_.end(),
+                  [](const Candidate& a, const Candidate& b) { return a.node < b.node; });
+        const auto same = [](const Candidate& a, const Candidate& b) { return a.node == b.node; };
+        candidates_.erase(std::unique(candidates_.begin(), candidates_.end(), same), candidates_.end());
+        std::erase_if(candidates_, [&](const Candidate& c) { return c.node == self; });
+        for (Candidate& c : candidates_) c.distance = squared_distance(centre, c.row, width_);
+        std::sort(candidates_.begin(), candidates_.end());
+        if (candidates_.size() > pool_) candidates_.resize(pool_);
+    }
 
     bool is_hidden(const Candidate& c) const {
-        const float* row = rows(c.node);
-        for (std::uint32_t node : kept)
-            if (slack * squared_distance(row, rows(node), width) < c.distance) return true;
+        for (const float* row : rows_)
+            if (slack_ * squared_distance(c.row, row, width_) < c.distance) return true;
         return false;
     }
-};
-
-struct FlatRows {
-    const float* rows;
-    int width;
-    const float* operator()(std::uint32_t node) const { return rows + static_cast<std::int64_t>(node) * width; }
 };
 
 }  // namespace longspan::LONGSPAN_ISA

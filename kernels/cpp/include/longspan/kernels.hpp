@@ -1,6 +1,7 @@
 // One entry an operation: the same table is filled once an instruction set (cpp/isa) and chosen at run time.
 #pragma once
 
+#include "longspan/attention_graph_args.hpp"
 #include "longspan/decode_args.hpp"
 #include "longspan/isa.hpp"
 #include "longspan/merge_args.hpp"
@@ -10,6 +11,10 @@ namespace longspan {
 
 struct Kernels {
     void (*decode)(const DecodeArgs&);
+    bool (*graph_build)(const GraphBuildArgs&);
+    void (*graph_insert)(const GraphInsertArgs&);
+    void (*graph_nearest)(const GraphNearestArgs&);
+    void (*graph_search)(const GraphSearchArgs&);
     void (*merge)(const MergeArgs&);
     void (*score)(const ScoreArgs&);
 };

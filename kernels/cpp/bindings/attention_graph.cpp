@@ -1,0 +1,225 @@
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
+
+#include "bind.hpp"
+#include "longspan/kernels.hpp"
+#include "tensors.hpp"
+
+namespace longspan {
+namespace {
+
+using CodesIn = nb::ndarray<nb::pytorch, const std::uint8_t, nb::c_contig, nb::device::cpu>;
+using CountsOut = nb::ndarray<nb::pytorch, std::int64_t, nb::c_contig, nb::device::cpu>;
+
+// Workers must not throw; the signal's own exception is raised when they are done.
+bool interrupted() {
+    const nb::gil_scoped_acquire held;
+    return PyErr_CheckSignals() != 0;
+}
+
+template <class Call>
+void run_released(Call&& call) {
+    {
+        const nb::gil_scoped_release released;
+        call();
+    }
+    if (PyErr_Occurred()) throw nb::python_error();
+}
+
+Dtype storage_of(std::string_view name) {
+    if (name == "int8") return Dtype::i8;
+    if (name == "bfloat16") return Dtype::bf16;
+    if (name == "float16") return Dtype::f16;
+    if (name == "float32") return Dtype::f32;
+    throw std::invalid_argument("storage is '" + std::string(name) + "'; right is int8, bfloat16, float16 or float32");
+}
+
+std::string name_of(Dtype storage) {
+    switch (storage) {
+        case Dtype::i8: return "int8";
+        case Dtype::bf16: return "bfloat16";
+        case Dtype::f16: return "float16";
+        case Dtype::f32: break;
+    }
+    return "float32";
+}
+
+AttentionGraph empty_graph(const FloatsIn& mean, const FloatsIn& to_codes, const FloatsIn& to_queries, std::string_view storage) {
+    AttentionGraph graph;
+    graph.storage = storage_of(storage);
+    require(mean.ndim() == 1 && mean.size() > 0 && to_codes.ndim() == 2 && to_codes.shape(0) == mean.size() &&
+                to_queries.ndim() == 2 && to_queries.shape(0) == mean.size() && to_queries.shape(1) == to_codes.shape(1) &&
+                to_codes.shape(1) % 32 == 0 && to_codes.shape(1) > 0,
+            "mean must be [D], to_codes and to_queries [D, W] with W a multiple of 32");
+    graph.head_size = static_cast<int>(mean.size());
+    graph.width = static_cast<int>(to_codes.shape(1));
+    graph.mean.assign(mean.data(), mean.data() + mean.size());
+    graph.to_codes.assign(to_codes.data(), to_codes.data() + to_codes.size());
+    graph.to_queries.assign(to_queries.data(), to_queries.data() + to_queries.size());
+    return graph;
+}
+
+AttentionGraph build(const FloatsIn& mean, const FloatsIn& to_codes, const FloatsIn& to_queries, const FloatsIn& rows,
+                     const IntsIn& lists, std::string_view storage, int degree, int pivots, int candidates, int neighbours,
+                     int cluster_size, int probes, int entries, float slack, int threads, std::string_view isa) {
+    AttentionGraph graph = empty_graph(mean, to_codes, to_queries, storage);
+    require(rows.ndim() == 2 && rows.shape(1) == to_codes.shape(1) && rows.shape(0) > 0, "rows must be [T, W], T at least 1");
+    require(lists.ndim() == 2, "lists must be [S, k]");
+    require(degree >= 4 && pivots >= 0 && candidates >= degree && neighbours >= 0 && cluster_size >= 1 && probes >= 1 &&
+                entries >= 1 && slack >= 1.0F,
+            "degree must be at least 4, candidates at least degree, entries at least 1, slack at least 1");
+    const auto tokens = static_cast<std::int64_t>(rows.shape(0));
+    require(tokens < most_nodes, "more tokens than a graph can hold");
+    for (std::size_t i = 0; i < lists.size(); ++i) require(lists.data()[i] < tokens, "lists name a row that is not there");
+    graph.degree = degree;
+    const GraphBuildArgs args{&graph, rows.data(), tokens, lists.data(), static_cast<std::int64_t>(lists.shape(0)),
+                              static_cast<int>(lists.shape(1)),
+                              {degree, pivots, candidates, neighbours, cluster_size, probes, entries, slack}, threads, interrupted};
+    const Kernels kernels = kernels_for(parse_isa(isa));
+    run_released([&] { kernels.graph_build(args); });
+    return graph;
+}
+
+void nearest(const FloatsIn& queries, const FloatsIn& rows, const IntsOut& ids, int threads, std::string_view isa) {
+    require(queries.ndim() == 2 && rows.ndim() == 2 && ids.ndim() == 2 && queries.shape(1) == rows.shape(1) &&
+                ids.shape(0) == queries.shape(0) && queries.shape(1) % 32 == 0,
+            "queries must be [S, W], rows [N, W], ids [S, k], with W a multiple of 32");
+    const GraphNearestArgs args{queries.data(), static_cast<std::int64_t>(queries.shape(0)), rows.data(),
+                                static_cast<std::int64_t>(rows.shape(0)), nullptr, static_cast<int>(rows.shape(1)),
+                                static_cast<int>(ids.shape(1)), ids.data(), threads, interrupted};
+    const Kernels kernels = kernels_for(parse_isa(isa));
+    run_released([&] { kernels.graph_nearest(args); });
+}
+
+void add_keys(GraphSearchArgs& args, const std::vector<Stored>& keys) {
+    for (std::size_t h = 0; h < keys.size(); ++h) {
+        const Stored& rows = keys[h];
+        require(rows.ndim() == 2 && rows.stride(1) == 1 && static_cast<int>(rows.shape(1)) == args.graphs[h]->head_size &&
+                    static_cast<std::int64_t>(rows.shape(0)) >= args.graphs[h]->tokens(),
+                "keys must be [T, D] for every query, with at least the graph's tokens and adjacent elements");
+        require(dtype_of(rows) == dtype_of(keys[0]) && rows.stride(0) == keys[0].stride(0), "keys differ in type or stride");
+        args.keys.push_back(rows.data());
+        args.key_dtype = dtype_of(rows);
+        args.key_stride = rows.stride(0);
+    }
+}
+
+void search(const std::vector<const AttentionGraph*>& graphs, const FloatsIn& queries, const std::optional<IntsIn>& seeds,
+            const std::vector<Stored>& keys, const IntsOut& ids, const CountsOut& distances, const CountsOut& hops, int beam,
+            int patience, int rerank, int threads, std::string_view isa) {
+    const std::size_t heads = graphs.size();
+    require(queries.ndim() == 2 && queries.shape(0) == heads && ids.ndim() == 2 && ids.shape(0) == heads &&
+                distances.size() == heads && hops.size() == heads && (keys.empty() || keys.size() == heads),
+            "graphs, queries, ids, distances and hops must have one row a query, and keys one or be empty");
+    require(!seeds || (seeds->ndim() == 2 && seeds->shape(0) == heads), "seeds must be [H, s]");
+    GraphSearchArgs args{};
+    args.graphs = graphs;
+    for (std::size_t h = 0; h < heads; ++h) {
+        require(graphs[h] && static_cast<std::size_t>(graphs[h]->head_size) == queries.shape(1), "a graph has another head size");
+        for (std::size_t s = 0; seeds && s < seeds->shape(1); ++s)
+            require(seeds->data()[h * seeds->shape(1) + s] < graphs[h]->tokens(), "seeds name a node that is not there");
+    }
+    args.queries = queries.data();
+    args.k = static_cast<int>(ids.shape(1));
+    args.beam = beam;
+    args.patience = patience;
+    args.seeds = seeds ? seeds->data() : nullptr;
+    args.seed_count = seeds ? static_cast<int>(seeds->shape(1)) : 0;
+    args.rerank = rerank;
+    args.ids = ids.data();
+    args.distances = distances.data();
+    args.hops = hops.data();
+    args.threads = threads;
+    args.interrupted = interrupted;
+    add_keys(args, keys);
+    const Kernels kernels = kernels_for(parse_isa(isa));
+    run_released([&] { kernels.graph_search(args); });
+}
+
+void insert(AttentionGraph& graph, const FloatsIn& keys, const FloatsIn& bridges, int beam, int bridge_length, float slack,
+            std::string_view isa) {
+    const auto head_size = static_cast<std::size_t>(graph.head_size);
+    require(keys.ndim() == 2 && keys.shape(1) == head_size && bridges.ndim() == 2 && bridges.shape(1) == head_size,
+            "keys and bridges must be [N, D]");
+    require(beam >= 1 && bridge_length >= 1 && slack >= 1.0F, "beam, bridge_length and slack must be at least 1");
+    require(graph.tokens() + static_cast<std::int64_t>(keys.shape(0)) < most_nodes, "more tokens than a graph can hold");
+    const GraphInsertArgs args{&graph, keys.data(), static_cast<std::int64_t>(keys.shape(0)), bridges.data(),
+                               static_cast<std::int64_t>(bridges.shape(0)), beam, bridge_length, slack};
+    const Kernels kernels = kernels_for(parse_isa(isa));
+    run_released([&] { kernels.graph_insert(args); });
+}
+
+// A graph from what `arrays` gave; everything that a search relies on is checked.
+AttentionGraph restore(const FloatsIn& mean, const FloatsIn& to_codes, const FloatsIn& to_queries, const FloatsIn& step,
+                       const CodesIn& codes, const FloatsIn& half_norms, const IntsIn& edges, const IntsIn& entries,
+                       std::string_view storage) {
+    AttentionGraph graph = empty_graph(mean, to_codes, to_queries, storage);
+    const std::size_t tokens = half_norms.size(), width = to_codes.shape(1);
+    require(tokens > 0 && edges.ndim() == 2 && edges.shape(0) == tokens && edges.shape(1) >= 1 && step.size() == width &&
+                entries.size() > 0 && codes.size() == tokens * width * static_cast<std::size_t>(bytes_of(graph.storage)),
+            "arrays of the graph do not fit one another");
+    for (std::size_t e = 0; e < edges.size(); ++e)
+        require(edges.data()[e] >= -1 && edges.data()[e] < static_cast<std::int64_t>(tokens), "an edge leads nowhere");
+    for (std::size_t e = 0; e < entries.size(); ++e)
+        require(entries.data()[e] >= 0 && entries.data()[e] < static_cast<std::int64_t>(tokens), "an entry is not there");
+    graph.degree = static_cast<int>(edges.shape(1));
+    graph.step.assign(step.data(), step.data() + step.size());
+    graph.codes.assign(codes.data(), codes.data() + codes.size());
+    graph.half_norms.assign(half_norms.data(), half_norms.data() + tokens);
+    graph.edges.assign(edges.data(), edges.data() + edges.size());
+    graph.entries.assign(entries.data(), entries.data() + entries.size());
+    return graph;
+}
+
+// Views of the graph's memory, valid while it lives and does not grow.
+template <class T, class Array>
+nb::object view(const Array& array, std::initializer_list<std::size_t> shape, nb::handle owner) {
+    auto* data = const_cast<T*>(reinterpret_cast<const T*>(array.data()));
+    return nb::cast(nb::ndarray<nb::pytorch, T, nb::device::cpu>(data, shape, owner));
+}
+
+nb::dict arrays(nb::handle self) {
+    const auto& graph = nb::cast<const AttentionGraph&>(self);
+    const auto tokens = static_cast<std::size_t>(graph.tokens());
+    const auto size = static_cast<std::size_t>(graph.head_size), width = static_cast<std::size_t>(graph.width);
+    nb::dict all;
+    all["mean"] = view<float>(graph.mean, {size}, self);
+    all["to_codes"] = view<float>(graph.to_codes, {size, width}, self);
+    all["to_queries"] = view<float>(graph.to_queries, {size, width}, self);
+    all["step"] = view<float>(graph.step, {width}, self);
+    all["codes"] = view<std::uint8_t>(graph.codes, {tokens, graph.codes.size() / tokens}, self);
+    all["half_norms"] = view<float>(graph.half_norms, {tokens}, self);
+    all["edges"] = view<std::int32_t>(graph.edges, {tokens, static_cast<std::size_t>(graph.degree)}, self);
+    all["entries"] = view<std::int32_t>(graph.entries, {graph.entries.size()}, self);
+    return all;
+}
+
+}  // namespace
+
+void bind_attention_graph(nb::module_& module) {
+    nb::class_<AttentionGraph>(module, "AttentionGraph", "The graph of one KV head; see longspan_kernels.attention_graph.")
+        .def_prop_ro("tokens", &AttentionGraph::tokens, "Keys in the graph.")
+        .def_prop_ro("nbytes", &AttentionGraph::nbytes, "Memory held.")
+        .def_ro("head_size", &AttentionGraph::head_size, "Size of a key.")
+        .def_prop_ro("storage", [](const AttentionGraph& graph) { return name_of(graph.storage); }, "Type of the codes.")
+        .def("copy", [](const AttentionGraph& graph) { return graph; }, "An independent copy.")
+        .def("arrays", &arrays, "Views of all parts by name, valid until the graph grows.");
+    const auto plain = [](const char* name) { return nb::arg(name).noconvert(); };
+    module.def("graph_restore", &restore, plain("mean"), plain("to_codes"), plain("to_queries"), plain("step"), plain("codes"),
+               plain("half_norms"), plain("edges"), plain("entries"), nb::arg("storage"), "A graph from its parts.");
+    module.def("graph_nearest", &nearest, plain("queries"), plain("rows"), plain("ids"), nb::arg("threads"), nb::arg("isa"),
+               "Exact best rows of every query by inner product into `ids` [S, k].");
+    module.def("graph_build", &build, plain("mean"), plain("to_codes"), plain("to_queries"), plain("rows"), plain("lists"),
+               nb::arg("storage"), nb::arg("degree"), nb::arg("pivots"), nb::arg("candidates"), nb::arg("neighbours"),
+               nb::arg("cluster_size"), nb::arg("probes"), nb::arg("entries"), nb::arg("slack"), nb::arg("threads"),
+               nb::arg("isa"), "A graph over `rows` [T, W] from the keys nearest to sampled queries, `lists` [S, k].");
+    module.def("graph_search", &search, nb::arg("graphs"), plain("queries"), plain("seeds").none(), nb::arg("keys"), plain("ids"),
+               plain("distances"), plain("hops"), nb::arg("beam"), nb::arg("patience"), nb::arg("rerank"), nb::arg("threads"),
+               nb::arg("isa"), "Beam search of one graph a query into `ids` [H, k], with its work.");
+    module.def("graph_insert", &insert, nb::arg("graph"), plain("keys"), plain("bridges"), nb::arg("beam"),
+               nb::arg("bridge_length"), nb::arg("slack"), nb::arg("isa"), "Let new keys [N, D] into the graph.");
+}
+
+}  // namespace longspan
