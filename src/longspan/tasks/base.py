@@ -30,6 +30,10 @@ class Task(ABC):
 
     version: ClassVar[int]
     """Rises when the data, the prompt or the score changes."""
+    private: ClassVar[bool] = False
+    """Whether its licence forbids to show or store its texts: nothing may print or log a prompt or
+    an answer, records keep `stored`, and a partial generation on disk is removed when it is done.
+    """
 
     @property
     def label(self) -> str:
@@ -55,6 +59,12 @@ class Task(ABC):
     @abstractmethod
     def score(self, example: Example, text: str) -> float:
         """How right `text` is as the answer, 0..100."""
+
+    def stored(self, example: Example, text: str) -> str:
+        """What a record keeps of an answer, in one that `aggregate` reads: the text itself, but for
+        a private task.
+        """
+        return text
 
     def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
         """Further metrics over all records by name (avg@n, pass@k, by category); the mean score is

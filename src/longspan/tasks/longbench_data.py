@@ -1,0 +1,108 @@
+"""Where LongBench's rows come from: a folder, a zip, one .jsonl file, or a mirror on the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from longspan.tasks.longbench_catalogue import METRIC
+from longspan.tasks.rows import field, hub_rows, parse_rows, text_field
+
+if TYPE_CHECKING:
+    from longspan.tasks.rows import Row
+
+HOW_TO_GET: Final = (
+    "Get data.zip with `python scripts/get_data.py longbench --to DIR`, or by hand from "
+    "huggingface.co/datasets/THUDM/LongBench, and set task.path=DIR/data.zip (or the folder it "
+    "unpacks to)"
+)
+_HUB: Final = "Xnhyacinth/LongBench"
+_RETRIEVED: Final = {"retrieval": r"Paragraph \d+", "retrieval_zh": r"段落\d+"}
+
+
+@dataclass(frozen=True, slots=True)
+class LongBenchRow:
+    """One row, checked."""
+
+    id: str
+    document: str
+    question: str
+    answers: tuple[str, ...]
+    length: int
+    """In words (characters in Chinese), as LongBench counted; its buckets go by it."""
+    classes: tuple[str, ...]
+
+
+def read_dataset(path: str | None, name: str, dataset: str) -> tuple[list[LongBenchRow], str]:
+    """The rows of one data set and what identifies them. `name` is the file's stem: `dataset`, or
+    with `_e`. ValueError names what is missing, or the row and the field that are wrong.
+    """
+    if path is None:
+        raw, source = hub_rows(_HUB, name, "test", HOW_TO_GET + "."), f"hub:{_HUB}"
+        where = source
+    else:
+        where, content = _content(Path(path).expanduser(), name)
+        source = hashlib.sha256(content).hexdigest()
+        try:
+            raw = parse_rows(content.decode("utf-8"), "jsonl", where)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: not UTF-8 text ({error.reason})") from None
+    if not raw:
+        raise ValueError(f"{where}: holds no rows")
+    return [_checked(row, dataset, f"{where}, row {i}") for i, row in enumerate(raw)], source
+
+
+def _content(path: Path, name: str) -> tuple[str, bytes]:
+    """(where it was found, the bytes of the .jsonl file)."""
+    wanted = f"{name}.jsonl"
+    if path.is_dir():
+        for found in (path / wanted, path / "data" / wanted):
+            if found.is_file():
+                return f"task.path={found}", found.read_bytes()
+        if (path / "data.zip").is_file():
+            return _content(path / "data.zip", name)
+        raise ValueError(
+            f"task.path={path}: has no {wanted}, data/{wanted} or data.zip. {HOW_TO_GET}"
+        )
+    if not path.is_file():
+        raise ValueError(f"task.path={path}: no such file or folder. {HOW_TO_GET}")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.namelist() if Path(member).name == wanted]
+            if not members:
+                raise ValueError(f"task.path={path}: the zip has no {wanted}. {HOW_TO_GET}")
+            return f"task.path={path}:{members[0]}", archive.read(members[0])
+    if path.suffix != ".jsonl":
+        raise ValueError(
+            f"task.path={path}: must be a folder, a .zip or a .jsonl file. {HOW_TO_GET}"
+        )
+    return f"task.path={path}", path.read_bytes()
+
+
+def _checked(row: Row, dataset: str, where: str) -> LongBenchRow:
+    answers = field(row, ["answers"], where)
+    if not isinstance(answers, list) or not answers or any(not isinstance(a, str) for a in answers):
+        raise ValueError(f"{where}: field answers must be a list of texts, found {answers!r:.60}")
+    metric = METRIC[dataset]
+    pattern = _RETRIEVED.get(metric)
+    if pattern and not all(re.search(pattern, each) for each in answers):
+        raise ValueError(f"{where}: field answers must look like {pattern}, found {answers!r:.60}")
+    classes: Any = row.get("all_classes")
+    if metric == "classification" and not (isinstance(classes, list) and classes):
+        raise ValueError(f"{where}: field all_classes must be a list of labels for {dataset}")
+    document = text_field(row, ["context"], where)
+    # Some data sets have no question (summaries, lcc): an empty one, but the field is there.
+    question = row.get("input", row.get("question"))
+    if not isinstance(question, str):
+        raise ValueError(f"{where}: field input (or question) must be text, found {question!r:.60}")
+    identifier = row.get("_id") or hashlib.sha256((document + question).encode()).hexdigest()[:16]
+    length = row.get("length")
+    if not isinstance(length, int) or isinstance(length, bool):
+        raise ValueError(f"{where}: field length must be a whole number, found {length!r:.60}")
+    return LongBenchRow(
+        str(identifier), document, question, tuple(answers), length, tuple(classes or ())
+    )

@@ -1,0 +1,120 @@
+"""Rows of a data set from a file or the hub, and fields of a row with errors that name both."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+Row = dict[str, Any]
+
+
+def parse_rows(text: str, kind: str, source: str) -> list[Row]:
+    """Rows of JSON lines (`jsonl`), of a JSON list or of a dict holding one (`json`), or of `csv`.
+
+    A byte-order mark and blank lines are skipped. ValueError names `source` and the line.
+    """
+    text = text.removeprefix("\ufeff")
+    if kind == "csv":
+        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+    if kind == "jsonl":
+        # Only "\n" ends a row: a JSON string may hold U+2028 and other Unicode line ends.
+        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+        rows = [_decode(line, f"{source}, line {number}") for number, line in lines]
+    else:
+        value = _decode(text, source)
+        lists = (
+            [part for part in value.values() if isinstance(part, list)]
+            if isinstance(value, dict)
+            else []
+        )
+        rows = value if isinstance(value, list) else lists[0] if len(lists) == 1 else [value]
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            kind_found = type(row).__name__
+            raise ValueError(f"{source}, row {number}: an object is expected, found {kind_found}")
+    return rows
+
+
+def _decode(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a .jsonl, .json, .csv or .parquet file; ValueError where it is missing, empty or
+    of another kind.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if not path.is_file():
+        raise ValueError(f"task.path={path}: no such file")
+    if kind == "parquet":
+        import pandas
+
+        rows: list[Row] = json.loads(pandas.read_parquet(path).to_json(orient="records"))
+    elif kind in ("jsonl", "json", "csv"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"task.path={path}: not UTF-8 text ({error.reason})") from None
+        rows = parse_rows(text, kind, f"task.path={path}")
+    else:
+        raise ValueError(f"task.path={path}: must end in .jsonl, .json, .csv or .parquet")
+    if not rows:
+        raise ValueError(f"task.path={path}: holds no rows")
+    return rows
+
+
+def hub_rows(name: str, config: str | None, split: str, how: str) -> list[Row]:
+    """The rows of a data set of the Hugging Face hub. Where that fails (no network, gated), the
+    ValueError ends with `how`: what to do instead.
+    """
+    try:
+        from datasets import load_dataset
+
+        return [dict(row) for row in load_dataset(name, config, split=split)]
+    except Exception as error:  # the hub's clients raise a zoo: offline, gated, missing, renamed
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+        raise ValueError(
+            f"task.path is not set and {name} could not be read from the hub "
+            f"({type(error).__name__}: {first}). {how}"
+        ) from None
+
+
+def field(row: Mapping[str, Any], names: Sequence[str], where: str) -> Any:
+    """The first of the `names` that the row has (None and "" count as missing)."""
+    for name in names:
+        if row.get(name) not in (None, ""):
+            return row[name]
+    found = ", ".join(sorted(map(str, row))) or "nothing"
+    raise ValueError(f"{where}: field {' or '.join(names)} is missing (the row has: {found})")
+
+
+def text_field(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    """Like `field`, and it must be text (or a number, which is written out)."""
+    value = field(row, names, where)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        named = next(name for name in names if row.get(name) not in (None, ""))
+        raise ValueError(f"{where}: field {named} must be text, found {type(value).__name__}")
+    return value
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_sha256(text: str) -> str:
+    """Digest of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
