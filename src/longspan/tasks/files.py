@@ -35,7 +35,8 @@ def read_rows(path: str, field: str) -> list[tuple[str, dict[str, Any]]]:
     """
     text = read_text(path, field)
     source = f"{field}={path}"
-    lines = text.splitlines()
+    # Only a line feed ends a row: a JSON text may hold U+2028 and other line ends.
+    lines = text.split("\n")
     if path.endswith(".jsonl") or _is_lines(lines):
         pairs = [
             (f"{source} line {number}", _parse(line, source, number))

@@ -37,9 +37,8 @@ def overhead_tokens(tokenizer: Tokenizer, chat: bool) -> int:
 
 def style_tokens(tokenizer: Tokenizer, style: PromptStyle) -> int:
     """Tokens that a prompt style adds to a prompt, template and special tokens included."""
-    context, question, chat = styled("", _PROBE, style)
-    extra = count_tokens(tokenizer, context + question) - count_tokens(tokenizer, _PROBE)
-    return overhead_tokens(tokenizer, chat) + extra
+    extra = count_tokens(tokenizer, "".join(styled("", _PROBE, style)))
+    return overhead_tokens(tokenizer, style == "auto") + extra - count_tokens(tokenizer, _PROBE)
 
 
 class LengthOracle:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Match = Literal["all", "any"]
+Metric = Literal["all", "any", "exact", "prefix"]
 
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
@@ -27,3 +28,16 @@ def substring_score(text: str, references: Sequence[str], match: Match) -> float
     answer = clean_answer(text).lower()
     found = [reference.lower() in answer for reference in references]
     return 100.0 * (any(found) if match == "any" else sum(found) / len(found))
+
+
+def answer_score(text: str, references: Sequence[str], metric: Metric) -> float:
+    """0..100: a substring score, or whether the answer is (exact) or begins with (prefix) any
+    reference.
+
+    Case and the blanks around do not count.
+    """
+    if metric in ("all", "any"):
+        return substring_score(text, references, metric)
+    answer = clean_answer(text).casefold()
+    targets = tuple(reference.strip().casefold() for reference in references)
+    return 100.0 * (answer in targets if metric == "exact" else answer.startswith(targets))

@@ -5,38 +5,34 @@ from __future__ import annotations
 from typing import Literal
 
 PromptStyle = Literal["auto", "raw", "inst"]
-"""auto: the model's chat template where it has one; raw: none; inst: [INST] ... [/INST], whatever
-the model.
+"""auto: the model's chat template where it has one; raw: none; inst: [INST] ... [/INST] and
+none.
 """
 
-_OPEN, _CLOSE = "[INST] ", " [/INST]"
 _QUESTION_CHARS = 2_000
-_LONG_LINE_CHARS = 500
+_LAST_WORDS_CHARS = 500
 
 
 def split_question(text: str) -> tuple[str, str]:
-    """(context, question): the question is the last line that starts with "Question:" or has a
-    question mark.
+    """(context, question), together `text`.
 
-    Otherwise it is the last line; of a text that is one long line, its last words. Nothing is lost
-    or added.
+    The question is the last line that starts with "Question:", else the last with a question mark,
+    else the last line; of a text that is one long line, its last words.
     """
     window = max(len(text) - _QUESTION_CHARS, 0)
     end = len(text.rstrip())
     mark = text.rfind("\nQuestion:", window)
-    if mark < 0:
-        mark = text.rfind("\n", window, max(text.rfind("?", window), 0))
+    if mark < 0 and (asked := text.rfind("?", window)) >= 0:
+        mark = text.rfind("\n", window, asked)
     if mark < 0:
         mark = text.rfind("\n", window, end)
-    if mark < 0:
-        mark = text.find(" ", max(end - _LONG_LINE_CHARS, 0)) if window else -1
+    if mark < 0 and window:
+        mark = text.find(" ", end - _LAST_WORDS_CHARS)
     return text[: mark + 1], text[mark + 1 :]
 
 
-def styled(context: str, question: str, style: PromptStyle) -> tuple[str, str, bool]:
-    """(context, question, chat) in the style; chat says whether the model's own template comes
-    around it.
-    """
-    if style == "inst":
-        return f"{_OPEN}{context}", f"{question}{_CLOSE}", False
-    return context, question, style == "auto"
+def styled(context: str, question: str, style: PromptStyle) -> tuple[str, str]:
+    """The two parts with [INST] ... [/INST] around them where that is the style."""
+    if style != "inst":
+        return context, question
+    return f"[INST] {context}", f"{question} [/INST]"

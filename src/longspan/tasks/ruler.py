@@ -93,7 +93,7 @@ class Ruler(Task):
 
     def example(self, row: Row, tokens: int, context_tokens: int | None) -> Example:
         """One row as an example; `tokens` is its prompt's length, template included."""
-        context, question, chat = styled(*split_question(row["input"]), self.prompt_style)
+        context, question = styled(*split_question(row["input"]), self.prompt_style)
         outputs = tuple(row["outputs"])
         facts: dict[str, Any] = {
             name: row[name] for name in ("stream", "haystack_sha256") if name in row
@@ -109,7 +109,7 @@ class Ruler(Task):
             references=outputs,
             max_new_tokens=self._new_tokens,
             prefix=row["prefix"] if self.answer_prefix else "",
-            chat=chat,
+            chat=self.prompt_style == "auto",
             meta={"index": row["index"], "tokens": tokens, **facts},
         )
 
@@ -140,13 +140,13 @@ class Ruler(Task):
 
     def _haystack_sha256(self) -> str:
         if self.haystack_path is None:
-            raise ValueError("haystack_path=None: haystack=path needs a .txt or .json file")
-        return file_sha256(self.haystack_path, "haystack_path")
+            raise ValueError("task.haystack_path=None: haystack=path needs a .txt or .json file")
+        return file_sha256(self.haystack_path, "task.haystack_path")
 
     def _facts(self) -> dict[str, Any]:
         """What identifies the files and the prose."""
         if self.data is not None:
-            return {"data_sha256": file_sha256(self.data, "data")}
+            return {"data_sha256": file_sha256(self.data, "task.data")}
         if not self.spec.needs_essay:
             return {}
         facts: dict[str, Any] = {"haystack": self.haystack, "splitter": self.splitter}

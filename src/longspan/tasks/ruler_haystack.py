@@ -42,7 +42,7 @@ def _hub_words() -> list[str]:
     except Exception as error:
         # datasets and huggingface_hub raise many kinds of errors without a network.
         raise ValueError(
-            f"haystack=hub: the essays could not be fetched ({error}); use haystack=path with "
+            f"task.haystack=hub: the essays could not be fetched ({error}); use task.haystack=path with "
             "haystack_path=PaulGrahamEssays.json, or haystack=synthetic"
         ) from error
 
@@ -54,15 +54,17 @@ def essay_text(path: str | None) -> str:
     """
     if path is None:
         raise ValueError(
-            "haystack_path=None: haystack=path needs a .txt file or PaulGrahamEssays.json"
+            "task.haystack_path=None: haystack=path needs a .txt file or PaulGrahamEssays.json"
         )
     if not path.endswith(".json"):
-        text: object = read_text(path, "haystack_path")
+        text: object = read_text(path, "task.haystack_path")
     else:
-        content = read_json(path, "haystack_path")
+        content = read_json(path, "task.haystack_path")
         text = content.get("text") if isinstance(content, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"haystack_path={path}: no text in it; expected .txt or json with 'text'")
+        raise ValueError(
+            f"task.haystack_path={path}: no text in it; expected .txt or json with 'text'"
+        )
     return text
 
 
@@ -79,7 +81,7 @@ def sentence_spans(text: str, splitter: Splitter) -> Iterator[tuple[int, int]]:
             punkt = PunktTokenizer("english")
         except LookupError as error:
             raise ValueError(
-                "splitter=punkt_tab: nltk's punkt_tab is not installed; run "
+                "task.splitter=punkt_tab: nltk's punkt_tab is not installed; run "
                 "`python -m nltk.downloader punkt_tab` or use splitter=untrained"
             ) from error
     return iter(punkt.span_tokenize(text))

@@ -36,11 +36,11 @@ def questions(job: Job, count: Count) -> Source:
     from longspan.tasks.ruler_kinds import row_of, ticking, tokenizer_of
 
     if job.path is None:
-        raise ValueError(f"data=None: ruler_{job.task} needs {HOW_TO_GET[job.spec.kind]}")
+        raise ValueError(f"task.data=None: ruler_{job.task} needs {HOW_TO_GET[job.spec.kind]}")
     texts, asked = read_questions(job.path, job.spec.kind)
     if job.count > len(asked):
         raise ValueError(
-            f"samples={job.count}: data={job.path} has {len(asked)} answerable questions"
+            f"samples={job.count}: task.data={job.path} has {len(asked)} answerable questions"
         )
 
     def make(limit: int, seed: int, number: int, report: Report) -> list[Row]:
@@ -57,7 +57,7 @@ def questions(job: Job, count: Count) -> Source:
             )
         if documents.exhausted:
             raise ValueError(
-                f"ctx={job.context_tokens}: all {len(texts)} documents of data={job.path} fit; "
+                f"ctx={job.context_tokens}: all {len(texts)} documents of task.data={job.path} fit; "
                 "use a smaller ctx or a larger file"
             )
         return [row_of(each) for each in made if _answerable(each)]
@@ -76,13 +76,13 @@ def read_questions(path: str, kind: str) -> tuple[list[str], list[dict[str, Any]
     """(documents, questions) in the form lm-eval's generator takes; raises ValueError naming the
     file.
     """
-    content = read_json(path, "data")
+    content = read_json(path, "task.data")
     try:
         return _squad(content) if kind == "squad" else _hotpot(content)
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"data={path}: not in the format of {HOW_TO_GET[kind]} ({reason})"
+            f"task.data={path}: not in the format of {HOW_TO_GET[kind]} ({reason})"
         ) from error
 
 

@@ -25,9 +25,7 @@ def examples_from_rows(
     Raises ValueError naming the file and line of a row that lacks a field or is longer than the
     context.
     """
-    pairs = read_rows(str(task.data), "data")
-    if count is not None and count > len(pairs):
-        raise ValueError(f"samples={count}: data={task.data} has {len(pairs)} rows")
+    pairs = read_rows(str(task.data), "task.data")
     overhead = style_tokens(tokenizer, task.prompt_style)
     examples = []
     for number, (place, found) in enumerate(pairs[:count]):

@@ -21,7 +21,7 @@ def fingerprint(tokenizer: Tokenizer) -> str:
         return own
     text = _backend_json(tokenizer)
     if text is None:
-        vocabulary = getattr(tokenizer, "get_vocab", dict)()
+        vocabulary: dict[str, int] = getattr(tokenizer, "get_vocab", dict)()
         text = f"{type(tokenizer).__qualname__} {sorted(vocabulary.items())}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

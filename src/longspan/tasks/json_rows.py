@@ -1,0 +1,96 @@
+"""One row of a user's JSON file, in any of its spellings, checked field by field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from longspan.tasks.matching import Metric
+from longspan.tasks.prompts import split_question
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_OUTPUTS = ("outputs", "answers", "answer", "output")
+_PREFIXES = ("prefix", "answer_prefix", "gen_prefix")
+_IDS = ("id", "_id", "index")
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A row that is right; None where it leaves something to the task."""
+
+    id: str | None
+    context: str
+    question: str
+    outputs: tuple[str, ...]
+    metric: Metric | None
+    max_new_tokens: int | None
+    prefix: str | None
+    chat: bool | None
+
+
+def parse_row(row: Mapping[str, Any], place: str) -> FileRow:
+    """Raises ValueError naming `place` and the field that is missing or wrong, and what would be
+    right.
+    """
+    context, question = _prompt(row, place)
+    metric = row.get("metric")
+    if metric is not None and metric not in get_args(Metric):
+        raise ValueError(
+            f"{place}: field 'metric' is {metric!r}; right would be one of "
+            f"{', '.join(get_args(Metric))}"
+        )
+    tokens = row.get("max_new_tokens")
+    if tokens is not None and (type(tokens) is not int or tokens < 1):
+        raise ValueError(f"{place}: field 'max_new_tokens' is {tokens!r}; right would be a count")
+    chat = row.get("chat")
+    if chat is not None and not isinstance(chat, bool):
+        raise ValueError(f"{place}: field 'chat' is {chat!r}; right would be true or false")
+    prefix = _first(row, _PREFIXES)
+    if prefix is not None and not isinstance(prefix, str):
+        raise ValueError(f"{place}: field 'prefix' is {prefix!r}; right would be a text")
+    name = _first(row, _IDS)
+    return FileRow(
+        id=None if name is None else str(name),
+        context=context,
+        question=question,
+        outputs=_outputs(row, place),
+        metric=metric,
+        max_new_tokens=tokens,
+        prefix=prefix,
+        chat=chat,
+    )
+
+
+def _prompt(row: Mapping[str, Any], place: str) -> tuple[str, str]:
+    """`input` alone is split where its question begins; beside `context` it is the question."""
+    for name in ("input", "context", "question"):
+        if name in row and not isinstance(row[name], str):
+            raise ValueError(f"{place}: field '{name}' is {row[name]!r:.60}; right would be a text")
+    context, question = row.get("context", ""), row.get("question") or row.get("input", "")
+    if not question.strip():
+        raise ValueError(
+            f"{place}: field 'input' (or 'question', beside 'context') is missing or empty"
+        )
+    if not context:
+        return split_question(question) if "input" in row else ("", question)
+    gap = "" if context[-1].isspace() else "\n\n"
+    return context + gap, question
+
+
+def _outputs(row: Mapping[str, Any], place: str) -> tuple[str, ...]:
+    found = _first(row, _OUTPUTS)
+    if found is None:
+        raise ValueError(f"{place}: field 'outputs' (or 'answer', 'answers') is missing")
+    items = found if isinstance(found, list) else [found]
+    texts = [str(item) for item in items if isinstance(item, str | int | float)]
+    if not items or len(texts) < len(items) or not all(text.strip() for text in texts):
+        raise ValueError(
+            f"{place}: field 'outputs' is {found!r:.60}; right would be a text or a list of texts"
+        )
+    return tuple(texts)
+
+
+def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((row[name] for name in names if row.get(name) is not None), None)

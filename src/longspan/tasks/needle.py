@@ -1,0 +1,168 @@
+"""A needle in a haystack over a grid of depths and lengths, for a heat map (after G. Kamradt,
+2023).
+
+Needles and prose are our own; the same haystack serves all depths of one length, so that cells
+differ in the place of the needle only.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from longspan.options import Count, settings
+from longspan.tasks.base import Task
+from longspan.tasks.haystack import HAYSTACK_VERSION, synthetic_words
+from longspan.tasks.lengths import count_tokens, style_tokens
+from longspan.tasks.matching import substring_score
+from longspan.tasks.prompts import PromptStyle, styled
+from longspan.types import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from longspan.tasks.base import Tokenizer
+    from longspan.types import Record
+
+_INTRODUCTION = "Read the following text with care; one sentence in it gives a code.\n\n"
+_SUBJECT = "The code of the {key} lighthouse"
+_KEYS = ("northern", "old", "white", "small", "hidden", "distant", "red", "stone", "island", "last")
+_SEAM_TOKENS = 8
+"""What joining texts may add to the sum of their tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One point of the grid."""
+
+    length: int
+    depth: float
+    """Percent of the sentences that stand before the needle."""
+
+
+@settings
+class Needle(Task):
+    """One needle a prompt, at every depth of every length."""
+
+    version: ClassVar[int] = 1
+
+    depths: Annotated[tuple[float, ...], Field(strict=False)] = (0.0, 25.0, 50.0, 75.0, 100.0)
+    """Percent, 0 the beginning and 100 the end."""
+    lengths: Count | Annotated[tuple[int, ...], Field(strict=False)] = 2
+    """Token counts, or in how many equal steps up to ctx."""
+    max_new_tokens: Count = 16
+    prompt_style: PromptStyle = "auto"
+    answer_prefix: bool = True
+
+    @property
+    def label(self) -> str:
+        """needle."""
+        return "needle"
+
+    def examples(
+        self, tokenizer: Tokenizer, context_tokens: int | None, count: int | None, seed: int
+    ) -> Sequence[Example]:
+        """See `Task.examples`. The grid row by row, and again from its beginning for larger counts;
+        None: once.
+        """
+        cells = self._cells(context_tokens)
+        count = len(cells) if count is None else count
+        around = style_tokens(tokenizer, self.prompt_style) + self.max_new_tokens
+        around += max(_frame_tokens(tokenizer, key) for key in _KEYS)
+        haystacks: dict[tuple[int, int], list[str]] = {}
+        examples = []
+        for index in range(count):
+            turn, cell = index // len(cells), cells[index % len(cells)]
+            if (cell.length, turn) not in haystacks:
+                words = synthetic_words(seed + turn, cell.length)
+                haystacks = {(cell.length, turn): _fitting(tokenizer, words, cell.length - around)}
+            rng = Random(f"{seed}:{turn}:{cell.length}:{cell.depth}")
+            examples.append(self._example(index, cell, haystacks[cell.length, turn], rng))
+        return examples
+
+    def score(self, example: Example, text: str) -> float:
+        """Whether the code is in the answer."""
+        return substring_score(text, example.references, "all")
+
+    def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
+        """Mean scores by cell (`length/depth`), by length and by depth."""
+        groups: defaultdict[str, list[float]] = defaultdict(list)
+        for record in records:
+            length, depth = record.meta["length"], record.meta["depth"]
+            for name in (f"{length}/{depth:g}", f"length/{length}", f"depth/{depth:g}"):
+                groups[name].append(record.score)
+        return {name: sum(scores) / len(scores) for name, scores in groups.items()}
+
+    def identity(self) -> Mapping[str, Any]:
+        """The version of the prose."""
+        return {"haystack": "synthetic", "haystack_version": HAYSTACK_VERSION}
+
+    def _cells(self, context_tokens: int | None) -> list[Cell]:
+        lengths = self.lengths
+        if isinstance(lengths, int):
+            if context_tokens is None:
+                raise ValueError(
+                    f"ctx=None: task.lengths={lengths} steps up to ctx need one, such as 16k"
+                )
+            lengths = tuple(context_tokens * step // lengths for step in range(1, lengths + 1))
+        if not lengths or not self.depths:
+            raise ValueError(f"task.depths={self.depths}, lengths={lengths}: the grid has no cell")
+        if context_tokens is not None and max(lengths) > context_tokens:
+            raise ValueError(f"task.lengths={lengths}: must not be beyond ctx={context_tokens}")
+        if not all(0 <= depth <= 100 for depth in self.depths):
+            raise ValueError(f"task.depths={self.depths}: must be percent, from 0 to 100")
+        return [Cell(length, depth) for length in lengths for depth in self.depths]
+
+    def _example(self, index: int, cell: Cell, sentences: list[str], rng: Random) -> Example:
+        subject = _SUBJECT.format(key=rng.choice(_KEYS))
+        code = str(rng.randrange(10**6, 10**7))
+        place = round(len(sentences) * cell.depth / 100)
+        told = [*sentences[:place], f"{subject} is {code}.", *sentences[place:]]
+        asked = f"{subject[0].lower()}{subject[1:]}"
+        context, question = styled(
+            f"{_INTRODUCTION}{' '.join(told)}\n\n", f"What is {asked}?", self.prompt_style
+        )
+        return Example(
+            id=str(index),
+            context=context,
+            question=question,
+            references=(code,),
+            max_new_tokens=self.max_new_tokens,
+            prefix=f"{subject} is" if self.answer_prefix else "",
+            chat=self.prompt_style == "auto",
+            meta={"length": cell.length, "depth": cell.depth},
+        )
+
+
+def _frame_tokens(tokenizer: Tokenizer, key: str) -> int:
+    """What the introduction, a needle, the question and the answer's beginning take at most."""
+    subject = _SUBJECT.format(key=key)
+    digits = "1 2 3 4 5 6 7"  # the worst a tokenizer can do to seven digits
+    frame = f"{_INTRODUCTION}{subject} is {digits}.\n\nWhat is {subject}? {subject} is"
+    return count_tokens(tokenizer, frame) + _SEAM_TOKENS
+
+
+def _fitting(tokenizer: Tokenizer, words: list[str], limit: int) -> list[str]:
+    """Whole sentences of `words`, as many as surely fit in `limit` tokens.
+
+    Raises ValueError where not a single one does.
+    """
+    sentences = [f"{each}." for each in " ".join(words).split(". ")[:-1]]
+    fits, beyond, guess = 0, len(sentences) + 1, min(len(sentences), 1 + limit // 16)
+    while beyond - fits > 1 + fits // 100:
+        tokens = count_tokens(tokenizer, " ".join(sentences[:guess]))
+        if tokens <= limit:
+            fits = guess
+        else:
+            beyond = guess
+        likely = guess * max(limit - _SEAM_TOKENS, 1) // max(tokens, 1)
+        guess = min(max(likely, fits + 1), beyond - 1)
+    if not fits:
+        raise ValueError(
+            f"task.lengths: {limit} tokens for the haystack are too few for a sentence"
+        )
+    return sentences[:fits]
