@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from longspan.models.cache import Handle
@@ -65,14 +66,14 @@ def longspan_attention(
     if layer.cache.decoding:
         return layer.decode(query[:, :, 0], key, s_aux)[:, None], None
     if layer.cache.probe is not None:
-        geometry = describe(layer.number, query, key, scaling, softcap, dropout, arguments)
+        geometry = describe(module, query, key, scaling, softcap, dropout, arguments)
         layer.cache.probe.append(geometry)
         layer.states = [WindowState(geometry, layer.window)]
     return layer.prefill(query, key, s_aux), None
 
 
 def describe(
-    number: int,
+    module: nn.Module,
     q_BHQD: Tensor,
     handle: Handle,
     scaling: float | None,
@@ -86,6 +87,9 @@ def describe(
     unknown = sorted(k for k, v in arguments.items() if v is not None and k not in HARMLESS)
     if unknown or dropout:
         raise ValueError(f"its attention takes {', '.join(unknown) or 'dropout'}")
+    number, window = handle.layer.number, arguments.get("sliding_window")
+    if window is not None and handle.layer.window is None and window < _positions(module):
+        raise ValueError(f"layer {number} slides over {window} tokens, which its config hides")
     heads, size = q_BHQD.shape[1], q_BHQD.shape[3]
     k_BGQD, v_BGQD = handle.k_BGQD, handle.v_BGQD
     if k_BGQD.shape != v_BGQD.shape or k_BGQD.shape[3] != size or heads % k_BGQD.shape[1]:
@@ -103,3 +107,8 @@ def describe(
         device=k_BGQD.device,
         softcap=softcap,
     )
+
+
+def _positions(module: nn.Module) -> float:
+    positions = getattr(module.config, "max_position_embeddings", None)
+    return math.inf if positions is None else float(positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,10 +29,11 @@ def layer_windows(config: Any) -> list[int | None]:
     text = config.get_text_config(decoder=True)
     check_config(config, text)
     window = getattr(text, "sliding_window", None)
+    positions = getattr(text, "max_position_embeddings", None) or math.inf
     kinds = getattr(text, "layer_types", None)
     if kinds is None:
-        slides = window is not None and getattr(text, "use_sliding_window", True)
-        kinds = ["sliding_attention" if slides else "full_attention"] * text.num_hidden_layers
+        limited = window is not None and getattr(text, "use_sliding_window", True)
+        kinds = ["sliding_attention" if limited else "full_attention"] * text.num_hidden_layers
     windows: list[int | None] = []
     for number, kind in enumerate(kinds):
         if kind not in ("full_attention", "sliding_attention"):
@@ -39,8 +41,8 @@ def layer_windows(config: Any) -> list[int | None]:
                 f"layer {number} is of kind {kind!r}; "
                 "only full_attention and sliding_attention are supported"
             )
-        limits = kind == "sliding_attention" and window < text.max_position_embeddings
-        windows.append(window if limits else None)
+        slides = kind == "sliding_attention" and window is not None and window < positions
+        windows.append(window if slides else None)
     if all(windows):
         raise ValueError(
             f"every layer is a sliding window of {window} tokens; "

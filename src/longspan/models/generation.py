@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -134,8 +135,11 @@ def choose(logits_BV: Tensor, sampling: Sampling, dice: Sequence[torch.Generator
     """The next token of every row: the likeliest, or drawn by inverting the cumulative distribution
     at one number.
     """
+    best = logits_BV.max(-1)
+    if not all(map(math.isfinite, best.values.tolist())):
+        raise FloatingPointError("the model's logits are not finite; model.dtype=bfloat16 may help")
     if sampling.temperature == 0:
-        tokens: list[int] = logits_BV.argmax(-1).tolist()
+        tokens: list[int] = best.indices.tolist()
         return tokens
     p_BV = probabilities(
         logits_BV, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p

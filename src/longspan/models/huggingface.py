@@ -44,7 +44,8 @@ class HuggingFace:
         """
         quiet_transformers()
         source = self._source()
-        windows = self._refusing(lambda: checks.layer_windows(self._config(source)))
+        config = self._config(source)
+        windows = self._refusing(lambda: checks.layer_windows(config))
         tokenizer = self._tokenizer(source)
         module = self._weights(source)
         geometries = self._refusing(lambda: _attach(module, windows))
@@ -66,9 +67,15 @@ class HuggingFace:
         return False
 
     def _config(self, source: str) -> Any:
-        from transformers import AutoConfig
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-        return self._reading("configuration", AutoConfig.from_pretrained, source)
+        config = self._reading("configuration", AutoConfig.from_pretrained, source)
+        remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not remote:
+            raise ValueError(
+                f"model.path = {self.path!r}: {config.model_type!r} is not a causal language model"
+            )
+        return config
 
     def _tokenizer(self, source: str) -> Any:
         from transformers import AutoTokenizer
@@ -80,14 +87,20 @@ class HuggingFace:
 
         dtype = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
         placement = {"device_map": self.device_map} if self.device_map else {}
-        module = self._reading(
+        module, report = self._reading(
             "weights",
             AutoModelForCausalLM.from_pretrained,
             source,
             dtype=dtype,
             use_safetensors=True,
+            output_loading_info=True,
             **placement,
         )
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(
+                f"model.path = {self.path!r}: its weights lack {len(missing)} tensors "
+                f"({missing[0]}, ...)"
+            )
         if not self.device_map:
             module = module.to(self._device())
         return module.eval()
@@ -104,8 +117,12 @@ class HuggingFace:
             return reader(
                 source, revision=self.revision, trust_remote_code=self.trust_remote_code, **options
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a malformed file or remote code makes it raise
             reason = " ".join(str(error).split())
+            if "trust_remote_code" in reason:
+                reason = "it brings its own code; model.trust_remote_code=true would run it"
             raise ValueError(
                 f"model.path = {self.path!r}: its {what} cannot be read: {reason}"
             ) from error

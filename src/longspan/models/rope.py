@@ -67,6 +67,11 @@ def _forget_growth(rotary: Any) -> None:
     """Dynamic NTK keeps the frequencies of the longest text so far; start again from the original
     ones.
     """
-    if isinstance(rotary.rope_type, str) and "dynamic" in rotary.rope_type:
-        rotary.inv_freq.copy_(rotary.original_inv_freq.to(rotary.inv_freq.device))
-        rotary.max_seq_len_cached = rotary.original_max_seq_len
+    kinds = rotary.rope_type
+    prefixes = {f"{name}_": kind for name, kind in kinds.items()} if isinstance(kinds, dict) else {}
+    for prefix, kind in (prefixes or {"": kinds}).items():
+        if "dynamic" in kind:
+            frequencies = getattr(rotary, f"{prefix}inv_freq")
+            original = getattr(rotary, f"{prefix}original_inv_freq").to(frequencies.device)
+            rotary.register_buffer(f"{prefix}inv_freq", original.clone(), persistent=False)
+            setattr(rotary, f"{prefix}max_seq_len_cached", rotary.original_max_seq_len)

@@ -1,0 +1,117 @@
+"""Prompts: the template, the prefix, and a border that never changes the tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.tiny_models import TEMPLATE, tiny_tokenizer
+
+from longspan.models.encoding import INSTRUCTION, Encoder
+from longspan.types import Example
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.models.dense import Load
+
+PLAIN = tiny_tokenizer()
+BARE = tiny_tokenizer(bos=False)
+CHAT = tiny_tokenizer(chat=True)
+words = st.text(st.sampled_from("The grass is green. \n\t🙂é</s>"), max_size=40)
+
+
+def example(context: str, question: str, prefix: str = "", chat: bool = True) -> Example:
+    return Example(
+        id="1",
+        context=context,
+        question=question,
+        references=("x",),
+        max_new_tokens=4,
+        prefix=prefix,
+        chat=chat,
+    )
+
+
+@given(words, words, words)
+def test_raw_text_is_tokenised_as_a_whole(context: str, question: str, prefix: str) -> None:
+    one = example(context, question, prefix)
+    text = f"{(context + question).rstrip()} {prefix}" if prefix else context + question
+    for tokenizer in (PLAIN, BARE):
+        left, right = Encoder(tokenizer, None)(one)
+        assert left + right == tokenizer(text).input_ids
+        assert left or not right
+
+
+@given(words, words, words)
+def test_a_template_is_tokenised_as_a_whole(context: str, question: str, prefix: str) -> None:
+    left, right = Encoder(CHAT, TEMPLATE)(example(context, question, prefix))
+    text = f"<s><|user|>{(context + question).strip()}</s><|assistant|>{prefix}"
+    assert left + right == CHAT(text, add_special_tokens=False).input_ids
+    assert left[0] == 1
+
+
+@pytest.mark.parametrize("template", [None, TEMPLATE])
+def test_the_border_is_where_the_question_starts(template: str | None) -> None:
+    one = example("The grass is green. The sky is blue.\n\n", "What is the sky?", "It is")
+    left, right = Encoder(PLAIN, template)(one)
+    assert PLAIN.decode(left, skip_special_tokens=True).endswith("The sky is blue.\n\n")
+    assert PLAIN.decode(right, skip_special_tokens=True).startswith("What is the sky?")
+    assert PLAIN.decode(right, skip_special_tokens=True).endswith("It is")
+
+
+def test_a_token_across_the_border_opens_the_question() -> None:
+    whole = PLAIN("The special magic number", add_special_tokens=False)
+    left, right = Encoder(PLAIN, None)(example("The special magic nu", "mber"))
+    assert left + right == [1, *whole.input_ids]
+    assert PLAIN.decode(right).strip() == "number"
+
+
+def test_no_template_where_the_example_asks_for_none() -> None:
+    encoder = Encoder(CHAT, TEMPLATE)
+    left, right = encoder(example("The sky", " is", chat=False))
+    assert left + right == CHAT("The sky is").input_ids
+
+
+def test_the_instruction_of_the_retroinfer_paper() -> None:
+    left, right = Encoder(PLAIN, INSTRUCTION)(example("The sky ", "is?", " Answer:"))
+    text = "[INST] The sky is? [/INST] Answer:"
+    assert left + right == PLAIN(text, add_special_tokens=False).input_ids
+
+
+def test_thinking_reaches_the_template() -> None:
+    template = "{% if enable_thinking %}<think>{% endif %}{{ messages[0]['content'] }}"
+    for thinking, text in ((True, "<think>blue"), (False, "blue"), (None, "blue")):
+        left, right = Encoder(PLAIN, template, thinking)(example("blue", ""))
+        assert PLAIN.decode(left + right) == text
+
+
+@given(words, words)
+def test_a_tokenizer_without_offsets(context: str, question: str) -> None:
+    class Slow:
+        is_fast = False
+
+        def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
+            return PLAIN(text, add_special_tokens=add_special_tokens)
+
+    left, right = Encoder(Slow(), None)(example(context, question))
+    assert left + right == PLAIN(context + question).input_ids
+    assert left
+
+
+def test_the_choices_of_the_settings(load: Load, tmp_path: Path) -> None:
+    one = example("The sky ", "is", "It")
+    plain, templated = PLAIN("The sky is It").input_ids, "<s><|user|>The sky is</s><|assistant|>It"
+
+    def whole(**options: Any) -> list[int]:
+        left, right = load("llama", **options).encode(one)
+        return left + right
+
+    assert whole() == plain
+    assert whole(chat=True) == PLAIN(templated, add_special_tokens=False).input_ids
+    assert whole(chat=True, chat_template="none") == plain
+    file = tmp_path / "template.jinja"
+    file.write_text("{{ messages[0]['content'] }}!")
+    assert PLAIN.decode(whole(chat_template=str(file))) == "The sky is!It"

@@ -1,0 +1,165 @@
+"""What cannot be carried ends with one line that names the model and the reason."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tests.models.dense import Dense, Load
+from tests.tiny_models import save_tiny, tiny, tiny_tokenizer
+
+from longspan.models import checks
+from longspan.models.attention import longspan_mask
+from longspan.models.huggingface import HuggingFace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REASONS = {
+    "mistral_sliding": "every layer is a sliding window of 12 tokens",
+    "llama4": "it attends in chunks",
+    "deepseek_v3": "it compresses keys and values",
+    "qwen3_next": "layer 0 is of kind 'linear_attention'",
+    "mamba": "layer 0 is of kind 'linear_attention'",
+    "falcon": "its code does not call the attention interface",
+    "bloom": "its code does not call the attention interface",
+    "diffllama": "its code does not fit the adapter",
+}
+
+
+def refusal(**options: Any) -> str:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        HuggingFace(**{"dtype": "float32", "device": "cpu", **options}).load()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("family", REASONS)
+def test_architectures(tmp_path: Path, family: str) -> None:
+    path = str(save_tiny(family, tmp_path))
+    message = refusal(path=path)
+    assert message.startswith(f"model.path = {path!r}: ")
+    assert REASONS[family] in message
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "there is no such folder" in refusal(path=str(tmp_path / "nowhere"))
+    assert "there is no such folder" in refusal(path="./nowhere")
+    assert "the folder has no config.json" in refusal(path=str(tmp_path))
+
+
+def test_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants as hub
+
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    message = refusal(path="nobody/no-such-model")
+    assert message.startswith("model.path = 'nobody/no-such-model': its configuration cannot be")
+
+
+def test_weights_in_another_format(tmp_path: Path) -> None:
+    model = tiny("llama")
+    model.config.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    message = refusal(path=str(tmp_path))
+    assert "its weights cannot be read" in message
+    assert "safetensors" in message
+
+
+def test_weights_that_lack_a_layer(tmp_path: Path) -> None:
+    save_tiny("llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["num_hidden_layers"] = 4
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "its weights lack 9 tensors (model.layers.3." in refusal(path=str(tmp_path))
+
+
+def test_weights_that_are_cut_off(tmp_path: Path) -> None:
+    save_tiny("llama", tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert "its weights cannot be read" in refusal(path=str(tmp_path))
+
+
+def test_no_tokenizer(tmp_path: Path) -> None:
+    tiny("llama").save_pretrained(tmp_path)
+    assert "its tokenizer cannot be read" in refusal(path=str(tmp_path))
+
+
+def test_not_a_causal_model(tmp_path: Path) -> None:
+    from transformers import T5Config
+
+    T5Config().save_pretrained(tmp_path)
+    assert "'t5' is not a causal language model" in refusal(path=str(tmp_path))
+
+
+def test_an_encoder_is_found_by_the_self_test(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertLMHeadModel
+
+    config = BertConfig(
+        vocab_size=320, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_labels=2
+    )
+    BertLMHeadModel(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    assert refusal(path=str(tmp_path)).startswith(f"model.path = {str(tmp_path)!r}: ")
+
+
+def test_remote_code_is_off(tmp_path: Path) -> None:
+    save_tiny("llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["model_type"] = "mine"
+    config["auto_map"] = {"AutoConfig": "mine.Mine", "AutoModelForCausalLM": "mine.MineForCausalLM"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "mine.py").write_text("raise SystemExit('remote code ran')\n")
+    assert "model.trust_remote_code=true would run it" in refusal(path=str(tmp_path))
+
+
+def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message = refusal(path=str(save_tiny("llama", tmp_path)), device="cuda")
+    assert message == "model.device = 'cuda': there is no CUDA device; use model.device=cpu"
+
+
+def test_a_template_that_is_not_there(tmp_path: Path) -> None:
+    message = refusal(path=str(save_tiny("llama", tmp_path)), chat_template="chatml")
+    assert message == "model.chat_template = 'chatml': it should be auto, none, inst or a file"
+
+
+def test_rounded_rotary_frequencies() -> None:
+    with pytest.raises(ValueError, match="rounded rotary frequencies ruin long contexts"):
+        checks.check_module(tiny("llama").to(torch.bfloat16))
+
+
+def test_a_broken_bridge_fails_the_self_test(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    from longspan.models import window
+
+    right = window.WindowState._attend
+
+    def wrong(self: Any, q_HQD: Any, k_GTD: Any, v_GTD: Any, offset: int) -> Any:
+        return right(self, q_HQD * 1.1, k_GTD, v_GTD, offset)
+
+    load("llama")
+    monkeypatch.setattr(window.WindowState, "_attend", wrong)
+    with pytest.raises(ValueError, match=r"self-test: logits differ by .* \(tolerance 0.002\)"):
+        load("llama")
+
+
+def test_another_mask_than_causal() -> None:
+    with pytest.raises(ValueError, match="only causal and sliding-window masks"):
+        longspan_mask(use_vmap=True)
+    with pytest.raises(ValueError, match="only causal and sliding-window masks"):
+        longspan_mask(attention_mask=torch.ones(1, 4))
+
+
+def test_the_model_without_a_session(load: Load) -> None:
+    module = load("llama").module
+    with pytest.raises(TypeError, match="works in a session only"):
+        module(input_ids=torch.tensor([[5, 6, 7]]))
+
+
+def test_no_rows(load: Load) -> None:
+    with pytest.raises(ValueError, match="rows is 0"):
+        load("llama").session(Dense(), rows=0)

@@ -1,0 +1,169 @@
+"""Forks, views, limits, observers, and rotary embeddings that look at the total length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tests.models.dense import Dense, Load
+from tests.models.test_exactness import continue_greedily, prompts, stock
+from tests.tiny_models import tiny
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_fork_shares_the_prompt_and_diverges(load: Load, family: str) -> None:
+    session = load(family).session(Dense(), rows=2)
+    session.prefill(prompts()[:2])
+    prompt_keys = session.states[0][0].k
+    copies = session.fork(2)
+    assert list(copies.lengths) == [33, 33, 50, 50]
+    assert copies.states[0][1].k is prompt_keys
+    apart_BV = copies.decode([5, 6, 7, 8])
+    whole = [prompts()[0] + [5], prompts()[0] + [6], prompts()[1] + [7], prompts()[1] + [8]]
+    for logits_V, prompt in zip(apart_BV, whole, strict=True):
+        right_NV = stock(tiny(family), prompt, 1)[1]
+        assert torch.allclose(logits_V, right_NV[0], atol=1e-5)
+    assert list(session.lengths) == [33, 50]
+    assert session.states[0][0].k.shape[1] == 33
+    again_BV = session.decode([6, 8])
+    assert torch.allclose(again_BV, apart_BV[[1, 3]], atol=1e-5)
+
+
+def test_a_view_feeds_a_ragged_batch_in_parts(load: Load) -> None:
+    """The question goes through the method token by token; the rows have questions of 3 and 1
+    tokens.
+    """
+    session = load("llama").session(Dense(), rows=3)
+    session.prefill(prompts())
+    session.decode([5, 6, 7])
+    part = session.select([2, 0])
+    part.decode([9, 10])
+    last_BV = part.decode([11, 12])
+    assert list(session.lengths) == [36, 51, 12]
+    for logits_V, prompt in zip(
+        last_BV, [prompts()[2] + [7, 9, 11], prompts()[0] + [5, 10, 12]], strict=True
+    ):
+        assert torch.allclose(logits_V, stock(tiny("llama"), prompt, 1)[1][0], atol=1e-5)
+    logits_BV = session.prefill([[], [20, 21], []])
+    right_NV = stock(tiny("llama"), prompts()[1] + [6, 20, 21], 1)[1]
+    assert torch.allclose(logits_BV[1], right_NV[0], atol=1e-5)
+    assert torch.equal(logits_BV[[2, 0]], last_BV)
+
+
+def test_only_the_observer_sees_the_queries(load: Load) -> None:
+    session = load("gemma3").session(Dense(), rows=2)
+    session.prefill(prompts()[:2])
+    seen: list[tuple[int, int, int]] = []
+
+    def observe(layer: int, row: int, state: Any, q_HD: Any, partial: Any) -> None:
+        out_HD = state.decode(q_HD).out
+        assert torch.equal(out_HD, partial.out)
+        seen.append((layer, row, state.k.shape[1]))
+
+    session.observer = observe
+    session.decode([5, 6])
+    # layer 0 slides, so the method does not own it
+    assert seen == [(1, 0, 34), (1, 1, 51), (2, 0, 34), (2, 1, 51)]
+    session.observer = None
+    session.decode([5, 6])
+    assert len(seen) == 4
+
+
+def test_the_method_gets_its_layers_only(load: Load) -> None:
+    model = load("gemma2")
+    assert [(g.layer, g.softcap) for g in model.geometries] == [(1, 2.0)]
+    geometry = load("qwen3").geometries[2]
+    assert (geometry.layer, geometry.query_heads, geometry.kv_heads) == (2, 4, 2)
+    assert (geometry.head_size, geometry.scale) == (32, pytest.approx(32**-0.5))
+    assert (geometry.dtype, geometry.device.type) == (torch.float32, "cpu")
+
+
+def test_a_window_keeps_no_more_than_it_can_see(load: Load) -> None:
+    session = load("qwen2_sliding").session(Dense())
+    session.prefill([prompts((200,))[0]])
+    for token in range(100):
+        session.decode([token])
+    windows = [s for s in session._rows[0].states if hasattr(s, "window")]
+    assert len(windows) == 2
+    assert all(s._k_GTD.shape[1] <= 12 + 64 for s in windows)
+    assert len(session.states) == 1
+
+
+def test_progress_counts_tokens(load: Load) -> None:
+    seen: list[int] = []
+    session = load("llama", prefill_chunk_tokens=20).session(Dense(), rows=3)
+    session.prefill(prompts(), seen.append)
+    assert seen == [20, 40, 50]
+
+
+def test_limits(load: Load) -> None:
+    model = load("llama")
+    session = model.session(Dense(), rows=2, max_tokens=12)
+    with pytest.raises(ValueError, match="row 0 has no token"):
+        session.prefill([[], [5]])
+    with pytest.raises(ValueError, match="1 rows of tokens for a session of 2 rows"):
+        session.prefill([[5]])
+    with pytest.raises(ValueError, match="row 1 would hold 13 tokens; the session takes 12"):
+        session.prefill([[5], [5] * 13])
+    session.prefill([[5], [5] * 12])
+    with pytest.raises(ValueError, match="row 1 would hold 13 tokens"):
+        session.decode([5, 5])
+    with pytest.raises(ValueError, match="row 0 would hold 1025 tokens; the session takes 1024"):
+        model.session(Dense()).prefill([[5] * 1025])
+    with pytest.raises(ValueError, match=r"rows is \[0, 0\]; it should name rows of 0..1 once"):
+        session.select([0, 0])
+    with pytest.raises(ValueError, match="copies is 0"):
+        session.fork(0)
+
+
+@pytest.mark.parametrize(("family", "total"), [("phi3_longrope", 114), ("llama_dynamic", 62)])
+@pytest.mark.parametrize("chunk", [16, 8192])
+def test_rotary_frequencies_are_those_of_the_whole(
+    load: Load, family: str, total: int, chunk: int
+) -> None:
+    """Against one forward over all tokens, whose frequencies are those of their number."""
+    model = load(family, prefill_chunk_tokens=chunk)
+    _check_rotary(model, family, total)
+
+
+def test_dynamic_frequencies_of_one_session_do_not_leak(load: Load, tmp_path: Any) -> None:
+    """Positions beyond the trained 64 are refused by max_positions, so the limit is lifted here."""
+    model = load("llama_dynamic", prefill_chunk_tokens=16)
+    object.__setattr__(model._decoder, "max_positions", None)
+    for total in (200, 90, 120, 40):
+        _check_rotary(model, "llama_dynamic", total)
+
+
+def _check_rotary(model: Any, family: str, total: int) -> None:
+    ids = prompts((total,))[0]
+    session = model.session(Dense(), max_tokens=total)
+    logits = [session.prefill([ids[: total - 14]])[0]]
+    logits += [session.decode([token])[0] for token in ids[total - 14 :]]
+    with torch.no_grad():
+        right_QV = tiny(family)(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+    assert torch.allclose(torch.stack(logits), right_QV[total - 15 :], atol=2e-5)
+
+
+def test_such_a_model_needs_the_total(load: Load) -> None:
+    with pytest.raises(ValueError, match="chooses its rotary frequencies by the total length"):
+        load("phi3_longrope").session(Dense())
+
+
+def test_a_window_wider_than_the_positions_is_none(load: Load) -> None:
+    session = load("phi3_wide_window").session(Dense())
+    tokens, _ = continue_greedily(session, session.prefill(prompts()[:1]), 10)
+    assert len(session.states) == 3
+    assert tokens[0] == stock(tiny("phi3_wide_window"), prompts()[0], 10)[0]
+
+
+def test_two_sessions_do_not_mix(load: Load) -> None:
+    model = load("llama")
+    one, other = model.session(Dense()), model.session(Dense(), rows=2)
+    one.prefill(prompts()[:1])
+    other.prefill(prompts()[1:])
+    logits_BV = one.decode([5])
+    other.decode([6, 7])
+    assert torch.allclose(
+        logits_BV[0], stock(tiny("llama"), prompts()[0] + [5], 1)[1][0], atol=1e-5
+    )
