@@ -5,6 +5,7 @@ few-shot answers; code compared by difflib.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import warnings
 from difflib import SequenceMatcher
 from functools import cache
@@ -68,4 +69,5 @@ def plain_metrics() -> Any:
         raise ValueError(
             f"scoring LongBench needs lm-eval's metrics ({error}): pip install 'longspan[eval]'"
         ) from None
+    logging.getLogger("jieba").setLevel(logging.WARNING)  # it tells of its dictionary's loading
     return metrics

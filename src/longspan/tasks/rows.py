@@ -29,17 +29,20 @@ def parse_rows(text: str, kind: str, source: str) -> list[Row]:
         rows = [_decode(line, f"{source}, line {number}") for number, line in lines]
     else:
         value = _decode(text, source)
-        lists = (
-            [part for part in value.values() if isinstance(part, list)]
-            if isinstance(value, dict)
-            else []
-        )
-        rows = value if isinstance(value, list) else lists[0] if len(lists) == 1 else [value]
+        rows = value if isinstance(value, list) else _inside(value)
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             kind_found = type(row).__name__
             raise ValueError(f"{source}, row {number}: an object is expected, found {kind_found}")
     return rows
+
+
+def _inside(value: Any) -> list[Any]:
+    """The one list of objects that an object holds, else the object itself."""
+    parts = value.values() if isinstance(value, dict) else []
+    lists = [part for part in parts if isinstance(part, list) and part]
+    lists = [part for part in lists if all(isinstance(each, dict) for each in part)]
+    return lists[0] if len(lists) == 1 else [value]
 
 
 def _decode(text: str, where: str) -> Any:
