@@ -76,7 +76,8 @@ class WaveIndex(KeyIndex):
         retrieve_G = hits.live_G.clamp(max=retrieve)
         bias_GC = mass_bias(meta, q_HD, scale, gaussian=options.gaussian)
         if options.coverage is not None:
-            mass_GRC = log_masses(hits.score_HC, bias_GC)
+            # the best estimate there is, whatever the summaries use
+            mass_GRC = log_masses(hits.score_HC, mass_bias(meta, q_HD, scale, gaussian=True))
             retrieve_G = covering(mass_GRC, ranked_GK, budget.exact_lse_H, options.coverage)
             estimate = self._clusters(budget.estimate_tokens)
         estimate_G = (hits.live_G - retrieve_G).clamp(0, estimate)
