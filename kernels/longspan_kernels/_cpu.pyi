@@ -14,6 +14,48 @@ def isas() -> list[str]:
 def compiler() -> str:
     """The compiler that built this extension."""
 
+class AttentionGraph:
+    """The graph of one KV head; see longspan_kernels.attention_graph."""
+
+    @property
+    def tokens(self) -> int:
+        """Keys in the graph."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+
+    @property
+    def head_size(self) -> int:
+        """Size of a key."""
+
+    @property
+    def storage(self) -> str:
+        """Type of the codes."""
+
+    def copy(self) -> AttentionGraph:
+        """An independent copy."""
+
+    def arrays(self) -> dict:
+        """Views of all parts by name, valid until the graph grows."""
+
+def graph_restore(mean: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], to_codes: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], to_queries: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], step: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], codes: Annotated[torch.Tensor, dict(dtype='uint8', order='C', device='cpu', writable=False)], half_norms: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], edges: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], entries: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], storage: str) -> AttentionGraph:
+    """A graph from its parts."""
+
+def graph_nearest(queries: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], rows: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], ids: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """Exact best rows of every query by inner product into `ids` [S, k]."""
+
+def graph_build(mean: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], to_codes: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], to_queries: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], rows: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], lists: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], storage: str, degree: int, pivots: int, candidates: int, neighbours: int, cluster_size: int, probes: int, entries: int, slack: float, threads: int, isa: str) -> AttentionGraph:
+    """
+    A graph over `rows` [T, W] from the keys nearest to sampled queries, `lists` [S, k].
+    """
+
+def graph_search(graphs: Sequence[AttentionGraph], queries: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], seeds: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, keys: Sequence[Annotated[torch.Tensor, dict(device='cpu', writable=False)]], ids: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], distances: Annotated[torch.Tensor, dict(dtype='int64', order='C', device='cpu')], hops: Annotated[torch.Tensor, dict(dtype='int64', order='C', device='cpu')], beam: int, patience: int, rerank: int, threads: int, isa: str) -> None:
+    """Beam search of one graph a query into `ids` [H, k], with its work."""
+
+def graph_insert(graph: AttentionGraph, keys: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], bridges: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], beam: int, bridge_length: int, slack: float, isa: str) -> None:
+    """Let new keys [N, D] into the graph."""
+
 def decode(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], key_scale: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, value_scale: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, bias: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, first: int, scale: float, softcap: float, out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Attend one query position to all entries, or to those that runs name; softcap 0 is none.
@@ -22,4 +64,9 @@ def decode(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys:
 def merge(outs: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)]], lses: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)]], out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Merge P partial attentions (out [.., D], lse [..]) into `out` and `lse`.
+    """
+
+def wave_search(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], centroids: Annotated[torch.Tensor, dict(device='cpu', writable=False)], size: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], bias: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, weight: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)] | None, vote_max: bool, scale: float, softcap: float, retrieved: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], estimated: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], live: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], score: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """
+    Rank clusters by the votes of a group of query heads; softcap 0 is none.
     """

@@ -1,4 +1,4 @@
-"""Checks at the door of the decode operations: a ValueError names the argument and what is right."""
+"""Checks at the door of the decode operations: a ValueError names the argument that is wrong."""
 
 from __future__ import annotations
 

@@ -61,10 +61,10 @@ class Clusters:
 
 
 class WaveHits(NamedTuple):
-    """The clusters that a query reads, per KV head and best first: int32 ids.
+    """The clusters that a query reads, per KV head: int32 ids, the retrieved ones best first.
 
     Only the first `live_G[g]` of the retrieve + estimate ids of head g are non-empty clusters;
-    empty ones rank last and must not be read.
+    empty ones come last and must not be read.
     """
 
     retrieve_GK: Tensor

@@ -1,5 +1,79 @@
 """The operation `wave_search`; see README.md for the maths."""
 
-from longspan_kernels.wave_search.reference import wave_search
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from longspan_kernels.checks import check_per_entry, check_softcap
+from longspan_kernels.dispatch import path
+from longspan_kernels.wave_search import cpu, reference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan_kernels.dispatch import Backend
+    from longspan_kernels.types import WaveHits
 
 __all__ = ["wave_search"]
+
+
+def wave_search(
+    q_HD: Tensor,
+    centroids_GCD: Tensor,
+    size_GC: Tensor,
+    *,
+    retrieve: int,
+    estimate: int,
+    scale: float,
+    softcap: float | None = None,
+    vote: Literal["sum", "max"] = "sum",
+    bias_GC: Tensor | None = None,
+    weight_H: Tensor | None = None,
+    backend: Backend = "auto",
+    threads: int | None = None,
+) -> WaveHits:
+    """The `retrieve` best clusters of each KV head for its group of query heads, best first, and
+    the `estimate` next ones, in no order that may be relied on.
+
+    Every query head has one unit of vote, its softmax over the scores of all non-empty centroids
+    (plus `bias_GC`), times `weight_H`; the votes of a group are added, or the largest counts. All
+    in float32. Raises ValueError naming what does not fit. RetroInfer, section 4.2.
+    """
+    reference.check(q_HD, centroids_GCD, retrieve, estimate)
+    check_softcap(softcap)
+    check_per_entry("size", size_GC, centroids_GCD)
+    check_per_entry("bias", bias_GC, centroids_GCD)
+    if vote not in ("sum", "max"):
+        raise ValueError(f"vote is {vote!r}; it should be 'sum' or 'max'")
+    if weight_H is not None and weight_H.shape != q_HD.shape[:1]:
+        raise ValueError(
+            f"weight has shape {list(weight_H.shape)}; it should be {list(q_HD.shape[:1])}"
+        )
+    isa = path(backend, cpu.obstacle(q_HD, centroids_GCD, size_GC, bias_GC))
+    if isa is None:
+        return reference.wave_search(
+            q_HD,
+            centroids_GCD,
+            size_GC,
+            retrieve=retrieve,
+            estimate=estimate,
+            scale=scale,
+            softcap=softcap,
+            vote=vote,
+            bias_GC=bias_GC,
+            weight_H=weight_H,
+        )
+    return cpu.wave_search(
+        q_HD,
+        centroids_GCD,
+        size_GC,
+        retrieve=retrieve,
+        estimate=estimate,
+        scale=scale,
+        softcap=softcap,
+        vote=vote,
+        bias_GC=bias_GC,
+        weight_H=weight_H,
+        threads=threads,
+        isa=isa,
+    )

@@ -6,6 +6,7 @@
 #include "longspan/isa.hpp"
 #include "longspan/merge_args.hpp"
 #include "longspan/score_args.hpp"
+#include "longspan/wave_search_args.hpp"
 
 namespace longspan {
 
@@ -17,6 +18,7 @@ struct Kernels {
     void (*graph_search)(const GraphSearchArgs&);
     void (*merge)(const MergeArgs&);
     void (*score)(const ScoreArgs&);
+    void (*wave_search)(const WaveSearchArgs&);
 };
 
 namespace portable {
