@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tests.models.dense import Dense
 from tests.tiny_models import save_tiny
@@ -12,23 +15,41 @@ from tests.tiny_models import save_tiny
 from longspan.build import part
 from longspan.models.huggingface import HuggingFace
 
-CONF = Path(__file__).parents[2] / "conf" / "model"
+CONF = Path(__file__).parents[2] / "conf"
+YAMLS = sorted((CONF / "model").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def composed(name: str, *overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(f"model/{name}", overrides=list(overrides))
+    return dict(OmegaConf.to_container(config.model))
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_every_yaml_builds_and_takes_another_path(path: Path, tmp_path: Path) -> None:
     header = path.read_text().splitlines()
     assert header[0].startswith("# ")
     assert any(line.startswith("#   python run.py") for line in header)
-    config = OmegaConf.load(path)
-    config.path = str(save_tiny("qwen3", tmp_path))
-    settings = part(OmegaConf.to_container(config, resolve=True), "model")
+    folder = save_tiny("qwen3", tmp_path)
+    settings = part(composed(path.stem, f"model.path={folder}", "model.device=cpu"), "model")
     assert isinstance(settings, HuggingFace)
     model = settings.load()
     assert model.session(Dense()).prefill([[5, 6, 7]]).shape == (1, 320)
     assert model.name == tmp_path.name
 
 
+def test_every_setting_can_be_overridden() -> None:
+    assert {field.name for field in fields(HuggingFace)} == set(composed("hf")) - {"_target_"}
+
+
 def test_only_hf_leaves_the_path_open() -> None:
-    open_paths = [p.stem for p in CONF.glob("*.yaml") if "path: ???" in p.read_text()]
-    assert open_paths == ["hf"]
+    paths = {path.stem: composed(path.stem)["path"] for path in YAMLS}
+    assert [name for name, path in paths.items() if path == "???"] == ["hf"]
+    assert paths["nano"] == "nano"
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    config = composed("llama31_8b")
+    for field in fields(HuggingFace):
+        if field.name != "path":
+            assert config[field.name] == field.default

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tiny_models import TEMPLATE, tiny_tokenizer
 
-from longspan.models.encoding import INSTRUCTION, Encoder
+from longspan.models.encoding import Encoder
 from longspan.types import Example
 
 if TYPE_CHECKING:
@@ -73,12 +73,6 @@ def test_no_template_where_the_example_asks_for_none() -> None:
     encoder = Encoder(CHAT, TEMPLATE)
     left, right = encoder(example("The sky", " is", chat=False))
     assert left + right == CHAT("The sky is").input_ids
-
-
-def test_the_instruction_of_the_retroinfer_paper() -> None:
-    left, right = Encoder(PLAIN, INSTRUCTION)(example("The sky ", "is?", " Answer:"))
-    text = "[INST] The sky is? [/INST] Answer:"
-    assert left + right == PLAIN(text, add_special_tokens=False).input_ids
 
 
 def test_thinking_reaches_the_template() -> None:

@@ -153,6 +153,25 @@ def sample(load: Load, rows: list[int], seed: int = 3) -> list[list[int]]:
     return [one.tokens for one in streams]
 
 
+def test_a_begun_answer_goes_on_as_it_would_have(load: Load) -> None:
+    """The session has read what the answer had before it was stopped."""
+    whole = sample(load, [0])[0]
+    session = load("llama").session(Dense())
+    logits_BV = session.prefill([prompts()[0] + whole[:5]])
+    one = stream(12, key="example0/0", tokens=whole[:5])
+    for _ in generate(
+        session,
+        logits_BV,
+        [one],
+        tokenizer=TOKENIZER,
+        eos_ids=frozenset(),
+        sampling=Sampling(temperature=1.0, top_p=0.95),
+        seed=3,
+    ):
+        pass
+    assert one.tokens == whole
+
+
 def test_samples_depend_on_seed_and_key_and_not_on_the_batch(load: Load) -> None:
     together = sample(load, [0, 1, 2])
     assert together == sample(load, [0, 1, 2])

@@ -125,7 +125,7 @@ def test_a_device_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_template_that_is_not_there(tmp_path: Path) -> None:
     message = refusal(path=str(save_tiny("llama", tmp_path)), chat_template="chatml")
-    assert message == "model.chat_template = 'chatml': it should be auto, none, inst or a file"
+    assert message == "model.chat_template = 'chatml': it should be auto, none or a file"
 
 
 def test_rounded_rotary_frequencies() -> None:

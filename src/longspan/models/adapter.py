@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longspan.models import checks
 from longspan.models.base import Model
-from longspan.models.encoding import INSTRUCTION, Encoder
+from longspan.models.encoding import Encoder
 from longspan.models.identity import sha, tokenizer_fingerprint, weights_fingerprint
 from longspan.models.rope import RotaryPin
 from longspan.models.session import Decoder, Row, StoreSession
@@ -103,16 +103,12 @@ class HuggingFaceModel(Model):
 def _template(choice: str, tokenizer: Any) -> str | None:
     if choice == "none":
         return None
-    if choice == "inst":
-        return INSTRUCTION
     if choice == "auto":
         own = tokenizer.chat_template
         return own.get("default") if isinstance(own, dict) else own
     path = Path(choice).expanduser()
     if not path.is_file():
-        raise ValueError(
-            f"model.chat_template = {choice!r}: it should be auto, none, inst or a file"
-        )
+        raise ValueError(f"model.chat_template = {choice!r}: it should be auto, none or a file")
     return path.read_text(encoding="utf-8")
 
 

@@ -16,10 +16,6 @@ BORDER = "\ue000"
 model.
 """
 
-INSTRUCTION = "[INST] {{ messages[0]['content'] }} [/INST]"
-"""The wrapper that the RetroInfer paper puts around RULER prompts, whatever the model (2505.02922).
-"""
-
 
 class Encoder:
     """Encodes examples with a Hugging Face tokenizer; `template` None is the raw text."""

@@ -108,7 +108,7 @@ def generate(
     """
     ends = frozenset() if sampling.ignore_eos else eos_ids
     growing = list(streams)
-    dice = {id(stream): row_generator(seed, stream.key) for stream in growing}
+    dice = {id(s): row_generator(seed, s.key, len(s.tokens)) for s in growing}
     while growing:
         tokens = choose(logits_BV, sampling, [dice[id(stream)] for stream in growing])
         for stream, token in zip(growing, tokens, strict=True):
@@ -124,10 +124,17 @@ def generate(
         logits_BV = session.decode(tokens)
 
 
-def row_generator(seed: int, key: str) -> torch.Generator:
-    """The random numbers of one answer; on the CPU, so that they do not depend on the device."""
+def row_generator(seed: int, key: str, drawn: int = 0) -> torch.Generator:
+    """The random numbers of one answer that has `drawn` tokens; on the CPU, the same everywhere."""
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    dice = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    for _ in range(drawn):
+        _draw(dice)
+    return dice
+
+
+def _draw(dice: torch.Generator) -> Tensor:
+    return torch.rand((), generator=dice, dtype=torch.float64)
 
 
 @torch.inference_mode()
@@ -145,9 +152,8 @@ def choose(logits_BV: Tensor, sampling: Sampling, dice: Sequence[torch.Generator
         logits_BV, sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p
     )
     below_BV = p_BV.double().cumsum(-1)
-    draws = [torch.rand((), generator=one, dtype=torch.float64) for one in dice]
     # never on or above the total, so the last token with weight is the farthest
-    at_B1 = torch.stack(draws).to(p_BV.device)[:, None] * below_BV[:, -1:]
+    at_B1 = torch.stack([_draw(one) for one in dice]).to(p_BV.device)[:, None] * below_BV[:, -1:]
     drawn: list[int] = torch.searchsorted(below_BV, at_B1, right=True)[:, 0].tolist()
     return drawn
 

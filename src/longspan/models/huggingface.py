@@ -30,9 +30,7 @@ class HuggingFace:
     prefill_chunk_tokens: Count = 8192
     """Smaller saves memory; larger reads the stored keys less often."""
     chat_template: str = "auto"
-    """`auto`: the tokenizer's own, where it has one; `none`; `inst`: the RetroInfer paper's [INST];
-    or a Jinja file.
-    """
+    """`auto`: the tokenizer's own, where it has one; `none`; or a Jinja file."""
     thinking: bool | None = None
     """Passed to templates that know `enable_thinking` (Qwen3); None leaves the template's default.
     """
