@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tests.models.dense import Dense, Load, Lossy
+from tests.models.dense import Dense, DenseState, Load, Lossy
 from tests.tiny_models import EXACT, tiny
 from torch import Tensor
 
+from longspan.methods.full import Full
+from longspan.models import checks
+
 if TYPE_CHECKING:
+    from longspan.methods.base import Method
     from longspan.models.base import Session
 
 NEW = 64
@@ -43,14 +47,15 @@ def stock(module: Any, prompt: list[int], count: int = NEW) -> tuple[list[int], 
     return logits_NV.argmax(-1).tolist(), logits_NV
 
 
+@pytest.mark.parametrize("method", [Dense(), Full()], ids=["dense", "full"])
 @pytest.mark.parametrize("family", EXACT)
-def test_equals_eager_over_64_tokens(load: Load, family: str) -> None:
+def test_equals_eager_over_64_tokens(load: Load, family: str, method: Method) -> None:
     """Three rows of different lengths; chunks of 7 leave a last chunk of one token (50 = 7 * 7 +
     1).
     """
     module = tiny(family)
     model = load(family, prefill_chunk_tokens=7)
-    session = model.session(Dense(), rows=3)
+    session = model.session(method, rows=3)
     tokens, logits_BNV = continue_greedily(session, session.prefill(prompts()))
     for row, prompt in enumerate(prompts()):
         right_tokens, right_NV = stock(module, prompt)
@@ -58,8 +63,12 @@ def test_equals_eager_over_64_tokens(load: Load, family: str) -> None:
         error = (logits_BNV[row] - right_NV).abs().max() / right_NV.abs().max()
         assert error < 2e-5
     for states in session.states:
-        assert [state.k.shape[1] for state in states] == [n + NEW - 1 for n in LENGTHS]
+        assert [_stored(state) for state in states] == [n + NEW - 1 for n in LENGTHS]
     assert list(session.lengths) == [n + NEW - 1 for n in LENGTHS]
+
+
+def _stored(state: Any) -> int:
+    return state.k.shape[1] if isinstance(state, DenseState) else len(state.store)
 
 
 def test_a_lossy_method_is_seen(load: Load) -> None:
@@ -114,3 +123,28 @@ def test_runs_in_16_bits(load: Load, dtype: str) -> None:
         assert session.states[0][0].k.dtype == model.dtype
         _, right_NV = stock(tiny(family), prompts()[0], 1)
         assert (logits_BNV[0, 0] - right_NV[0]).norm() < 0.1 * right_NV.norm()
+
+
+def test_accelerate_places_the_model(load: Load) -> None:
+    """With one device it sets no hooks of its own, so they are forced: what counts is no harm."""
+    from accelerate import dispatch_model
+
+    model = load("gemma2", device_map="auto", prefill_chunk_tokens=16)
+    dispatch_model(model.module, {"": "cpu"}, force_hooks=True)
+    assert hasattr(model.module.model.layers[0], "_hf_hook")
+    session = model.session(Dense(), rows=3)
+    tokens, _ = continue_greedily(session, session.prefill(prompts()), 8)
+    for row, prompt in enumerate(prompts()):
+        assert tokens[row] == stock(tiny("gemma2"), prompt, 8)[0]
+
+
+def test_weights_that_wait_elsewhere(load: Load) -> None:
+    """accelerate brings the weights of a module in when it runs; ids then go to the CPU."""
+    from accelerate import cpu_offload
+
+    model = load("llama")
+    right_BV = model.session(Dense()).prefill(prompts()[:1])
+    cpu_offload(model.module, execution_device=torch.device("cpu"))
+    assert model.module.get_input_embeddings().weight.device.type == "meta"
+    assert checks.input_device(model.module).type == "cpu"
+    assert torch.equal(model.session(Dense()).prefill(prompts()[:1]), right_BV)

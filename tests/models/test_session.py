@@ -111,6 +111,11 @@ def test_limits(load: Load) -> None:
         session.decode([5, 5])
     with pytest.raises(ValueError, match="row 0 would hold 1025 tokens; the session takes 1024"):
         model.session(Dense()).prefill([[5] * 1025])
+    beyond = model.session(Dense(), max_tokens=1025)
+    beyond.prefill([[5] * 1024])
+    beyond.decode([5])
+    with pytest.raises(ValueError, match="row 0 would hold 1026 tokens; the session takes 1025"):
+        beyond.decode([5])
     with pytest.raises(ValueError, match=r"rows is \[0, 0\]; it should name rows of 0..1 once"):
         session.select([0, 0])
     with pytest.raises(ValueError, match="copies is 0"):

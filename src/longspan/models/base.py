@@ -86,8 +86,9 @@ class Model(ABC):
         """An empty session for `rows` sequences of at most `max_tokens` tokens each, prompt and
         answer together.
 
-        Models whose rotary frequencies depend on the total length (longrope, dynamic) need
-        `max_tokens`.
+        A prompt must fit the model's positions in any case; an answer may leave them where
+        `max_tokens` says so, as timing does. Models whose rotary frequencies depend on the total
+        length (longrope, dynamic) need `max_tokens`.
         """
 
     @abstractmethod

@@ -79,12 +79,12 @@ class StoreSession(Session):
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None
     ) -> Tensor:
         """See Session.prefill. A chunk runs only the rows that have tokens in it."""
-        self._check(rows)
+        limits = [n for n in (self._limit, self._decoder.max_positions) if n is not None]
+        self._check(rows, min(limits, default=None))
         longest = max(len(ids) for ids in rows)
         for first in range(0, longest, self._decoder.chunk_tokens):
             stop = min(first + self._decoder.chunk_tokens, longest)
-            # rows end together at `longest`, so row i stands at columns [longest - len(ids),
-            # longest)
+            # rows end together: a row stands at columns [longest - len(ids), longest)
             part = {
                 number: ids[max(0, len(ids) - longest + first) : len(ids) - longest + stop]
                 for number, ids in enumerate(rows)
@@ -119,7 +119,8 @@ class StoreSession(Session):
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> Tensor:
         """See Session.decode."""
-        self._check([[token] for token in tokens])
+        limit = self._decoder.max_positions if self._limit is None else self._limit
+        self._check([[token] for token in tokens], limit)
         self._cache.observer = self.observer
         positions = [[row.length] for row in self._rows]
         logits_BV = self._forward([[token] for token in tokens], positions, decoding=True)
@@ -179,15 +180,14 @@ class StoreSession(Session):
     def _logits(self) -> Tensor:
         return torch.stack([row.logits_V for row in self._rows if row.logits_V is not None])
 
-    def _check(self, rows: Sequence[Sequence[int]]) -> None:
+    def _check(self, rows: Sequence[Sequence[int]], limit: int | None) -> None:
         if len(rows) != len(self._rows):
             raise ValueError(f"{len(rows)} rows of tokens for a session of {len(self._rows)} rows")
-        limits = [n for n in (self._limit, self._decoder.max_positions) if n is not None]
         for number, (row, ids) in enumerate(zip(self._rows, rows, strict=True)):
             total = row.length + len(ids)
             if total == 0:
                 raise ValueError(f"row {number} has no token; a prompt needs at least one")
-            if limits and total > min(limits):
+            if limit is not None and total > limit:
                 raise ValueError(
-                    f"row {number} would hold {total} tokens; the session takes {min(limits)}"
+                    f"row {number} would hold {total} tokens; the session takes {limit}"
                 )
