@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.errors import MissingConfigException
 from pydantic import BaseModel, ConfigDict, Field
 
 ROOT = Path(__file__).parents[1]
@@ -69,16 +68,14 @@ def test_a_card_has_the_schema(path: Path) -> None:
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
 def test_its_commands_compose(path: Path) -> None:
     for row in card(path).rows:
-        try:
-            config = composed(row.command)
-        except MissingConfigException as error:
-            (name,) = re.findall(r"method=(\w+)", row.command)
-            assert f"method/{name}" in str(error)
-            assert isinstance(row.ours, str), "a number of a method that is not here"
-        else:
-            assert config.method._target_
-            assert config.task._target_
-            assert not str(row.ours).endswith("is not here"), row.command
+        (method,) = re.findall(r"method=(\w+)", row.command)
+        if not (ROOT / f"conf/method/{method}.yaml").is_file():
+            assert isinstance(row.ours, str), f"a number of {method}, which is not here"
+            continue
+        config = composed(row.command)
+        assert config.method._target_
+        assert config.task._target_
+        assert not str(row.ours).endswith("is not here"), row.command
 
 
 @pytest.mark.parametrize("preset", PRESETS)
