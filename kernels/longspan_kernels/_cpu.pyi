@@ -66,6 +66,11 @@ def merge(outs: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C'
     Merge P partial attentions (out [.., D], lse [..]) into `out` and `lse`.
     """
 
+def segmented_kmeans(keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], segments: int, iterations: int, all: bool, order: Annotated[torch.Tensor, dict(dtype='int64', order='C', device='cpu')], start: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], size: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], centroids: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], mean_values: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], spread: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """
+    Cluster the keys of each head; `all`: the last assignment sees the centroids of all segments.
+    """
+
 def wave_search(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], centroids: Annotated[torch.Tensor, dict(device='cpu', writable=False)], size: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], bias: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, weight: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)] | None, vote_max: bool, scale: float, softcap: float, retrieved: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], estimated: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], live: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], score: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Rank clusters by the votes of a group of query heads; softcap 0 is none.

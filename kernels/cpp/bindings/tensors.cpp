@@ -40,4 +40,9 @@ std::vector<float> padded_queries(const Stored& q) {
     return padded;
 }
 
+bool signal_pending() {
+    const nb::gil_scoped_acquire acquired;
+    return PyErr_CheckSignals() != 0;
+}
+
 }  // namespace longspan

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "longspan/decode_args.hpp"
+#include "longspan/interrupt.hpp"
 #include "longspan/score_args.hpp"
 
 namespace longspan {
@@ -35,5 +36,19 @@ Dtype dtype_of(const Stored& array);
 RowsView rows_view(const Stored& array);  // of [G, T, D]
 PerEntry per_entry(const std::optional<PerEntryIn>& array, std::int64_t groups, std::int64_t entries);
 std::vector<float> padded_queries(const Stored& q);  // [H, D] to float32 rows of query_stride(D)
+
+// Whether Ctrl-C was pressed; takes the GIL.
+bool signal_pending();
+
+// Runs a long kernel without the GIL. Where it stops because of a signal, the signal's exception is raised.
+template <class Body>
+void run_interruptible(Body&& body) {
+    try {
+        const nb::gil_scoped_release released;
+        body();
+    } catch (const Stopped&) {
+        throw nb::python_error();
+    }
+}
 
 }  // namespace longspan

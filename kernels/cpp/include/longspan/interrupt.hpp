@@ -3,31 +3,33 @@
 
 #include <atomic>
 #include <stdexcept>
+#include <thread>
 
 namespace longspan {
 
-struct Interrupted : std::runtime_error {
-    Interrupted() : std::runtime_error("interrupted") {}
+struct Stopped : std::runtime_error {
+    Stopped() : std::runtime_error("interrupted") {}
 };
 
 class Interrupt {
    public:
-    // `asked` answers whether to stop; it is only ever called from the thread that calls the kernel.
-    explicit Interrupt(bool (*asked)() = nullptr) : asked_(asked) {}
+    // `asked` answers whether to stop; it is only ever called by the thread that makes this object.
+    explicit Interrupt(bool (*asked)()) : asked_(asked), owner_(std::this_thread::get_id()) {}
 
-    // Called by the calling thread between pieces of work of some milliseconds.
-    void poll() {
-        if (asked_ && asked_()) stopped_.store(true, std::memory_order_relaxed);
+    // Called by any thread before a piece of work of some milliseconds; true: leave it undone.
+    bool poll() {
+        if (std::this_thread::get_id() == owner_ && asked_()) stopped_.store(true, std::memory_order_relaxed);
+        return stopped();
     }
-    // Called by every thread before a piece of work.
     bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
     // Called outside of parallel regions: exceptions may not cross their edge.
     void raise() const {
-        if (stopped()) throw Interrupted();
+        if (stopped()) throw Stopped();
     }
 
    private:
     bool (*asked_)();
+    std::thread::id owner_;
     std::atomic<bool> stopped_{false};
 };
 

@@ -4,6 +4,7 @@
 #include "longspan/attention_graph_args.hpp"
 #include "longspan/decode_args.hpp"
 #include "longspan/isa.hpp"
+#include "longspan/kmeans_args.hpp"
 #include "longspan/merge_args.hpp"
 #include "longspan/score_args.hpp"
 #include "longspan/wave_search_args.hpp"
@@ -16,6 +17,7 @@ struct Kernels {
     void (*graph_insert)(const GraphInsertArgs&);
     void (*graph_nearest)(const GraphNearestArgs&);
     void (*graph_search)(const GraphSearchArgs&);
+    void (*segmented_kmeans)(const KmeansArgs&);
     void (*merge)(const MergeArgs&);
     void (*score)(const ScoreArgs&);
     void (*wave_search)(const WaveSearchArgs&);

@@ -48,6 +48,11 @@ inline float max(Vec a) {
     return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 }
 
+// `x` where a > b, `y` elsewhere.
+inline Vec where_greater(Vec a, Vec b, Vec x, Vec y) {
+    return {_mm256_blendv_ps(y.value, x.value, _mm256_cmp_ps(a.value, b.value, _CMP_GT_OQ))};
+}
+
 // 2^n for whole n in [-126, 127]; 0 for n = -127.
 inline Vec power_of_two(Vec n) {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.value), _mm256_set1_epi32(127));

@@ -53,6 +53,11 @@ inline Vec round(Vec a) { return {_mm512_roundscale_ps(a.value, _MM_FROUND_TO_NE
 inline float sum(Vec a) { return _mm512_reduce_add_ps(a.value); }
 inline float max(Vec a) { return _mm512_reduce_max_ps(a.value); }
 
+// `x` where a > b, `y` elsewhere.
+inline Vec where_greater(Vec a, Vec b, Vec x, Vec y) {
+    return {_mm512_mask_mov_ps(y.value, _mm512_cmp_ps_mask(a.value, b.value, _CMP_GT_OQ), x.value)};
+}
+
 // 2^n for whole n in [-126, 127]; 0 for n = -127.
 inline Vec power_of_two(Vec n) {
     const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.value), _mm512_set1_epi32(127));

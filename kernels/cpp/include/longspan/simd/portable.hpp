@@ -59,6 +59,11 @@ inline float sum(Vec a) {
 }
 inline float max(Vec a) { return *std::max_element(a.lane, a.lane + Vec::lanes); }
 
+// `x` where a > b, `y` elsewhere.
+inline Vec where_greater(Vec a, Vec b, Vec x, Vec y) {
+    return lanewise([&](int i) { return a.lane[i] > b.lane[i] ? x.lane[i] : y.lane[i]; });
+}
+
 // 2^n for whole n in [-126, 127]; 0 for n = -127 and NaN.
 inline Vec power_of_two(Vec n) {
     return lanewise([&](int i) {
