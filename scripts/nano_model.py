@@ -1,0 +1,162 @@
+"""The embedded model as a Hugging Face Llama, and a training forward with virtual length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HEAD = 64
+EXTRA = 8
+"""Dimensions added to a head to carry the key bias through a fused attention kernel."""
+
+
+def build_model(
+    tokens: tuple[int, int, int],
+    *,
+    layers: int,
+    width: int,
+    mlp: int,
+    theta: float,
+    positions: int,
+    heads: int = 4,
+    kv_heads: int = 2,
+) -> Any:
+    """A LlamaForCausalLM with tied embeddings; `tokens` = (vocabulary size, eos, pad)."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    vocabulary, eos, pad = tokens
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=HEAD,
+        max_position_embeddings=positions,
+        rope_parameters={"rope_type": "default", "rope_theta": theta},
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=eos,
+        pad_token_id=pad,
+        rms_norm_eps=1e-6,
+    )
+    return LlamaForCausalLM(config)
+
+
+@torch.no_grad()
+def look_back_init(model: Any, theta: float, pairs: int = 10) -> None:
+    """Let head h of layer 0 start out attending h + 1 tokens back.
+
+    Induction needs a head that looks at the previous token, and finding it is most of the early
+    training. One embedding dimension is made constant; from it the query and key of layer 0 get a
+    fixed vector in the `pairs` fastest rotary pairs, turned so that their product peaks at the
+    wanted distance. Everything stays trainable.
+    """
+    embedding = model.model.embed_tokens.weight
+    embedding[:, 0] = 4 * embedding.std()
+    normed = embedding / embedding.pow(2).mean(-1, keepdim=True).sqrt()
+    constant = normed[:, 0].mean()
+    first = model.model.layers[0].self_attn
+    speed = theta ** (-torch.arange(pairs) / (HEAD // 2))
+    for weight in (first.k_proj.weight, first.q_proj.weight):
+        weight.mul_(0.3)
+    for head in range(first.k_proj.weight.shape[0] // HEAD):
+        key = torch.zeros(HEAD)
+        key[:pairs] = 2
+        first.k_proj.weight[head * HEAD : (head + 1) * HEAD, 0] = key / constant
+    for head in range(first.q_proj.weight.shape[0] // HEAD):
+        angle = speed * (head + 1)
+        query = torch.zeros(HEAD)
+        query[:pairs] = 72 / pairs * angle.cos()
+        query[HEAD // 2 : HEAD // 2 + pairs] = -72 / pairs * angle.sin()
+        first.q_proj.weight[head * HEAD : (head + 1) * HEAD, 0] = query / constant
+    for index, layer in enumerate(model.model.layers):
+        mixer = layer.self_attn
+        mixer.v_proj.weight.normal_(0, mixer.v_proj.weight.shape[1] ** -0.5)
+        mixer.o_proj.weight.normal_(0, 0.5 * mixer.o_proj.weight.shape[1] ** -0.5)
+        if index:
+            for weight in (mixer.q_proj.weight, mixer.k_proj.weight):
+                weight.normal_(0, weight.shape[1] ** -0.5)
+
+
+def virtual_length(
+    haystack_BT: Tensor, wanted: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Positions and key bias that make short rows behave like rows of `wanted` tokens.
+
+    A haystack run of c tokens with multiplicity m stands for m copies of itself: its keys weigh m
+    times as much (bias ln m) and what follows is (m - 1) * c positions further on, part of the jump
+    lying before the run. Returns positions_BT (int64) and bias_BT (float32).
+    """
+    rows, length = haystack_BT.shape
+    positions_BT = torch.arange(length).repeat(rows, 1)
+    bias_BT = torch.zeros(rows, length)
+    for row in range(rows):
+        counts_R = torch.bincount(haystack_BT[row])
+        counts_R[0] = 0
+        missing = wanted - length
+        runs = counts_R.nonzero().flatten()
+        if missing <= 0 or not len(runs):
+            continue
+        weights = torch.rand(len(runs), generator=generator).pow(2) * counts_R[runs] + 1e-3
+        extra = missing * weights / weights.sum()
+        before = torch.rand(len(runs), generator=generator) * extra
+        gaps_T = torch.zeros(length)
+        for index, run in enumerate(runs):
+            where = (haystack_BT[row] == run).nonzero().flatten()
+            bias_BT[row, where] = torch.log1p(extra[index] / counts_R[run])
+            gaps_T[where[0]] += before[index]
+            if where[-1] + 1 < length:
+                gaps_T[where[-1] + 1] += extra[index] - before[index]
+        positions_BT[row] += gaps_T.cumsum(0).long()
+    return positions_BT, bias_BT
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def _attention(
+    layer: Any, x_BTC: Tensor, cos: Tensor, sin: Tensor, bias_BT: Tensor | None
+) -> Tensor:
+    rows, length, _ = x_BTC.shape
+    q = layer.q_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
+    k = layer.k_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
+    v = layer.v_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
+    q, k = _rotate(q, cos, sin) * HEAD**-0.5, _rotate(k, cos, sin)
+    if bias_BT is not None:
+        one = F.pad(q.new_ones(*q.shape[:3], 1), (0, EXTRA - 1))
+        q = torch.cat((q, one), dim=-1)
+        bias = bias_BT[:, None, :, None].expand(*k.shape[:3], 1).to(k.dtype)
+        k = torch.cat((k, F.pad(bias, (0, EXTRA - 1))), dim=-1)
+        v = F.pad(v, (0, EXTRA))
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True, scale=1.0)
+    mixed: Tensor = layer.o_proj(out[..., :HEAD].transpose(1, 2).reshape(rows, length, -1))
+    return mixed
+
+
+def hidden_states(
+    model: Any, ids_BT: Tensor, positions_BT: Tensor, bias_BT: Tensor | None
+) -> Tensor:
+    """Last hidden states after the final norm, (B, T, C); equals Hugging Face's without a bias."""
+    body = model.model
+    x = body.embed_tokens(ids_BT)
+    cos, sin = body.rotary_emb(x, positions_BT)
+    cos, sin = cos[:, None].to(torch.float32), sin[:, None].to(torch.float32)
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        cos, sin = cos.to(dtype), sin.to(dtype)
+    for layer in body.layers:
+        x = x + _attention(layer.self_attn, layer.input_layernorm(x), cos, sin, bias_BT)
+        x = x + layer.mlp(layer.post_attention_layernorm(x))
+    normed: Tensor = body.norm(x)
+    return normed

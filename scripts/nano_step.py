@@ -1,0 +1,110 @@
+"""One optimiser step over several jobs at once, each on one thread with its own gradients."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from nano_model import hidden_states, virtual_length
+from nano_sequence import END, NO_ANSWER, PARTS, pack
+
+if TYPE_CHECKING:
+    from nano_curriculum import Job
+    from nano_sequence import Sequence
+
+LANGUAGE_SHARE = 0.08
+"""Share of the tokens outside answers that enter the loss, and with weight 0.1."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Loss, share of answers right in every token, tokens used."""
+
+    loss: float
+    accuracy: float
+    tokens: int
+
+
+def _accuracy(right: torch.Tensor, answers_BT: torch.Tensor) -> float:
+    """Share of the answers, told apart by row and number, whose tokens are all right."""
+    rows, columns = (answers_BT != NO_ANSWER).nonzero(as_tuple=True)
+    names = rows * (PARTS * 100_000) + answers_BT[rows, columns]
+    keep = names % PARTS < END
+    unique, inverse = names[keep].unique(return_inverse=True)
+    wrong = torch.zeros(len(unique)).index_add_(0, inverse, (~right[keep]).float())
+    return float((wrong == 0).float().mean())
+
+
+def backward(
+    model: Any, job: Job, sequences: list[Sequence], noise: torch.Generator, device: str
+) -> Outcome:
+    """Add the gradients of one job to `model`."""
+    ids, answers, haystack = (torch.from_numpy(x) for x in pack(sequences, pad=0))
+    positions_BT = torch.arange(ids.shape[1]).repeat(len(ids), 1)
+    bias_BT = None
+    if job.virtual > ids.shape[1]:
+        positions_BT, bias_BT = virtual_length(haystack, job.virtual, noise)
+        bias_BT = bias_BT.to(device)
+    target, answers = ids[:, 1:], answers[:, 1:]
+    is_answer = answers != NO_ANSWER
+    is_other = (torch.rand(target.shape, generator=noise) < LANGUAGE_SHARE) & ~is_answer
+    chosen = (is_answer | (is_other & (target > 0))).to(device)
+    with torch.autocast(device, torch.bfloat16):
+        hidden = hidden_states(model, ids.to(device), positions_BT.to(device), bias_BT)[:, :-1]
+        logits = model.lm_head(hidden[chosen]).float()
+    labels = target.to(device)[chosen]
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    here = is_answer.to(device)[chosen]
+    loss = losses[here].mean() + 0.1 * losses[~here].mean()
+    loss.backward()
+    right = (logits.argmax(-1) == labels)[here].cpu()
+    return Outcome(float(loss.detach()), _accuracy(right, answers), ids.numel())
+
+
+class Stepper:
+    """Model replicas that share weights and add up their gradients.
+
+    On a CPU one thread a replica wastes less than many threads a matrix product: threads then wait
+    for one another once a step instead of once an operation.
+    """
+
+    def __init__(self, model: Any, optimizer: Any, workers: int, device: str) -> None:
+        self.model, self.optimizer, self.device = model, optimizer, device
+        self.replicas = [model]
+        for _ in range(workers - 1):
+            replica = copy.deepcopy(model)
+            for mine, theirs in zip(replica.parameters(), model.parameters(), strict=True):
+                mine.data = theirs.data
+            self.replicas.append(replica)
+        self.pool = ThreadPoolExecutor(workers)
+        self.noise = [torch.Generator() for _ in self.replicas]
+
+    def seed(self, seed: int) -> None:
+        """Make the random choices of the next steps follow from `seed`."""
+        for index, noise in enumerate(self.noise):
+            noise.manual_seed(seed * 64 + index)
+
+    def step(self, jobs: list[Job], rows: list[list[Sequence]], rate: float) -> list[Outcome]:
+        """One update from the mean gradient of the jobs, one job a replica."""
+        futures = [
+            self.pool.submit(backward, replica, job, sequences, noise, self.device)
+            for replica, job, sequences, noise in zip(
+                self.replicas, jobs, rows, self.noise, strict=True
+            )
+        ]
+        outcomes = [future.result() for future in futures]
+        for parameters in zip(*(r.parameters() for r in self.replicas), strict=True):
+            total = sum(p.grad for p in parameters) / len(parameters)
+            for parameter in parameters:
+                parameter.grad = None
+            parameters[0].grad = total
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return outcomes

@@ -1,0 +1,196 @@
+"""Train the embedded model `nano` to retrieve from long contexts, on two CPU cores or a GPU.
+
+    OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 120
+    OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 180 --resume
+
+Cost: about 12,000 tokens a second on two idle CPU cores at length 1,000. `--minutes` counts from
+the start of the first run; the learning rate falls over the last 30%. The state goes to
+results/nano/state.pt every `--save-every` seconds, one JSON line every 10 steps to log.jsonl, and
+the model in Hugging Face form to results/nano/export.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from nano_curriculum import Curriculum
+from nano_model import build_model, look_back_init
+from nano_sequence import Material
+from nano_step import Outcome, Stepper
+from nano_templates import load_templates
+from nano_tokenizer import build_tokenizer, save_tokenizer, tokenizer_corpus
+
+from longspan.tasks.haystack import synthetic_words
+
+PROSE_WORDS = 400_000
+POSITIONS = 131_072
+
+
+def arguments() -> argparse.Namespace:
+    """The command line; every default is what the committed weights were trained with."""
+    parser = argparse.ArgumentParser(description="Train the embedded model nano.")
+    parser.add_argument("--out", type=Path, default=Path("results/nano"))
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--seed", type=int, default=-1, help="negative: training seeds are")
+    parser.add_argument("--tokens", type=int, default=4096, help="tokens a worker and step")
+    parser.add_argument("--workers", type=int, default=2, help="threads; 1 on a GPU")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--mlp", type=int, default=384)
+    parser.add_argument("--theta", type=float, default=1e8)
+    parser.add_argument("--real", type=int, default=1024, help="longer than this becomes virtual")
+    parser.add_argument("--longest", type=int, default=20_000)
+    parser.add_argument("--truly-long", type=float, default=0.0, help="share of jobs not virtual")
+    parser.add_argument("--save-every", type=float, default=120, help="seconds")
+    return parser.parse_args()
+
+
+def prepare(out: Path, seed: int) -> tuple[Material, Any]:
+    """The data generator and the tokenizer; the tokenizer is built once for each `out`."""
+    from transformers import AutoTokenizer
+    from wonderwords import RandomWord
+
+    templates = load_templates()
+    prose = synthetic_words(-1, PROSE_WORDS)
+    folder = out / "export"
+    if not (folder / "tokenizer.json").exists():
+        corpus = tokenizer_corpus(prose, templates.sentences())
+        save_tokenizer(build_tokenizer(corpus), folder, POSITIONS)
+    fast = AutoTokenizer.from_pretrained(folder)
+    backend = fast.backend_tokenizer
+    source = RandomWord()
+    adjectives, nouns = (
+        sorted(source.filter(include_categories=[category])) for category in ("adjective", "noun")
+    )
+
+    def encode(text: str) -> list[int]:
+        return list(backend.encode(text, add_special_tokens=False).ids)
+
+    return Material(encode, templates, prose, (adjectives, nouns), fast.eos_token_id, seed), fast
+
+
+class Trainer:
+    """The loop and what survives it: model, optimiser, curriculum, counters."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.data, fast = prepare(options.out, options.seed)
+        self.vocabulary = len(fast)
+        sizes = {"layers": options.layers, "width": options.width, "mlp": options.mlp}
+        self.model = build_model(
+            (self.vocabulary, fast.eos_token_id, fast.pad_token_id),
+            **sizes,
+            theta=options.theta,
+            positions=POSITIONS,
+        )
+        look_back_init(self.model, options.theta)
+        self.model.to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        )
+        self.curriculum = Curriculum(options.tokens, options.real, options.longest)
+        self.counts = {"step": 0, "tokens": 0}
+        self.spent = 0.0
+        if options.resume:
+            self._load()
+        self.stepper = Stepper(self.model, self.optimizer, options.workers, self.device)
+        # A resumed run draws fresh sequences.
+        step = self.counts["step"]
+        self.stepper.seed(step + 1)
+        self.data.rng.seed(f"{options.seed}:{step}")
+        self.chooser = random.Random(f"{options.seed}:{step}:jobs")
+
+    def _load(self) -> None:
+        path = self.options.out / "state.pt"
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curriculum.load(state["curriculum"])
+        self.counts, self.spent = state["counts"], state["spent"]
+
+    def save(self, elapsed: float) -> None:
+        """State and export; the state is replaced whole, never left half written."""
+        out = self.options.out
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "curriculum": self.curriculum.state(),
+            "counts": self.counts,
+            "spent": elapsed,
+        }
+        torch.save(state, out / "state.tmp")
+        os.replace(out / "state.tmp", out / "state.pt")
+        export = type(self.model)(self.model.config)
+        export.load_state_dict(self.model.state_dict())
+        export.to(torch.bfloat16).save_pretrained(out / "export")
+
+    def rate(self, elapsed: float) -> float:
+        """Warm-up over 100 steps, constant, then down to 3% over the last 30% of the time."""
+        warm = min(1.0, (self.counts["step"] + 1) / 100)
+        left = (1 - elapsed / (self.options.minutes * 60)) / 0.3
+        return float(self.options.rate * warm * min(1.0, max(0.03, left)))
+
+    def step(self, elapsed: float) -> dict[str, list[Outcome]]:
+        """One update; outcomes by task."""
+        share = self.options.truly_long
+        jobs = [self.curriculum.choose(self.chooser, share) for _ in self.stepper.replicas]
+        rows = [[job.write(self.data, self.vocabulary) for _ in range(job.rows)] for job in jobs]
+        outcomes = self.stepper.step(jobs, rows, self.rate(elapsed))
+        by_task: dict[str, list[Outcome]] = {}
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            self.curriculum.note(job, outcome.accuracy)
+            by_task.setdefault(job.task, []).append(outcome)
+            self.counts["tokens"] += outcome.tokens
+        self.counts["step"] += 1
+        return by_task
+
+    def log(self, elapsed: float, speed: float, losses: dict[str, list[float]]) -> None:
+        """Append one line to log.jsonl."""
+        line: dict[str, Any] = {**self.counts, "minutes": round(elapsed / 60, 2)}
+        line |= {"per_second": round(speed)}
+        line |= {f"{task}_loss": round(sum(v) / len(v), 3) for task, v in losses.items()}
+        line |= self.curriculum.report()
+        with (self.options.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def run(self) -> None:
+        """Train until the minutes are over."""
+        begun = last_save = last_log = time.monotonic()
+        window, elapsed = self.counts["tokens"], self.spent
+        losses: dict[str, list[float]] = {}
+        while elapsed < self.options.minutes * 60:
+            for task, outcomes in self.step(elapsed).items():
+                losses.setdefault(task, []).extend(outcome.loss for outcome in outcomes)
+            now = time.monotonic()
+            elapsed = self.spent + now - begun
+            if self.counts["step"] % 10 == 0:
+                self.log(elapsed, (self.counts["tokens"] - window) / (now - last_log), losses)
+                window, last_log, losses = self.counts["tokens"], now, {}
+            if now - last_save > self.options.save_every:
+                self.save(elapsed)
+                last_save = now
+        self.save(elapsed)
+
+
+def main() -> None:
+    """Build and run."""
+    options = arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(-options.seed)
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    Trainer(options).run()
+
+
+if __name__ == "__main__":
+    main()
