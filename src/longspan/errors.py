@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import re
 
+from longspan.record.base import Busy
+
 FAILED = 1
 WRONG_REQUEST = 2
 INTERRUPTED = 130
-
-
-class Busy(RuntimeError):
-    """Another process works on the same results folder."""
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from longspan.build import checked
-from longspan.options import Count, Fraction, Seconds, Tokens, settings
+from longspan.options import Count, Seconds, Tokens, settings
 from longspan.types import Protocol
 
 if TYPE_CHECKING:
@@ -16,18 +16,6 @@ if TYPE_CHECKING:
 
 _UNIT = {"": 1, "k": 1024, "m": 1024**2}
 PARTS = ("model", "method", "task", "recorder")
-
-
-@settings
-class Sampling:
-    """How tokens are chosen; temperature 0 is greedy."""
-
-    max_new_tokens: Count | None = None
-    """None: what the task says."""
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    top_p: Fraction = 1.0
-    top_k: Count | None = None
-    ignore_eos: bool = False
 
 
 @settings
@@ -71,7 +59,8 @@ class Request:
     seed: Annotated[int, Field(ge=0)] = 0
     protocol: Protocol = "question_dense"
     batch: Count = 1
-    generation: Sampling = Sampling()
+    max_new_tokens: Count | None = None
+    """None: what the task says."""
     measure: Measures = Measures()
     threads: Count | None = None
     results: str = "results"
@@ -84,9 +73,20 @@ class Request:
         """The request in a resolved configuration; raises ValueError naming the field."""
         fields = {key: value for key, value in config.items() if key not in PARTS}
         fields["ctx"] = parse_tokens("ctx", fields.get("ctx"))
-        fields["generation"] = checked(Sampling, fields.get("generation", {}), "generation")
+        fields["max_new_tokens"] = _max_new_tokens(fields.pop("generation", {}))
         fields["measure"] = _measures(fields.get("measure", {}))
         return checked(cls, fields, "")
+
+
+def _max_new_tokens(generation: Mapping[str, Any]) -> int | None:
+    """The rest of the group is the sampling, which the models' room checks."""
+    value = generation.get("max_new_tokens")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError(
+        f"generation.max_new_tokens = {value!r}: right would be a count from 1, or null for the "
+        "task's own"
+    )
 
 
 def _measures(fields: Any) -> Measures:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from longspan.types import Record
 
 
+class Busy(RuntimeError):
+    """Another process works on the same results folder."""
+
+
 class Recorder(ABC):
     """A mirror of a run; the files in its results folder are the truth and are written before any
     mirror is told.

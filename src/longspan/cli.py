@@ -1,0 +1,178 @@
+"""The command line: compose, run one job or a sweep, one line an error, one table at the end."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longspan.errors import FAILED, INTERRUPTED, WRONG_REQUEST, explain
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from hydra._internal.hydra import Hydra
+    from omegaconf import DictConfig
+
+    from longspan.workbench import Workbench
+
+SIDE_BY_SIDE = ("joblib", "LocalLauncher")
+"""In the class names of launchers whose jobs share a machine."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
+
+    overrides: tuple[str, ...]
+    code: int = 0
+    error: str | None = None
+    folder: str | None = None
+    summary: dict[str, Any] | None = None
+
+
+def main(argv: Sequence[str], conf: Path) -> int:
+    """Run the command line `argv` with the configuration folder `conf`; returns the exit code.
+
+    0 done, 1 a job failed, 2 the request was wrong, 130 interrupted.
+    """
+    from hydra import version
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.global_hydra import GlobalHydra
+
+    version.setbase("1.3")
+    parser = get_args_parser()
+    arguments = parser.parse_args(list(argv))
+    debug = any(each.replace(" ", "").lower() == "debug=true" for each in arguments.overrides)
+    try:
+        hydra = _hydra(arguments, conf)
+        if _shows(hydra, arguments, parser):
+            return 0
+        outcomes = _run(hydra, arguments)
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on from here")
+        return INTERRUPTED
+    except Exception as error:
+        return _fail(error, debug)[1]
+    finally:
+        GlobalHydra.instance().clear()
+    return _report(outcomes, sweep=arguments.multirun)
+
+
+def job(config: DictConfig, workbench: Workbench) -> Outcome:
+    """Run one composed configuration; whatever goes wrong is in the outcome."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from longspan.runner import execute, prepare
+    from longspan.screen import Screen
+
+    composed = HydraConfig.get()
+    overrides = tuple(composed.overrides.task)
+    alone = not any(name in composed.launcher._target_ for name in SIDE_BY_SIDE)
+    debug = bool(config.get("debug"))
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        with Screen() as screen:
+            run = prepare(plain, workbench, screen, alone=alone)
+            folder, summary = execute(run, screen)
+    except Exception as error:
+        line, code = _fail(error, debug)
+        return Outcome(overrides, code, line)
+    return Outcome(overrides, 0, None, str(folder), summary)
+
+
+def _hydra(arguments: Namespace, conf: Path) -> Hydra:
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+
+    search = create_config_search_path(str(conf.resolve()))
+    if arguments.config_dir is not None:
+        extra = Path(arguments.config_dir).resolve()
+        if not extra.is_dir():
+            raise ValueError(f"--config-dir = {arguments.config_dir!r}: there is no such folder")
+        anchor = SearchPathQuery(provider="schema")
+        search.prepend(provider="command-line", path=f"file://{extra}", anchor=anchor)
+    return Hydra.create_main_hydra2(task_name="longspan", config_search_path=search)
+
+
+def _shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:
+    """Print what is asked for, if the command line asks for anything but a run."""
+    name = arguments.config_name or "config"
+    if arguments.help:
+        hydra.app_help(config_name=name, args_parser=parser, args=arguments)
+    elif arguments.hydra_help:
+        hydra.hydra_help(config_name=name, args_parser=parser, args=arguments)
+    elif arguments.cfg:
+        hydra.show_cfg(
+            config_name=name,
+            overrides=arguments.overrides,
+            cfg_type=arguments.cfg,
+            package=arguments.package,
+            resolve=arguments.resolve,
+        )
+    elif arguments.info:
+        hydra.show_info(arguments.info, config_name=name, overrides=arguments.overrides)
+    elif arguments.shell_completion:
+        hydra.shell_completion(config_name=name, overrides=arguments.overrides)
+    else:
+        return False
+    return True
+
+
+def _run(hydra: Hydra, arguments: Namespace) -> list[Outcome]:
+    from longspan.workbench import Workbench
+
+    workbench = Workbench()
+
+    def task(config: DictConfig) -> Outcome:
+        return job(config, workbench)
+
+    name = arguments.config_name or "config"
+    if not arguments.multirun:
+        return [hydra.run(name, task, arguments.overrides).return_value]
+    batches = hydra.multirun(name, task, arguments.overrides)
+    return [done.return_value for batch in batches for done in batch]
+
+
+def _report(outcomes: list[Outcome], *, sweep: bool) -> int:
+    from longspan.table import show
+
+    finished = [_renewed(each) if sweep else each for each in outcomes]
+    show(finished, sweep=sweep)
+    codes = {each.code for each in finished}
+    if codes <= {0, WRONG_REQUEST}:
+        return max(codes) if len(codes) == 1 else FAILED
+    return FAILED
+
+
+def _renewed(outcome: Outcome) -> Outcome:
+    """With the comparison to a baseline that may have run after it."""
+    from dataclasses import replace
+
+    from longspan.record.jsonl import write_json
+    from longspan.summary import refresh
+
+    if outcome.folder is None:
+        return outcome
+    summary = refresh(Path(outcome.folder))
+    if summary is None or summary == outcome.summary:
+        return outcome
+    write_json(Path(outcome.folder) / "summary.json", summary)
+    return replace(outcome, summary=summary)
+
+
+def _fail(error: BaseException, debug: bool) -> tuple[str, int]:
+    line, code = explain(error)
+    if debug:
+        traceback.print_exception(error)
+    _say(f"error: {line}")
+    return line, code
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,82 @@
+"""What identifies a run: a digest of everything that can change its numbers, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import longspan
+
+if TYPE_CHECKING:
+    from longspan.methods.base import Method
+    from longspan.models.base import Model
+    from longspan.request import Request
+    from longspan.tasks.base import Task
+
+DIGITS = 10
+"""Of the digest in folder names."""
+
+
+def identity(
+    model: Model, method: Method, task: Task, request: Request, sampling: Any
+) -> dict[str, Any]:
+    """Everything that can change a sample's number.
+
+    Not in it: how many samples, which passes, the batch, threads, recorder, places of files.
+    """
+    return {
+        "model": dict(model.identity()),
+        "device": model.device.type,
+        "method": described(method),
+        "task": {
+            **_elsewhere(described(task)),
+            "label": task.label,
+            "version": task.version,
+            **dict(task.identity()),
+        },
+        "ctx": request.ctx,
+        "seed": request.seed,
+        "protocol": request.protocol,
+        "sampling": {**asdict(sampling), "max_new_tokens": request.max_new_tokens},
+        "packages": {"longspan": longspan.__version__, "torch": metadata.version("torch")},
+    }
+
+
+def _elsewhere(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without the places of files: the task's own identity says what is in them."""
+    places = ("path", "data", "_dir", "folder", "cache")
+    return {name: value for name, value in settings.items() if not name.endswith(places)}
+
+
+def digest(identity: dict[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of an identity."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pairing(identity: dict[str, Any]) -> str:
+    """The digest without the method: runs that share it can be compared sample by sample."""
+    return digest({key: value for key, value in identity.items() if key != "method"})
+
+
+def described(part: Any) -> dict[str, Any]:
+    """The class and the settings of a part, nested parts included."""
+    return {"class": f"{type(part).__module__}.{type(part).__qualname__}", **_fields(part)}
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    names = getattr(part, "__dataclass_fields__", {})
+    return {name: _value(getattr(part, name)) for name in names}
+
+
+def _value(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return described(value)
+    if isinstance(value, list | tuple):
+        return [_value(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _value(each) for key, each in value.items()}
+    return value

@@ -1,0 +1,81 @@
+"""What the passes share: how an example is read, and what they are given by the runner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from longspan import types
+    from longspan.methods.base import Method
+    from longspan.models.base import Model, Session
+    from longspan.tasks.base import Tokenizer
+
+
+class Growing(Protocol):
+    """The answer of one row as it grows."""
+
+    tokens: list[int]
+    finish: Literal["eos", "stop", "length"] | None
+
+    def text(self, tokenizer: Tokenizer) -> str:
+        """The answer so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voice:
+    """How answers are grown; a session and its logits go in, the grown rows come out step by
+    step.
+    """
+
+    stream: Callable[..., Growing]
+    generate: Callable[[Session, Tensor, Sequence[Growing]], Iterator[Sequence[Growing]]]
+    max_new_tokens: int | None = None
+    """None: what the example says."""
+
+    def limit(self, example: types.Example) -> int:
+        """How many tokens an answer may have."""
+        return self.max_new_tokens or example.max_new_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured: a model, read through a method, under a protocol."""
+
+    model: Model
+    method: Method
+    protocol: types.Protocol
+    tell: Callable[[int], Any] | None = None
+    """Gets the tokens read so far while a prompt is read."""
+
+    def read(
+        self, prompts: Sequence[tuple[Sequence[int], Sequence[int]]], new_tokens: int
+    ) -> tuple[Session, Tensor]:
+        """A session that has read the prompts (context, question), and its logits [B, V].
+
+        Under question_sparse the questions go through the method token by token.
+        """
+        rows = [[*context, *question] for context, question in prompts]
+        longest = max(len(row) for row in rows)
+        session = self.model.session(self.method, len(rows), longest + new_tokens)
+        if self.protocol == "question_dense":
+            return session, session.prefill(rows, self.tell)
+        logits_BV = session.prefill([context for context, _ in prompts], self.tell)
+        return session, feed(session, logits_BV, [question for _, question in prompts])
+
+
+def feed(session: Session, logits_BV: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Give every row its tokens through the method, one at a time; rows may differ in length.
+
+    Returns the logits [B, V] after each row's last token.
+    """
+    logits_BV = logits_BV.clone()
+    for step in range(max(len(row) for row in rows)):
+        open_rows = [number for number, row in enumerate(rows) if step < len(row)]
+        view = session if len(open_rows) == len(rows) else session.select(open_rows)
+        logits_BV[open_rows] = view.decode([rows[number][step] for number in open_rows])
+    return logits_BV

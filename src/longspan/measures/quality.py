@@ -1,0 +1,139 @@
+"""The score pass: read, answer, score. Nothing is observed and nothing timed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from longspan.types import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from longspan.measures.base import Growing, Subject, Voice
+    from longspan.methods.base import LayerState
+    from longspan.models.base import Session
+    from longspan.tasks.base import Task
+    from longspan.types import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An example and the answers of it that are still wanted."""
+
+    example: Example
+    samples: tuple[int, ...]
+    begun: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """By sample: the tokens of an answer that a stopped run had begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row of a batch."""
+
+    job: Job
+    sample: int
+    stream: Growing
+    prompt_tokens: int
+
+
+class Quality:
+    """The score pass of one run."""
+
+    def __init__(
+        self, subject: Subject, task: Task, voice: Voice, *, batch: int = 1, seed: int = 0
+    ) -> None:
+        self.subject, self.task, self.voice = subject, task, voice
+        self.batch, self.seed = batch, seed
+
+    def __call__(
+        self,
+        jobs: Sequence[Job],
+        growing: Callable[[Sequence[Answer]], None] | None = None,
+    ) -> Iterator[Record]:
+        """A record for every wanted answer, as soon as it is complete.
+
+        `growing` is called after every token with the answers that are not.
+        """
+        for start in range(0, len(jobs), self.batch):
+            yield from self._batch(jobs[start : start + self.batch], growing)
+
+    def _batch(
+        self, jobs: Sequence[Job], growing: Callable[[Sequence[Answer]], None] | None
+    ) -> Iterator[Record]:
+        session, logits_BV, answers = self._read(jobs)
+        row_of = {id(answer.stream): row for row, answer in enumerate(answers)}
+        streams = [answer.stream for answer in answers]
+        for grown in self.voice.generate(session, logits_BV, streams):
+            alive = [answers[row_of[id(stream)]] for stream in grown]
+            for answer in alive:
+                if answer.stream.finish is not None:
+                    row = row_of[id(answer.stream)]
+                    yield self._record(answer, [layer[row] for layer in session.states])
+            if growing is not None:
+                growing([answer for answer in alive if answer.stream.finish is None])
+
+    def _read(self, jobs: Sequence[Job]) -> tuple[Session, Tensor, list[Answer]]:
+        """Read each prompt once and fork it for its answers; go on where begun answers stopped."""
+        prompts = [self.subject.model.encode(job.example) for job in jobs]
+        limits = [self.voice.limit(job.example) for job in jobs]
+        session, logits_BV = self.subject.read(prompts, max(limits))
+        copies = max(len(job.samples) for job in jobs)
+        if copies > 1:
+            session = session.fork(copies)
+            rows = [r * copies + c for r, job in enumerate(jobs) for c in range(len(job.samples))]
+            logits_BV = logits_BV.repeat_interleave(copies, dim=0)[rows]
+            session = session if len(rows) == len(jobs) * copies else session.select(rows)
+        answers = [
+            self._answer(job, sample, sum(map(len, prompt)), limit)
+            for job, prompt, limit in zip(jobs, prompts, limits, strict=True)
+            for sample in job.samples
+        ]
+        if any(answer.stream.tokens for answer in answers):
+            logits_BV = session.prefill([answer.stream.tokens for answer in answers])
+        return session, logits_BV, answers
+
+    def _answer(self, job: Job, sample: int, prompt_tokens: int, limit: int) -> Answer:
+        stream = self.voice.stream(
+            prompt_tokens=prompt_tokens,
+            max_new_tokens=limit,
+            key=f"{job.example.id}/{sample}",
+            stop=job.example.stop,
+            tokens=list(job.begun.get(sample, ())),
+        )
+        return Answer(job, sample, stream, prompt_tokens)
+
+    def _record(self, answer: Answer, layers: Sequence[LayerState]) -> Record:
+        example, stream = answer.job.example, answer.stream
+        text = stream.text(self.subject.model.tokenizer)
+        begun = answer.job.begun.get(answer.sample)
+        return Record(
+            id=example.id,
+            sample=answer.sample,
+            prediction=self.task.stored(example, text),
+            references=example.references,
+            score=self.task.score(example, text),
+            prompt_tokens=answer.prompt_tokens,
+            new_tokens=len(stream.tokens),
+            finish=str(stream.finish),
+            seed=self.seed,
+            work=last_work(layers) if len(stream.tokens) > 1 else {},
+            meta={**example.meta, **({"resumed_tokens": len(begun)} if begun else {})},
+        )
+
+
+def last_work(layers: Sequence[LayerState]) -> dict[str, float]:
+    """What the last decode step of one sequence cost: token counts and distances as means over
+    layers, bytes as sums; `context_tokens` is what full attention would have read.
+    """
+    works = [asdict(state.work()) for state in layers]
+    if not works:
+        return {}
+    total = {name: sum(work[name] for work in works) for name in works[0]}
+    mean = {
+        name: value if name.endswith("_bytes") else value / len(works)
+        for name, value in total.items()
+    }
+    return {**mean, "context_tokens": float(len(layers[0].store))}

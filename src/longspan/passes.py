@@ -1,0 +1,127 @@
+"""The three passes of a run, each of which does only what its folder does not hold yet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from longspan.partials import Partials
+
+if TYPE_CHECKING:
+    from longspan.measures.base import Subject, Voice
+    from longspan.measures.quality import Job
+    from longspan.record.jsonl import RunFolder
+    from longspan.runner import Run
+    from longspan.screen import Screen
+
+
+def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
+    """Answer and record what is not recorded yet."""
+    from longspan.measures.quality import Quality
+
+    jobs = _missing(run, folder)
+    if not run.request.measure.quality or not jobs:
+        return
+    wanted = sum(len(job.samples) for job in jobs)
+    total = len(run.examples) * run.task.samples_per_example
+    if wanted < total:
+        screen.note(f"{total - wanted} of {total} samples are already in {folder.path}")
+    with (
+        screen.stage("samples", total) as done,
+        screen.stage("reading the prompt", run.request.ctx) as read,
+        Partials(folder.path, run.request.partial_seconds) as partials,
+    ):
+        done(total - wanted)
+        jobs = [replace(job, begun=partials.of(job.example.id, job.samples)) for job in jobs]
+        quality = Quality(
+            _subject(run, read), run.task, _voice(run),
+            batch=run.request.batch, seed=run.request.seed,
+        )  # fmt: skip
+        for count, record in enumerate(quality(jobs, partials.growing), start=1):
+            folder.append(record)
+            run.recorder.sample(record)
+            done(total - wanted + count)
+
+
+def _missing(run: Run, folder: RunFolder) -> list[Job]:
+    from longspan.measures.quality import Job
+
+    known = {record.id: record.references for record in folder.records}
+    jobs = []
+    for example in run.examples:
+        if known.get(example.id, example.references) != example.references:
+            raise ValueError(
+                f"{folder.path}: sample {example.id} was recorded with other references; the data "
+                "has changed without its version: move the folder away"
+            )
+        samples = [
+            sample
+            for sample in range(run.task.samples_per_example)
+            if (example.id, sample) not in folder.done
+        ]
+        if samples:
+            jobs.append(Job(example, tuple(samples)))
+    return jobs
+
+
+def recall(run: Run, folder: RunFolder, screen: Screen) -> None:
+    """Write recall.json, unless it is there for the same sizes."""
+    from longspan.measures.recall import recall as measured
+
+    sizes = run.request.measure.recall
+    if not sizes.enabled or (folder.read("recall.json") or {}).get("sizes") == asdict(sizes):
+        return
+    examples = run.examples[: sizes.samples]
+    with (
+        screen.stage("recall", len(examples)) as done,
+        screen.stage("reading the prompt", run.request.ctx) as read,
+    ):
+        found = measured(_subject(run, read), examples, steps=sizes.steps, at=sizes.at, done=done)
+    folder.write("recall.json", {"sizes": asdict(sizes), "found": found})
+
+
+def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
+    """Write latency.json, unless it is there for the same sizes and hardware."""
+    from longspan.measures.latency import latency as measured
+
+    sizes = run.request.measure.latency
+    if not sizes.enabled:
+        return
+    if not run.alone:
+        screen.note(
+            "latency is not measured: jobs that run side by side disturb one another's time"
+        )
+        return
+    kept = folder.read("latency.json") or {}
+    here = (folder.read("environment.json") or {}).get("hardware")
+    if kept.get("sizes") == asdict(sizes) and kept.get("hardware") == here:
+        return
+    examples = [run.examples[row % len(run.examples)] for row in range(sizes.rows)]
+    with screen.stage("latency"), screen.stage("reading the prompt", run.request.ctx) as read:
+        timing, memory = measured(
+            _subject(run, read), examples, warmup=sizes.warmup, steps=sizes.steps
+        )
+    found = {"sizes": asdict(sizes), "hardware": here, "latency": timing, "memory": memory}
+    folder.write("latency.json", found)
+
+
+def _subject(run: Run, tell: Any) -> Subject:
+    from longspan.measures.base import Subject
+
+    return Subject(model=run.model, method=run.method, protocol=run.request.protocol, tell=tell)
+
+
+def _voice(run: Run) -> Voice:
+    from functools import partial
+
+    from longspan.measures.base import Voice
+    from longspan.models.generation import Stream, generate
+
+    speak: Any = partial(
+        generate,
+        tokenizer=run.model.tokenizer,
+        eos_ids=run.model.eos_ids,
+        sampling=run.sampling,
+        seed=run.request.seed,
+    )
+    return Voice(stream=Stream, generate=speak, max_new_tokens=run.request.max_new_tokens)

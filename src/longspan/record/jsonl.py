@@ -1,0 +1,198 @@
+"""The truth of a run: its folder, whose samples survive a kill at any moment."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import socket
+from dataclasses import asdict
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from longspan.record.base import Busy
+from longspan.types import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+
+class Samples(NamedTuple):
+    """What a samples.jsonl holds; every sample once."""
+
+    records: list[Record]
+    fingerprints: set[str]
+    corrupt: list[int]
+    """Numbers, from 1, of the lines that are no sample."""
+    clean: bool
+    """Whether the file is exactly one whole line a sample."""
+
+
+def read_samples(path: Path) -> Samples:
+    """All samples of a file that may be missing, cut short or damaged."""
+    data = path.read_bytes() if path.exists() else b""
+    records: dict[tuple[str, int], Record] = {}
+    fingerprints: set[str] = set()
+    corrupt: list[int] = []
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            record = record_of(row)
+            fingerprints.add(row["fingerprint"])
+        except (ValueError, TypeError, KeyError):
+            corrupt.append(number)
+        else:
+            records.setdefault((record.id, record.sample), record)
+    clean = lines[-1] == b"" and len(lines) == len(records) + 1
+    return Samples(list(records.values()), fingerprints, corrupt, clean)
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's types; numbers that JSON cannot write become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        return plain(value.item())
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write the whole file or nothing."""
+    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the whole file or nothing."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class RunFolder:
+    """The folder of one run, held by one process while open.
+
+    Entering raises Busy while another process holds it; the hold of a killed process is void.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path = path
+        self.fingerprint = fingerprint
+        self.records: list[Record] = []
+        self.corrupt: list[int] = []
+        self._lock: IO[str] | None = None
+        self._samples: IO[bytes] | None = None
+
+    def __enter__(self) -> RunFolder:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        self._recover()
+        self._samples = (self.path / "samples.jsonl").open("ab", buffering=0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for file in (self._samples, self._lock):
+            if file is not None:
+                file.close()
+
+    @property
+    def done(self) -> set[tuple[str, int]]:
+        """(example id, sample) of everything recorded."""
+        return {(record.id, record.sample) for record in self.records}
+
+    def append(self, record: Record) -> None:
+        """Write one sample; it is on disk when this returns."""
+        assert self._samples is not None, "the folder is not open"
+        line, written = self._line(record), 0
+        while written < len(line):
+            written += self._samples.write(line[written:])
+        os.fsync(self._samples.fileno())
+        self.records.append(record)
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file, whole."""
+        write_json(self.path / name, value)
+
+    def write_yaml(self, name: str, value: Any) -> None:
+        """Write a YAML file, whole."""
+        import yaml
+
+        text = yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True)
+        write_text(self.path / name, text)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the folder; None where it is missing or unreadable."""
+        return read_json(self.path / name)
+
+    def _locked(self) -> IO[str]:
+        file = (self.path / "run.lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise Busy(
+                f"results = {self.path}: {holder} is working here; wait for it or name another "
+                "results folder"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        return file
+
+    def _recover(self) -> None:
+        path = self.path / "samples.jsonl"
+        found = read_samples(path)
+        foreign = found.fingerprints - {self.fingerprint}
+        if foreign:
+            raise ValueError(
+                f"{path}: holds samples of fingerprint {foreign.pop()!r}, this run is "
+                f"{self.fingerprint!r}; move the file away"
+            )
+        self.corrupt, self.records = found.corrupt, found.records
+        if not found.clean and path.exists() and path.stat().st_size:
+            shutil.copyfile(path, path.with_name("samples.damaged.jsonl"))
+            draft = path.with_name(".samples.draft")
+            draft.write_bytes(b"".join(self._line(record) for record in self.records))
+            draft.replace(path)
+
+    def _line(self, record: Record) -> bytes:
+        row = {"fingerprint": self.fingerprint, **asdict(record)}
+        return json.dumps(plain(row), ensure_ascii=False).encode() + b"\n"
+
+
+def record_of(row: Mapping[str, Any]) -> Record:
+    """The record of a line of samples.jsonl."""
+    fields = {name: row[name] for name in Record.__dataclass_fields__ if name in row}
+    fields["references"] = tuple(fields["references"])
+    return Record(**fields)

@@ -1,0 +1,124 @@
+"""Weights & Biases as a mirror: it may be offline, unreachable or broken, and the run goes on."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from longspan.options import Seconds, settings
+from longspan.record.base import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from longspan.types import Record
+
+
+@settings
+class WandbRecorder(Recorder):
+    """Mirrors a run: each sample's score as history, the summary under task/, recall/, latency/."""
+
+    mode: Literal["online", "offline"] = "offline"
+    """`offline` runs are sent later with `wandb sync`."""
+    project: str = "longspan"
+    entity: str | None = None
+    group: str | None = None
+    """The name that the runs of a sweep share; None: task and context."""
+    patience: Seconds = 20.0
+    """How long the server may keep a run waiting, at its start and at its end."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_run", None)
+        object.__setattr__(self, "_scores", [])
+
+    def open(self, folder: Path, config: Mapping[str, Any], fingerprint: str) -> None:
+        """Begin a run of the same identity as the folder; falls back to offline, then to nothing."""
+        self._scores.clear()
+        modes = ("online", "offline") if self.mode == "online" else ("offline",)
+        for mode in modes:
+            run = self._guard(lambda m=mode: self._begin(folder, config, fingerprint, m), mode)
+            object.__setattr__(self, "_run", run)
+            if run is not None:
+                return
+
+    def _begin(self, folder: Path, config: Mapping[str, Any], fingerprint: str, mode: str) -> Any:
+        import wandb
+
+        if mode == "online" and not wandb.login(timeout=int(self.patience), relogin=False):
+            raise RuntimeError("no login; run `wandb login` or use recorder=wandb_offline")
+        return wandb.init(
+            mode=mode,
+            project=self.project,
+            entity=self.entity,
+            group=self.group or "-".join(folder.parts[-4:-2]),
+            name=folder.name,
+            dir=str(folder),
+            config={**config, "fingerprint": fingerprint},
+            reinit="create_new",
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                init_timeout=self.patience,
+                disable_git=True,
+                disable_code=True,
+                x_disable_stats=True,
+                x_disable_meta=True,
+                x_save_requirements=False,
+            ),
+        )
+
+    def sample(self, record: Record) -> None:
+        """Log the score and the running mean."""
+        self._scores.append(record.score)
+        row = {
+            "sample/score": record.score,
+            "sample/mean": sum(self._scores) / len(self._scores),
+            "sample/prompt_tokens": record.prompt_tokens,
+            "sample/new_tokens": record.new_tokens,
+        }
+        if self._run is not None:
+            self._guard(lambda: self._run.log(row), "log")
+
+    def summary(self, summary: Mapping[str, Any]) -> None:
+        """Set every number of the summary under its stable name."""
+        if self._run is not None:
+            values = dict(metrics(summary))
+            self._guard(lambda: self._run.summary.update(values), "summary")
+
+    def close(self) -> None:
+        """Finish; gives up waiting for the server after `patience` (what is local stays)."""
+        if self._run is not None:
+            run = self._run
+            object.__setattr__(self, "_run", None)
+            thread = threading.Thread(target=self._guard, args=(run.finish, "finish"), daemon=True)
+            thread.start()
+            thread.join(self.patience)
+
+    def _guard(self, act: Callable[[], Any], what: str) -> Any:
+        """The mirror never breaks the run: what goes wrong is said once and forgotten."""
+        try:
+            return act()
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            warnings.warn(f"wandb ({what}): {reason}; the results folder is whole", stacklevel=3)
+            return None
+
+
+def metrics(summary: Mapping[str, Any]) -> Iterator[tuple[str, float | str]]:
+    """The summary's numbers by the names they have in W&B: task/score/mean, recall/at_100, ..."""
+    for key, value in summary.items():
+        if isinstance(value, dict):
+            top = key if key in ("recall", "latency", "work", "memory") else f"task/{key}"
+            yield from _leaves(top, value)
+        elif isinstance(value, int | float | str):
+            yield f"task/{key}", value
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, float | str]]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _leaves(f"{path}/{key}", each)
+    elif isinstance(value, int | float | str):
+        yield path, value

@@ -1,0 +1,151 @@
+"""The loop of one run: build the parts, measure what is missing, leave a folder."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longspan import fingerprint, passes
+from longspan.build import checked, part
+from longspan.record.jsonl import RunFolder
+from longspan.request import Request, tokens_label
+from longspan.summary import summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from longspan.methods.base import Method
+    from longspan.models.base import Model
+    from longspan.models.generation import Sampling
+    from longspan.record.base import Recorder
+    from longspan.screen import Screen
+    from longspan.tasks.base import Task
+    from longspan.types import Example
+    from longspan.workbench import Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run whose parts are built and whose data is there; nothing is written yet."""
+
+    config: Mapping[str, Any]
+    request: Request
+    model: Model
+    method: Method
+    task: Task
+    recorder: Recorder
+    sampling: Sampling
+    examples: Sequence[Example]
+    alone: bool = True
+    """Whether no other job runs beside it, so that its time can be taken."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See fingerprint.identity."""
+        return fingerprint.identity(self.model, self.method, self.task, self.request, self.sampling)
+
+    @property
+    def folder(self) -> Path:
+        """results/<task>/<ctx>/<model>/<method>-<fingerprint>."""
+        digits = fingerprint.digest(self.identity)[: fingerprint.DIGITS]
+        names = (
+            self.task.label,
+            tokens_label(self.request.ctx),
+            self.model.name,
+            f"{self.method.name}-{digits}",
+        )
+        return Path(self.request.results).joinpath(*(_safe(name) for name in names))
+
+
+def prepare(
+    config: Mapping[str, Any], workbench: Workbench, screen: Screen, *, alone: bool = True
+) -> Run:
+    """Build the parts in the order in which errors are cheapest; raises ValueError for a wrong
+    request.
+    """
+    request = Request.parse(config)
+    _check_alone(request, alone)
+    task, method = part(config["task"], "task"), part(config["method"], "method")
+    recorder = part(config["recorder"], "recorder")
+    if request.ctx is None:
+        request = replace(request, ctx=getattr(task, "default_context_tokens", None))
+    sampling = _sampling(config["generation"])
+    _set_threads(request.threads)
+    with screen.stage(f"loading {config['model'].get('path', 'model')}"):
+        model = workbench.model(config["model"])
+    _check_ctx(request, model)
+    with screen.stage(f"preparing {task.label}"):
+        examples = workbench.examples(task, model, request)
+    if not examples:
+        raise ValueError(f"task: {task.label} has no examples for samples={request.samples}")
+    return Run(
+        config=config, request=request, model=model, method=method, task=task,
+        recorder=recorder, sampling=sampling, examples=examples, alone=alone,
+    )  # fmt: skip
+
+
+def execute(run: Run, screen: Screen) -> tuple[Path, dict[str, Any]]:
+    """Measure what is missing and return the folder and its summary.
+
+    Raises Busy where another process works on the same folder.
+    """
+    from longspan.record.environment import environment
+
+    identity = run.identity
+    digest = fingerprint.digest(identity)
+    begun = time.perf_counter()
+    with RunFolder(run.folder, digest) as folder:
+        folder.write_yaml("config.yaml", run.config)
+        folder.write("environment.json", environment())
+        folder.write("fingerprint.json", {"pairing": fingerprint.pairing(identity), **identity})
+        for number in folder.corrupt:
+            screen.note(f"samples.jsonl: line {number} is no sample; it is answered again")
+        run.recorder.open(folder.path, run.config, digest)
+        try:
+            for measure in (passes.quality, passes.recall, passes.latency):
+                measure(run, folder, screen)
+                summary = summarise(run, folder, seconds=time.perf_counter() - begun)
+                folder.write("summary.json", summary)
+            run.recorder.summary(summary)
+        finally:
+            run.recorder.close()
+    return run.folder, summary
+
+
+def _sampling(group: Mapping[str, Any]) -> Sampling:
+    from longspan.models.generation import Sampling
+
+    fields = {key: value for key, value in group.items() if key != "max_new_tokens"}
+    return checked(Sampling, fields, "generation")
+
+
+def _check_ctx(request: Request, model: Model) -> None:
+    if request.ctx and model.max_positions and request.ctx > model.max_positions:
+        raise ValueError(
+            f"ctx = {tokens_label(request.ctx)}: {model.name} has {model.max_positions} positions; "
+            f"right would be at most {tokens_label(model.max_positions)}"
+        )
+
+
+def _check_alone(request: Request, alone: bool) -> None:
+    """Parallel jobs may have everything but a latency; one that wants nothing else is refused."""
+    measure = request.measure
+    if not alone and measure.latency.enabled and not (measure.quality or measure.recall.enabled):
+        raise ValueError(
+            "measure = latency: jobs that run side by side disturb one another's time; right would "
+            "be hydra/launcher=basic"
+        )
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.+=\[\]-]+", "-", name).strip("-.") or "unnamed"

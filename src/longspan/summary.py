@@ -1,0 +1,156 @@
+"""summary.json: stable keys; what was not measured is null, never absent and never guessed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longspan import fingerprint
+from longspan.record.jsonl import read_json, read_samples
+from longspan.statistics import difference_interval, mean_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from longspan.record.jsonl import RunFolder
+    from longspan.runner import Run
+    from longspan.statistics import Interval
+    from longspan.types import Record
+
+BASELINE = "full"
+
+
+def summarise(run: Run, folder: RunFolder, seconds: float | None = None) -> dict[str, Any]:
+    """Everything that the folder knows, in the keys of results/README.md."""
+    records, identity = folder.records, run.identity
+    timing = folder.read("latency.json") or {}
+    pairing = fingerprint.pairing(identity)
+    return {
+        "task": run.task.label,
+        "ctx": run.request.ctx,
+        "model": run.model.name,
+        "method": run.method.name,
+        "protocol": run.request.protocol,
+        "fingerprint": folder.fingerprint,
+        "pairing": pairing,
+        "n": len(records),
+        "score": score(records),
+        "metrics": dict(run.task.aggregate(records)) if records else {},
+        "baseline_delta": baseline_delta(folder.path, records, pairing),
+        "recall": _recall(folder.read("recall.json")),
+        "work": work(records),
+        "latency": _latency(timing.get("latency")),
+        "memory": _memory(timing.get("memory")),
+        "finish": _finishes(records),
+        "corrupt_lines": len(folder.corrupt),
+        "seconds": seconds,
+    }
+
+
+def by_example(records: Iterable[Record]) -> dict[str, float]:
+    """The mean score of each example: its several answers are no independent samples."""
+    scores = defaultdict(list)
+    for record in records:
+        scores[record.id].append(record.score)
+    return {example: sum(each) / len(each) for example, each in scores.items()}
+
+
+def score(records: Sequence[Record]) -> dict[str, float | None]:
+    """Mean with its 95% interval."""
+    if not records:
+        return {"mean": None, "low": None, "high": None}
+    return mean_interval(list(by_example(records).values()))._asdict()
+
+
+def baseline_delta(
+    folder: Path, records: Sequence[Record], pairing: str
+) -> dict[str, float | int | bool | None]:
+    """Against full attention on the same samples, where such a run lies beside this one."""
+    nothing = {"mean": None, "low": None, "high": None, "n": None, "distinguishable": None}
+    if not records or folder.name.startswith(f"{BASELINE}-"):
+        return nothing
+    ours = by_example(records)
+    for other in sorted(folder.parent.glob(f"{BASELINE}-*")):
+        if (read_json(other / "fingerprint.json") or {}).get("pairing") != pairing:
+            continue
+        theirs = by_example(read_samples(other / "samples.jsonl").records)
+        if common := sorted(ours.keys() & theirs.keys()):
+            pairs = [ours[key] for key in common], [theirs[key] for key in common]
+            return _delta(difference_interval(*pairs), len(common))
+    return nothing
+
+
+def _delta(interval: Interval, n: int) -> dict[str, float | int | bool | None]:
+    return {**interval._asdict(), "n": n, "distinguishable": interval.excludes_zero}
+
+
+def refresh(folder: Path) -> dict[str, Any] | None:
+    """The summary with its comparison renewed: the baseline may have run after the method."""
+    summary = read_json(folder / "summary.json")
+    if summary is None:
+        return None
+    records = read_samples(folder / "samples.jsonl").records
+    delta = baseline_delta(folder, records, summary["pairing"])
+    return {**summary, "baseline_delta": delta}
+
+
+def work(records: Sequence[Record]) -> dict[str, float | None]:
+    """Means over samples of what the last decode step cost."""
+    works = [record.work for record in records if record.work]
+
+    def mean(*names: str) -> float | None:
+        return sum(w[name] for w in works for name in names) / len(works) if works else None
+
+    exact, context = mean("exact_tokens"), mean("context_tokens")
+    return {
+        "exact_tokens": exact,
+        "estimated_tokens": mean("estimated_tokens"),
+        "read_fraction": exact / context if exact is not None and context else None,
+        "bytes_per_token": mean("index_bytes", "kv_bytes"),
+        "distances": mean("distances"),
+        "context_tokens": context,
+    }
+
+
+def _recall(kept: dict[str, Any] | None) -> dict[str, Any]:
+    found = (kept or {}).get("found") or {}
+    mean, worst = found.get("mean", {}), found.get("worst_5_percent", {})
+    at = found.get("at", 100)
+    return {
+        "at_100": mean.get("recall") if at == 100 else None,
+        **({} if at == 100 else {f"at_{at}": mean.get("recall")}),
+        "recovered_mass": mean.get("recovered_mass"),
+        "retrieved_mass": mean.get("retrieved_mass"),
+        "estimated_mass": mean.get("estimated_mass"),
+        "output_error": mean.get("output_error"),
+        "worst_5_percent": {
+            name: worst.get(name) for name in ("recall", "recovered_mass", "output_error")
+        },
+    }
+
+
+def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
+    ledger = ("build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms", "other_ms")
+    keys = (
+        "ttft_s", "prefill_tokens_per_s", "ms_per_token", "ms_per_token_p10", "ms_per_token_p90",
+        "ms_per_token_mean", "tokens_per_s", "rows", "context_tokens", "steps", "threads",
+    )  # fmt: skip
+    found = found or {}
+    spent = found.get("ledger") or {}
+    return {
+        **{key: found.get(key) for key in keys},
+        "ledger": {key: spent.get(key) for key in ledger},
+    }
+
+
+def _memory(found: dict[str, Any] | None) -> dict[str, Any]:
+    keys = ("peak_host_bytes", "peak_device_bytes", "index_bytes", "kv_bytes")
+    return {key: (found or {}).get(key) for key in keys}
+
+
+def _finishes(records: Sequence[Record]) -> dict[str, float | None]:
+    """Shares of the answers that ended at an end token, a stop string or the length limit."""
+    ends = [record.finish for record in records]
+    kinds = ("eos", "stop", "length")
+    return {kind: ends.count(kind) / len(ends) if ends else None for kind in kinds}

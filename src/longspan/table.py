@@ -1,0 +1,113 @@
+"""The table at the end of a run or a sweep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from longspan.request import tokens_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from longspan.cli import Outcome
+
+DASH = "–"
+
+
+def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = None) -> None:
+    """Print one row a job; a failed job says why in one line below."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = 400  # a file or a pipe has no edge to fold at
+    finished = [each for each in outcomes if each.summary is not None]
+    if finished:
+        console.print(_table(finished, sweep=sweep))
+    for each in outcomes:
+        if each.summary is not None and not sweep:
+            console.print(f"results in {each.folder}", highlight=False, soft_wrap=True)
+        if sweep and each.error is not None:
+            what = " ".join(each.overrides) or "the defaults"
+            console.print(
+                f"not done: {what}: {each.error}", highlight=False, soft_wrap=True, markup=False
+            )
+    if sweep:
+        bad = len(outcomes) - len(finished)
+        console.print(
+            f"{len(finished)} of {len(outcomes)} jobs done" + (f", {bad} not" if bad else "")
+        )
+
+
+def _table(outcomes: Sequence[Outcome], *, sweep: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    varied = _varied(outcomes) if sweep else []
+    for name in (*COLUMNS, *varied):
+        table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=True)
+    for each in outcomes:
+        summary = each.summary or {}
+        own = dict(override.split("=", 1) for override in each.overrides if "=" in override)
+        cells = [cell(summary) for cell in COLUMNS.values()]
+        table.add_row(*cells, *(own.get(name, DASH) for name in varied))
+    return table
+
+
+def _varied(outcomes: Sequence[Outcome]) -> list[str]:
+    """The keys in which the jobs of a sweep differ and that no column shows."""
+    shown = {"task", "ctx", "model", "method"}
+    values: dict[str, set[str]] = {}
+    for each in outcomes:
+        for override in each.overrides:
+            name, _, value = override.partition("=")
+            values.setdefault(name, set()).add(value)
+    return [name for name, each in values.items() if len(each) > 1 and name not in shown]
+
+
+def score(summary: dict[str, Any]) -> str:
+    """Mean and interval: "87.5 [78.0, 94.1]"."""
+    return _interval(summary["score"], "{:.1f}")
+
+
+def delta(summary: dict[str, Any]) -> str:
+    """The difference to full attention, or that there is none to be told."""
+    found = summary["baseline_delta"]
+    text = _interval(found, "{:+.1f}")
+    return text if found["distinguishable"] in (True, None) else f"{text} not distinguishable"
+
+
+def _interval(found: dict[str, Any], form: str) -> str:
+    if found["mean"] is None:
+        return DASH
+    mean, low, high = (form.format(found[key]) for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _at(*path: str, form: str = "{:.1f}", scale: float = 1.0) -> Callable[[dict[str, Any]], str]:
+    def cell(summary: dict[str, Any]) -> str:
+        value: Any = summary
+        for key in path:
+            value = value[key]
+        return DASH if value is None else form.format(value * scale)
+
+    return cell
+
+
+LEFT = {"task", "ctx", "model", "method"}
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "task": lambda summary: str(summary["task"]),
+    "ctx": lambda summary: tokens_label(summary["ctx"]),
+    "model": lambda summary: str(summary["model"]),
+    "method": lambda summary: str(summary["method"]),
+    "n": lambda summary: str(summary["n"]),
+    "score [95%]": score,
+    "vs full [95%]": delta,
+    "recall@100 %": _at("recall", "at_100", scale=100),
+    "mass %": _at("recall", "recovered_mass", scale=100),
+    "output error %": _at("recall", "output_error", scale=100),
+    "tokens exact": _at("work", "exact_tokens", form="{:.0f}"),
+    "estimated": _at("work", "estimated_tokens", form="{:.0f}"),
+    "% of ctx": _at("work", "read_fraction", scale=100),
+    "first token s": _at("latency", "ttft_s", form="{:.2f}"),
+    "ms/token": _at("latency", "ms_per_token", form="{:.2f}"),
+}

@@ -1,0 +1,56 @@
+"""What the jobs of one process share: the loaded model and the prepared data."""
+
+from __future__ import annotations
+
+import gc
+import json
+from typing import TYPE_CHECKING, Any
+
+from longspan.build import part
+from longspan.fingerprint import described
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from longspan.models.base import Model
+    from longspan.request import Request
+    from longspan.tasks.base import Task
+    from longspan.types import Example
+
+
+class Workbench:
+    """Keeps the last model and the examples made for it; another model takes their place."""
+
+    def __init__(self) -> None:
+        self._model: tuple[str, Model] | None = None
+        self._examples: dict[str, Sequence[Example]] = {}
+
+    def model(self, config: Mapping[str, Any]) -> Model:
+        """The model that the group `model` describes, loaded once. Raises ValueError."""
+        key = json.dumps(config, sort_keys=True, default=str)
+        if self._model is None or self._model[0] != key:
+            self.clear()
+            self._model = (key, part(config, "model").load())
+        return self._model[1]
+
+    def examples(self, task: Task, model: Model, request: Request) -> Sequence[Example]:
+        """The task's examples for this model's tokenizer, made once. Raises ValueError."""
+        context = request.ctx or getattr(task, "default_context_tokens", None)
+        key = json.dumps(
+            [described(task), context, request.samples, request.seed], sort_keys=True, default=str
+        )
+        if key not in self._examples:
+            self._examples[key] = task.examples(
+                model.tokenizer, context, request.samples, request.seed
+            )
+        return self._examples[key]
+
+    def clear(self) -> None:
+        """Drop everything before the next model needs the memory."""
+        self._model = None
+        self._examples.clear()
+        gc.collect()
+
+    def __reduce__(self) -> tuple[type[Workbench], tuple[()]]:
+        """Another process begins with an empty one."""
+        return (Workbench, ())
