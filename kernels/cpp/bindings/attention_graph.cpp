@@ -93,17 +93,21 @@ void nearest(const FloatsIn& queries, const FloatsIn& rows, const IntsOut& ids, 
     run_released([&] { kernels.graph_nearest(args); });
 }
 
-void add_keys(GraphSearchArgs& args, const std::vector<Stored>& keys) {
-    for (std::size_t h = 0; h < keys.size(); ++h) {
-        const Stored& rows = keys[h];
-        require(rows.ndim() == 2 && rows.stride(1) == 1 && static_cast<int>(rows.shape(1)) == args.graphs[h]->head_size &&
-                    static_cast<std::int64_t>(rows.shape(0)) >= args.graphs[h]->tokens(),
-                "keys must be [T, D] for every query, with at least the graph's tokens and adjacent elements");
-        require(dtype_of(rows) == dtype_of(keys[0]) && rows.stride(0) == keys[0].stride(0), "keys differ in type or stride");
-        args.keys.push_back(rows.data());
-        args.key_dtype = dtype_of(rows);
-        args.key_stride = rows.stride(0);
+void add_keys(GraphSearchArgs& args, const std::vector<Stored>& parts, std::size_t heads) {
+    std::int64_t first = 0;
+    for (const Stored& keys : parts) {
+        require(keys.ndim() == 3 && keys.stride(2) == 1 && keys.shape(0) > 0 && heads % keys.shape(0) == 0 &&
+                    keys.shape(0) == parts[0].shape(0) && dtype_of(keys) == dtype_of(parts[0]),
+                "keys must be [G, T, D] of one type, D adjacent, with G dividing the queries");
+        args.keys.push_back({first, keys.data(), keys.stride(0), keys.stride(1)});
+        args.key_dtype = dtype_of(keys);
+        args.query_rows_a_key_head = static_cast<int>(heads / keys.shape(0));
+        first += static_cast<std::int64_t>(keys.shape(1));
+        for (const AttentionGraph* graph : args.graphs)
+            require(static_cast<int>(keys.shape(2)) == graph->head_size, "keys have another head size than the graph");
     }
+    for (const AttentionGraph* graph : args.graphs)
+        require(parts.empty() || graph->tokens() == first, "keys must hold as many tokens as the graph");
 }
 
 void search(const std::vector<const AttentionGraph*>& graphs, const FloatsIn& queries, const std::optional<IntsIn>& seeds,
@@ -111,18 +115,19 @@ void search(const std::vector<const AttentionGraph*>& graphs, const FloatsIn& qu
             int patience, int rerank, int threads, std::string_view isa) {
     const std::size_t heads = graphs.size();
     require(queries.ndim() == 2 && queries.shape(0) == heads && ids.ndim() == 2 && ids.shape(0) == heads &&
-                distances.size() == heads && hops.size() == heads && (keys.empty() || keys.size() == heads),
-            "graphs, queries, ids, distances and hops must have one row a query, and keys one or be empty");
+                distances.size() == heads && hops.size() == heads,
+            "graphs, queries, ids, distances and hops must have one row a query");
     require(!seeds || (seeds->ndim() == 2 && seeds->shape(0) == heads), "seeds must be [H, s]");
     GraphSearchArgs args{};
     args.graphs = graphs;
+    args.k = static_cast<int>(ids.shape(1));
     for (std::size_t h = 0; h < heads; ++h) {
         require(graphs[h] && static_cast<std::size_t>(graphs[h]->head_size) == queries.shape(1), "a graph has another head size");
+        require(args.k <= graphs[h]->tokens(), "k is larger than the number of keys in a graph");
         for (std::size_t s = 0; seeds && s < seeds->shape(1); ++s)
             require(seeds->data()[h * seeds->shape(1) + s] < graphs[h]->tokens(), "seeds name a node that is not there");
     }
     args.queries = queries.data();
-    args.k = static_cast<int>(ids.shape(1));
     args.beam = beam;
     args.patience = patience;
     args.seeds = seeds ? seeds->data() : nullptr;
@@ -133,7 +138,7 @@ void search(const std::vector<const AttentionGraph*>& graphs, const FloatsIn& qu
     args.hops = hops.data();
     args.threads = threads;
     args.interrupted = interrupted;
-    add_keys(args, keys);
+    add_keys(args, keys, heads);
     const Kernels kernels = kernels_for(parse_isa(isa));
     run_released([&] { kernels.graph_search(args); });
 }

@@ -46,7 +46,8 @@ inline void beam_over(const AttentionGraph& graph, SearchScratch& scratch, int b
     });
 }
 
-// The neighbour's row takes the new node: in a free slot, or chosen anew among its edges and the node. Whether it did.
+// The neighbour's row takes the new node: in a free slot, or chosen anew among its edges and the node. An edge that has
+// to go becomes one of the new node's, so that whatever could be reached still can. Whether the row took it.
 inline bool link_back(AttentionGraph& graph, Pruner& pruner, DecodedRows& rows, std::uint32_t from, std::uint32_t to) {
     std::uint32_t* row = graph.edges.data() + static_cast<std::int64_t>(from) * graph.degree;
     std::uint32_t* end = row + graph.degree;
@@ -55,13 +56,19 @@ inline bool link_back(AttentionGraph& graph, Pruner& pruner, DecodedRows& rows, 
         *free = to;
         return true;
     }
+    std::uint32_t* own = graph.edges.data() + static_cast<std::int64_t>(to) * graph.degree;
+    std::uint32_t* place = std::find(own, own + graph.degree, no_node);
+    if (place == own + graph.degree) return false;
     rows.reset(graph, static_cast<std::size_t>(graph.degree) + 2);
     pruner.begin();
     for (int e = 0; e < graph.degree; ++e) pruner.consider(row[e], rows(graph, row[e]));
     pruner.consider(to, rows(graph, to));
     const std::vector<std::uint32_t>& kept = pruner.choose(from, rows(graph, from), graph.degree);
+    if (std::find(kept.begin(), kept.end(), to) == kept.end()) return false;
+    for (std::uint32_t* edge = row; edge != end; ++edge)
+        if (std::find(kept.begin(), kept.end(), *edge) == kept.end() && std::find(own, place, *edge) == place) *place++ = *edge;
     std::fill(std::copy(kept.begin(), kept.end(), row), end, no_node);
-    return std::find(row, end, to) != end;
+    return true;
 }
 
 inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bridges, const float* bridge_codes,
@@ -73,7 +80,7 @@ inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bri
     if (graph.storage == Dtype::i8) quantise_query(scratch.query);
     beam_over<true>(graph, scratch, args.beam);
     DecodedRows rows;
-    Pruner pruner{graph.width, args.beam, args.slack};
+    Pruner pruner{graph.width, std::max(args.beam, graph.degree + 1), args.slack};
     rows.reset(graph, static_cast<std::size_t>(scratch.frontier.size) + bridges.size() * args.bridge_length);
     for (int i = 0; i < scratch.frontier.size; ++i) {
         const std::uint32_t node = node_of(scratch.frontier.keys[i]);
@@ -87,7 +94,7 @@ inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bri
         list.insert(std::upper_bound(list.begin(), list.end(), key, std::greater<>()), key);
         if (static_cast<int>(list.size()) > args.bridge_length) list.pop_back();
     }
-    const std::vector<std::uint32_t> kept = pruner.choose(self, row, graph.degree);
+    const std::vector<std::uint32_t> kept = pruner.choose(self, row, graph.degree - graph.degree / 3);
     append_codes(graph, row, 1);
     graph.edges.insert(graph.edges.end(), kept.begin(), kept.end());
     graph.edges.resize(static_cast<std::size_t>(graph.tokens()) * graph.degree, no_node);

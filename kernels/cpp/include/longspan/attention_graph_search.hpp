@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "longspan/attention_graph_nearest.hpp"
@@ -142,14 +143,19 @@ inline void rerank(const GraphSearchArgs& args, std::int64_t head, SearchScratch
     const AttentionGraph& graph = *args.graphs[head];
     Frontier& frontier = scratch.frontier;
     const int count = std::min(frontier.size, std::max(args.rerank, args.k));
+    const std::int64_t group = head / args.query_rows_a_key_head;
     with_storage(args.key_dtype, [&](auto type) {
-        const auto* keys = static_cast<decltype(type)>(args.keys[head]);
+        const auto row_of = [&](std::uint32_t node) {
+            std::size_t part = args.keys.size() - 1;
+            while (args.keys[part].first > std::int64_t{node}) --part;
+            const KeyPart& keys = args.keys[part];
+            return static_cast<decltype(type)>(keys.keys) + group * keys.head_stride + (node - keys.first) * keys.row_stride;
+        };
         const int bytes = graph.head_size * bytes_of(args.key_dtype);
         for (int i = 0; i < count; ++i) {
-            const auto* ahead = keys + node_of(frontier.keys[std::min(i + 4, count - 1)]) * args.key_stride;
-            prefetch_row(ahead, bytes);
+            prefetch_row(row_of(node_of(frontier.keys[std::min(i + 4, count - 1)])), bytes);
             const std::uint32_t node = node_of(frontier.keys[i]);
-            const float score = product(args.queries + head * graph.head_size, keys + node * args.key_stride, graph.head_size);
+            const float score = product(args.queries + head * graph.head_size, row_of(node), graph.head_size);
             frontier.keys[i] = rank_key(score, node);
         }
     });
@@ -159,6 +165,12 @@ inline void rerank(const GraphSearchArgs& args, std::int64_t head, SearchScratch
 
 inline void search_head(const GraphSearchArgs& args, std::int64_t head, SearchScratch& scratch) {
     const AttentionGraph& graph = *args.graphs[head];
+    std::int32_t* ids = args.ids + head * args.k;
+    if (args.k == graph.tokens()) {  // nothing to choose
+        std::iota(ids, ids + args.k, 0);
+        args.distances[head] = args.hops[head] = 0;
+        return;
+    }
     scratch.reset(graph, std::max(args.beam, args.k));
     code_query(graph, args.queries + head * graph.head_size, scratch.query);
     const std::int32_t* seeds = args.seeds ? args.seeds + head * args.seed_count : nullptr;
@@ -170,8 +182,7 @@ inline void search_head(const GraphSearchArgs& args, std::int64_t head, SearchSc
     });
     if (!args.keys.empty()) rerank(args, head, scratch);
     for (int i = 0; i < args.k; ++i)
-        args.ids[head * args.k + i] =
-            i < scratch.frontier.size ? static_cast<std::int32_t>(node_of(scratch.frontier.keys[i])) : -1;
+        ids[i] = i < scratch.frontier.size ? static_cast<std::int32_t>(node_of(scratch.frontier.keys[i])) : -1;
     args.distances[head] = scratch.distances;
     args.hops[head] = scratch.hops;
 }
