@@ -13,8 +13,10 @@ import json
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from longspan.tasks.cache import RowCache
@@ -118,14 +120,31 @@ def main() -> None:
     def say(message: Any) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
+    count = child_counter(request["tokenizer"])
+    _import_lm_eval()
     from longspan.tasks.ruler_generate import generate
 
     try:
-        rows = generate(Job(**request["job"]), child_counter(request["tokenizer"]), say)
+        rows = generate(Job(**request["job"]), count, say)
     except ValueError as error:
         say({"error": str(error)})
         return
     Path(request["out"]).write_text(json.dumps(rows), "utf-8")
+
+
+def _import_lm_eval() -> None:
+    """Import what lm-eval's generators share, which takes `AutoTokenizer` from transformers.
+
+    Nothing here calls it, and torch behind it would be most of the child's time: unless
+    transformers is loaded already, an empty module stands in during the import.
+    """
+    stand_in = ModuleType("transformers")
+    stand_in.AutoTokenizer = None  # type: ignore[attr-defined]
+    if sys.modules.setdefault("transformers", stand_in) is stand_in:
+        try:
+            import_module("lm_eval.tasks.ruler.common_utils")
+        finally:
+            del sys.modules["transformers"]
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def _hub_words() -> list[str]:
     except Exception as error:
         # datasets and huggingface_hub raise many kinds of errors without a network.
         raise ValueError(
-            f"task.haystack=hub: the essays could not be fetched ({error}); use task.haystack=path with "
-            "haystack_path=PaulGrahamEssays.json, or haystack=synthetic"
+            f"task.haystack=hub: the essays could not be fetched ({error}); use haystack=path "
+            "with haystack_path=PaulGrahamEssays.json, or haystack=synthetic"
         ) from error
 
 

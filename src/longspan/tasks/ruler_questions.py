@@ -57,8 +57,8 @@ def questions(job: Job, count: Count) -> Source:
             )
         if documents.exhausted:
             raise ValueError(
-                f"ctx={job.context_tokens}: all {len(texts)} documents of task.data={job.path} fit; "
-                "use a smaller ctx or a larger file"
+                f"ctx={job.context_tokens}: all {len(texts)} documents of task.data={job.path} "
+                "fit; use a smaller ctx or a larger file"
             )
         return [row_of(each) for each in made if _answerable(each)]
 

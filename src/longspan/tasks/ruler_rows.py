@@ -51,7 +51,7 @@ def _row(number: int, place: str, found: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{place}: field 'outputs' must be a text or a list of texts")
     prefix = next((found[name] for name in _PREFIXES if name in found), "")
     return {
-        "index": found.get("index", number),
+        "index": number,
         "input": text,
         "outputs": [str(output) for output in outputs],
         "prefix": str(prefix).strip(),

@@ -42,6 +42,13 @@ class SortedPairs(Sequence[str]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
+    def __iter__(self) -> Iterator[str]:
+        for block in self._blocks:
+            if isinstance(block, str):
+                yield from (block + noun for noun in self._nouns)
+            else:
+                yield from block
+
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload

@@ -1,0 +1,178 @@
+"""A user's JSON file in every shape, and what is said about one that is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from stub_tokenizer import WordTokenizer, tokens
+
+from longspan.tasks.json_file import JsonFile
+from longspan.tasks.prompts import split_question
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from longspan.types import Example
+
+TOKENIZER = WordTokenizer()
+ROW = {"input": "A text.\nWhat is asked?", "outputs": ["yes"]}
+
+
+def read(path: Path, content: Any, ctx: int | None = None, **settings: Any) -> list[Example]:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    task = JsonFile(path=str(path), **settings)
+    return list(task.examples(TOKENIZER, ctx, None, 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "count"),
+    [
+        ("list.json", [ROW, ROW], 2),
+        ("one.json", ROW, 1),
+        ("spread.json", json.dumps(ROW, indent=4), 1),
+        ("lines.jsonl", f"{json.dumps(ROW)}\n\n{json.dumps(ROW)}\n", 2),
+        ("one.jsonl", json.dumps(ROW), 1),
+        ("lines.json", f"{json.dumps(ROW)}\n{json.dumps(ROW)}", 2),
+        ("mark.json", "\ufeff" + json.dumps([ROW]), 1),
+        ("endings.jsonl", json.dumps({**ROW, "x": "a\u2028b\x85c"}, ensure_ascii=False), 1),
+    ],
+)
+def test_shapes_of_a_file(tmp_path: Path, name: str, content: Any, count: int) -> None:
+    examples = read(tmp_path / name, content)
+    assert len(examples) == count
+    assert len({example.id for example in examples}) == count
+    assert all(example.prompt == ROW["input"] for example in examples)
+    assert examples[0].question == "What is asked?"
+
+
+@pytest.mark.parametrize(
+    ("fields", "references"),
+    [
+        ({"outputs": "one"}, ("one",)),
+        ({"outputs": ["one", "two", "one"]}, ("one", "two", "one")),
+        ({"answer": "one"}, ("one",)),
+        ({"answers": ["one", 2]}, ("one", "2")),
+        ({"output": 7}, ("7",)),
+        ({"outputs": None, "answer": "one"}, ("one",)),
+    ],
+)
+def test_spellings_of_the_answers(
+    tmp_path: Path, fields: dict[str, Any], references: tuple[str, ...]
+) -> None:
+    (example,) = read(tmp_path / "a.json", {"input": "Q?", **fields})
+    assert example.references == references
+
+
+def test_context_and_question(tmp_path: Path) -> None:
+    rows = [
+        {"context": "A text.", "question": "What?", "outputs": "a"},
+        {"context": "A text.\n", "input": "What?", "outputs": "a"},
+        {"question": "What?", "outputs": "a"},
+    ]
+    parts = [(each.context, each.question) for each in read(tmp_path / "a.json", rows)]
+    assert parts == [("A text.\n\n", "What?"), ("A text.\n", "What?"), ("", "What?")]
+
+
+def test_a_row_has_the_last_word(tmp_path: Path) -> None:
+    own = {"metric": "exact", "max_new_tokens": 5, "prefix": "It is", "chat": False}
+    first, second = read(tmp_path / "a.json", [ROW | own, ROW], metric="any", prefix="So")
+    assert (first.max_new_tokens, first.prefix, first.chat) == (5, "It is", False)
+    assert (second.max_new_tokens, second.prefix, second.chat) == (128, "So", True)
+    task = JsonFile(path="a.json")
+    assert [task.score(first, text) for text in ("Yes", "yes, sir")] == [100, 0]
+    assert [task.score(second, text) for text in ("Yes", "yes, sir")] == [100, 100]
+
+
+def test_marks_of_a_template_stay_in_the_text(tmp_path: Path) -> None:
+    text = "<|begin_of_text|><|start_header_id|>user<|end_header_id|> What? <|eot_id|> It is"
+    (example,) = read(tmp_path / "a.json", {"input": text, "outputs": "a"}, prompt_style="raw")
+    assert example.prompt == text
+    assert (example.chat, example.prefix) == (False, "")
+    (inst,) = read(tmp_path / "a.json", {"input": text, "outputs": "a"}, prompt_style="inst")
+    assert inst.prompt == f"[INST] {text} [/INST]"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "", r"a\.json: the file is empty"),
+        ("a.json", "[]", r"a\.json: the list is empty"),
+        ("a.json", '[{"input": "a",\n "outputs" "b"}]', r"a\.json line 2: not valid JSON"),
+        ("a.jsonl", json.dumps(ROW) + '\n{"input"', r"a\.jsonl line 2: not valid JSON"),
+        ("a.json", '["text"]', r"a\.json entry 0: expected an object, found str"),
+        ("a.json", "3", r"a\.json entry 0: expected an object, found int"),
+        ("a.jsonl", '\n{"outputs": "a"}', r"a\.jsonl line 2: field 'input' .* is missing"),
+        ("a.json", [ROW, {"input": " ", "outputs": "a"}], r"a\.json entry 1: field 'input'"),
+        ("a.json", [{"input": ["a"], "outputs": "a"}], r"field 'input' is \['a'\]; .* a text"),
+        ("a.json", [{"input": "a"}], r"field 'outputs' .* is missing"),
+        ("a.json", [{"input": "a", "outputs": []}], r"field 'outputs' is \[\]"),
+        ("a.json", [{"input": "a", "outputs": [""]}], r"field 'outputs' is \[''\]"),
+        ("a.json", [{"input": "a", "outputs": [["b"]]}], r"field 'outputs' is \[\['b'\]\]"),
+        ("a.json", [ROW | {"metric": "f1"}], r"'metric' is 'f1'; .* all, any, exact, prefix"),
+        ("a.json", [ROW | {"max_new_tokens": 0}], r"'max_new_tokens' is 0; .* a count"),
+        ("a.json", [ROW | {"max_new_tokens": True}], r"'max_new_tokens' is True"),
+        ("a.json", [ROW | {"chat": "no"}], r"'chat' is 'no'; .* true or false"),
+        ("a.json", [ROW | {"prefix": 3}], r"'prefix' is 3; .* a text"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^task\.path=") as error:
+        read(tmp_path / name, content)
+    assert error.match(message)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"task\.path=None: json_file needs"):
+        JsonFile().examples(TOKENIZER, None, None, 0)
+    with pytest.raises(ValueError, match=r"none\.json: cannot be read \(No such file"):
+        JsonFile(path=str(tmp_path / "none.json")).examples(TOKENIZER, None, None, 0)
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"binary\.json: not UTF-8 text"):
+        JsonFile(path=str(tmp_path / "binary.json")).examples(TOKENIZER, None, None, 0)
+
+
+def test_prompts_longer_than_the_context(tmp_path: Path) -> None:
+    long = {"input": "w " * 500 + "\nWhat?", "outputs": "a", "max_new_tokens": 20}
+    with pytest.raises(ValueError, match=r"entry 0: 521 tokens \(20 of them new\) .* ctx=520"):
+        read(tmp_path / "a.json", long, ctx=520)
+    (whole,) = read(tmp_path / "a.json", long, ctx=521)
+    assert not whole.meta["truncated"]
+    (cut,) = read(tmp_path / "a.json", long, ctx=100, truncate="middle", prefix="So it is")
+    assert cut.meta["truncated"]
+    assert cut.question == "What?"
+    assert 90 <= tokens(f"{cut.prompt} {cut.prefix}") + 20 <= 100
+
+
+def test_label_and_identity_follow_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    read(path, ROW)
+    task = JsonFile(path=str(path))
+    before = task.identity()
+    assert task.label == "json_file[mine]"
+    read(path, [ROW])
+    assert task.identity() != before
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("a\nb\nQuestion: c.\nd", "Question: c.\nd"),
+        ("Is it?\nQuestion: b?\nAnswer the", "Question: b?\nAnswer the"),
+        ("a\nWhat is b? <|eot|>\n<|assistant|> b is", "What is b? <|eot|>\n<|assistant|> b is"),
+        ("a\nSay b.", "Say b."),
+        ("a\nSay b.\n", "Say b.\n"),
+        ("What is b?", "What is b?"),
+        ("", ""),
+        ("word " * 1000 + "end", " ".join(["word"] * 99) + " end"),
+        ("Is it?\n" + "w " * 1500, None),
+    ],
+)
+def test_where_the_question_begins(text: str, question: str | None) -> None:
+    context, found = split_question(text)
+    assert context + found == text
+    if question is None:
+        assert 0 < len(found) <= 2_000
+    else:
+        assert found == question
