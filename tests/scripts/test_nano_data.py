@@ -1,0 +1,154 @@
+"""The trainer's sequences: right answers, honest seeds, lengths, virtual length."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+
+from nano_curriculum import WINDOW, Curriculum, Job
+from nano_model import build_model, hidden_states, look_back_init, virtual_length
+from nano_niah import Form, niah_sequence
+from nano_sequence import END, NO_ANSWER, PARTS, Material, Sequence, copy_sequence, pack
+from nano_templates import Templates
+from nano_vt import vt_sequence
+
+PAIRS = [(kind, plural) for kind in ("numbers", "uuids") for plural in (False, True)]
+WORDING = Templates(
+    needle="Remember the {type_needle_v} of {key}, namely {value}.",
+    noise="Rain falls. Wind blows.",
+    headers={pair: "Read this." for pair in PAIRS},
+    questions={pair: "Which for {query}? For {query} it is" for pair in PAIRS},
+    vt_header="Follow this.\n\n",
+    vt_question="\nWhich {num_v} hold {query}? They are:",
+    cwe_header="",
+    cwe_question="",
+    fwe_header="",
+    fwe_question="",
+)
+EOS = 0
+
+
+def encode(text: str) -> list[int]:
+    """One token a character, so that a piece is the same wherever it stands."""
+    return [ord(character) for character in text]
+
+
+def decode(ids: list[int]) -> str:
+    return "".join(chr(token) if token else "$" for token in ids)
+
+
+@pytest.fixture
+def material() -> Material:
+    prose = "The cat sat. A dog ran far. Nobody saw it. End.".split()
+    return Material(encode, WORDING, prose, (["red", "old"], ["fox", "hen"]), EOS, -3)
+
+
+def answer_texts(sequence: Sequence) -> dict[int, str]:
+    texts: dict[int, list[int]] = {}
+    for token, answer in zip(sequence.ids, sequence.answers, strict=True):
+        if answer != NO_ANSWER and answer % PARTS < END:
+            texts.setdefault(answer, []).append(token)
+    return {answer: decode(ids).strip(" ,") for answer, ids in texts.items()}
+
+
+@pytest.mark.parametrize("hay", ["noise", "prose", "needle"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_every_needle_answer_stands_beside_its_key(
+    material: Material, hay: str, exact: bool
+) -> None:
+    for _ in range(20):
+        sequence = niah_sequence(material, 1500, Form("numbers", hay, False, exact))
+        text = decode(sequence.ids)
+        needles = re.findall(r"the numbers of ([a-z-]+), namely (\d{7})\.", text)
+        answers = answer_texts(sequence)
+        assert answers
+        assert {value for _, value in needles} >= set(answers.values())
+        if exact:
+            assert {answer // PARTS for answer in answers} == {0}
+        asked = re.findall(r"it is(?: ([a-z-]+):)? (\d{7})", text)
+        assert asked
+        for (key, value), query in zip(
+            asked, re.findall(r"For ([a-z-]+)(?:,[^?]*?)? it is", text), strict=True
+        ):
+            assert (key or query, value) in needles
+
+
+def test_sequences_keep_to_the_length(material: Material) -> None:
+    for hay in ("noise", "prose", "needle"):
+        sequence = niah_sequence(material, 6000, Form("numbers", hay, False, True))
+        assert 5500 < len(sequence.ids) <= 6000
+
+
+def test_variable_chains_are_answered_in_order(material: Material) -> None:
+    sequence = vt_sequence(material, 3000, exact=True)
+    text = decode(sequence.ids)
+    answers = [value for key, value in sorted(answer_texts(sequence).items()) if key >= PARTS]
+    assert len(answers) == 5
+    assert re.search(rf"VAR {answers[0]} = \d{{5}}", text)
+    for old, new in zip(answers, answers[1:], strict=False):
+        assert f"VAR {new} = VAR {old} " in text
+
+
+def test_copies_repeat_what_came_before(material: Material) -> None:
+    sequence = copy_sequence(material, 64, 100)
+    period = sequence.answers.index(next(a for a in sequence.answers if a != NO_ANSWER)) - 1
+    for index in range(period, len(sequence.ids)):
+        assert sequence.ids[index] == sequence.ids[index - period]
+
+
+def test_evaluation_seeds_are_refused() -> None:
+    with pytest.raises(ValueError, match="seed=0"):
+        Material(encode, WORDING, ["End."], (["a"], ["b"]), EOS, 0)
+
+
+def test_pack_pads_on_the_right() -> None:
+    first, second = Sequence(), Sequence()
+    first.add([5, 6, 7], answer=2)
+    second.add([8], run=3)
+    ids, answers, haystack = pack([first, second], pad=1)
+    assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
+    assert answers.tolist() == [[2, 2, 2], [NO_ANSWER] * 3]
+    assert haystack.tolist() == [[0, 0, 0], [3, 0, 0]]
+
+
+def test_virtual_length_reaches_the_wanted_length() -> None:
+    haystack_BT = torch.tensor([[0, 1, 1, 1, 0, 0, 2, 2, 0, 0]])
+    positions_BT, bias_BT = virtual_length(haystack_BT, 100, torch.Generator().manual_seed(0))
+    assert abs(int(positions_BT[0, -1]) - 99) <= 1
+    assert (positions_BT.diff() >= 1).all()
+    assert positions_BT[0, 1:4].diff().tolist() == [1, 1]
+    assert (bias_BT[haystack_BT == 0] == 0).all()
+    # Copies, weighed by their bias, make up the length.
+    assert bias_BT.exp().sum().item() == pytest.approx(100, rel=1e-4)
+
+
+def test_training_forward_equals_hugging_face_and_bias_counts_copies() -> None:
+    torch.manual_seed(0)
+    sizes = {"layers": 2, "width": 128, "mlp": 64}
+    model = build_model((50, 0, 1), **sizes, theta=1e8, positions=512)
+    look_back_init(model, 1e8)
+    ids = torch.randint(2, 50, (2, 40))
+    positions = torch.arange(40).repeat(2, 1)
+    with torch.no_grad():
+        expected = model.model(ids).last_hidden_state
+        torch.testing.assert_close(hidden_states(model, ids, positions, None), expected)
+        constant = torch.full((2, 40), 1.3)
+        torch.testing.assert_close(
+            hidden_states(model, ids, positions, constant), expected, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_each_task_grows_on_its_own_accuracy() -> None:
+    curriculum = Curriculum(4096, 1024, 20_000)
+    before = dict(curriculum.lengths)
+    for _ in range(WINDOW):
+        curriculum.note(Job("vt", before["vt"], 0, 8, False, True), 1.0)
+        curriculum.note(Job("niah", before["niah"], 0, 8, False, True), 0.5)
+    assert curriculum.lengths["vt"] == int(before["vt"] * 1.5)
+    assert curriculum.lengths["niah"] == before["niah"]
