@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import traceback
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ def main(argv: Sequence[str], conf: Path) -> int:
 
     version.setbase("1.3")
     parser = get_args_parser()
-    arguments = parser.parse_args(list(argv))
+    try:
+        arguments = parser.parse_args(list(argv))
+    except SystemExit as stop:  # argparse has said why
+        return int(stop.code or 0)
     debug = any(each.replace(" ", "").lower() == "debug=true" for each in arguments.overrides)
     try:
         hydra = _hydra(arguments, conf)
@@ -62,8 +66,11 @@ def main(argv: Sequence[str], conf: Path) -> int:
     return _report(outcomes, sweep=arguments.multirun)
 
 
-def job(config: DictConfig, workbench: Workbench) -> Outcome:
-    """Run one composed configuration; whatever goes wrong is in the outcome."""
+def job(config: DictConfig, workbench: Workbench, sweep: str | None = None) -> Outcome:
+    """Run one composed configuration; whatever goes wrong is in the outcome.
+
+    `sweep` names the group of runs that it belongs to.
+    """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -76,6 +83,8 @@ def job(config: DictConfig, workbench: Workbench) -> Outcome:
     debug = bool(config.get("debug"))
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        if sweep and "group" in plain["recorder"]:
+            plain["recorder"]["group"] = plain["recorder"]["group"] or sweep
         with Screen() as screen:
             run = prepare(plain, workbench, screen, alone=alone)
             folder, summary = execute(run, screen)
@@ -128,15 +137,21 @@ def _run(hydra: Hydra, arguments: Namespace) -> list[Outcome]:
     from longspan.workbench import Workbench
 
     workbench = Workbench()
+    sweep = _sweep_name(arguments.overrides) if arguments.multirun else None
 
     def task(config: DictConfig) -> Outcome:
-        return job(config, workbench)
+        return job(config, workbench, sweep)
 
     name = arguments.config_name or "config"
     if not arguments.multirun:
         return [hydra.run(name, task, arguments.overrides).return_value]
     batches = hydra.multirun(name, task, arguments.overrides)
     return [done.return_value for batch in batches for done in batch]
+
+
+def _sweep_name(overrides: Sequence[str]) -> str:
+    """The same for the same command, so that a resumed sweep stays one group."""
+    return f"sweep-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:8]}"
 
 
 def _report(outcomes: list[Outcome], *, sweep: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import re
 
@@ -16,11 +17,11 @@ def explain(error: BaseException) -> tuple[str, int]:
     """One line that says what to change, and the exit code."""
     if isinstance(error, Busy):
         return one_line(error), FAILED
-    if isinstance(error, OSError):
-        return _of_system(error), WRONG_REQUEST
     module = type(error).__module__.partition(".")[0]
     if module in ("hydra", "omegaconf", "antlr4"):
         return _of_composition(str(error)), WRONG_REQUEST
+    if isinstance(error, OSError):
+        return _of_system(error), WRONG_REQUEST
     if isinstance(error, ValueError):
         return one_line(error), WRONG_REQUEST
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -49,16 +50,26 @@ def _of_system(error: OSError) -> str:
 
 def _of_composition(text: str) -> str:
     """Hydra's and OmegaConf's messages, in our words."""
-    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    missing = re.search(r"Could not find '(?:\S*?config/)?([^']+)/([^'/]+)'", text)
     options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
     if missing and options:
-        names = ", ".join(options[1].split())
-        return f"{missing[1]} = {missing[2]!r}: there is none; right would be one of {names}"
+        return f"{missing[1]} = {missing[2]!r}: {_alternatives(missing[2], options[1].split())}"
+    unset = re.search(r"Missing mandatory value: \S+\s+full_key: (\S+)", text)
+    if unset:
+        return f"{unset[1]} is missing: it has no default; right would be {unset[1]}=..."
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return f"{unknown[1]}: no such key; python run.py --help lists them"
-    group = re.search(r"Could not override '?([\w./@]+)'?\.\s*No match in the defaults list", text)
-    if group:
-        return f"{group[1]}: no such group; python run.py --help lists them"
     malformed = text.partition("\nSee https://")[0]
     return f"malformed override: {one_line(malformed)}; right would be key=value"
+
+
+def _alternatives(name: str, options: list[str]) -> str:
+    """What could be meant; all that there is where that fits on a line."""
+    if len(options) <= 24:
+        return f"there is none; right would be one of {', '.join(options)}"
+    close = difflib.get_close_matches(name, options, n=5, cutoff=0.3)
+    hint = (
+        f"near it are {', '.join(close)}" if close else f"there are {', '.join(options[:5])}, ..."
+    )
+    return f"there is none; {hint}; python run.py --help lists all {len(options)}"

@@ -1,4 +1,4 @@
-"""What identifies a run: a digest of everything that can change its numbers, and of nothing else."""
+"""What identifies a run: a digest of all that can change its numbers, and of nothing else."""
 
 from __future__ import annotations
 

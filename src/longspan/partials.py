@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Partials:
-    """partials.jsonl of a run: each line adds tokens to an answer. Removed when all are complete."""
+    """partials.jsonl of a run: a line adds tokens to an answer. Removed when all are complete."""
 
     def __init__(self, folder: Path, every_s: float) -> None:
         self._path = folder / "partials.jsonl"

@@ -78,8 +78,10 @@ class Request:
         return checked(cls, fields, "")
 
 
-def _max_new_tokens(generation: Mapping[str, Any]) -> int | None:
+def _max_new_tokens(generation: Any) -> int | None:
     """The rest of the group is the sampling, which the models' room checks."""
+    if not hasattr(generation, "items"):
+        raise ValueError(f"generation = {generation!r}: right would be generation.temperature=...")
     value = generation.get("max_new_tokens")
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
@@ -92,7 +94,7 @@ def _max_new_tokens(generation: Mapping[str, Any]) -> int | None:
 def _measures(fields: Any) -> Measures:
     if not hasattr(fields, "items"):
         return checked(Measures, fields, "measure")
-    nested = {"recall": RecallSizes, "latency": LatencySizes}
+    nested: dict[str, type[Any]] = {"recall": RecallSizes, "latency": LatencySizes}
     built = {
         key: checked(nested[key], value, f"measure.{key}") if key in nested else value
         for key, value in fields.items()

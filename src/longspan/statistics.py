@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 Z95 = NormalDist().inv_cdf(0.975)
@@ -102,7 +103,7 @@ def needed_samples(
     return max(2, int(np.ceil((z * float(values.std(ddof=1)) / effect) ** 2)))
 
 
-def _percentiles(values: NDArray, seed: int, resamples: int) -> tuple[float, float]:
+def _percentiles(values: NDArray[np.float64], seed: int, resamples: int) -> tuple[float, float]:
     import numpy as np
 
     rng = np.random.default_rng(seed)

@@ -67,6 +67,7 @@ def baseline_delta(
     folder: Path, records: Sequence[Record], pairing: str
 ) -> dict[str, float | int | bool | None]:
     """Against full attention on the same samples, where such a run lies beside this one."""
+    nothing: dict[str, float | int | bool | None]
     nothing = {"mean": None, "low": None, "high": None, "n": None, "distinguishable": None}
     if not records or folder.name.startswith(f"{BASELINE}-"):
         return nothing

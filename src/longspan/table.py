@@ -10,11 +10,12 @@ from rich.table import Table
 from longspan.request import tokens_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from longspan.cli import Outcome
 
 DASH = "–"
+COUNTED = {"cut", "problems", "problems_incomplete", "contexts"}
 
 
 def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = None) -> None:
@@ -25,6 +26,12 @@ def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = 
     finished = [each for each in outcomes if each.summary is not None]
     if finished:
         console.print(_table(finished, sweep=sweep))
+    for each in finished:
+        summary = each.summary or {}
+        if line := headline(summary.get("metrics") or {}):
+            job = " ".join(cell(summary) for name, cell in COLUMNS.items() if name in LEFT)
+            shown = f"{job}: {line}" if sweep else line
+            console.print(shown, highlight=False, soft_wrap=True, markup=False)
     for each in outcomes:
         if each.summary is not None and not sweep:
             console.print(f"results in {each.folder}", highlight=False, soft_wrap=True)
@@ -74,6 +81,24 @@ def delta(summary: dict[str, Any]) -> str:
     found = summary["baseline_delta"]
     text = _interval(found, "{:+.1f}")
     return text if found["distinguishable"] in (True, None) else f"{text} not distinguishable"
+
+
+def headline(metrics: Mapping[str, float]) -> str:
+    """The task's own metrics in a line, with intervals or standard errors: "avg@8 40.0 ± 8.9".
+
+    Those of parts (`category/sqa`) stay in summary.json.
+    """
+    parts = []
+    for name, value in metrics.items():
+        if "/" in name or name.endswith(("_low", "_high", "_se")):
+            continue
+        text = f"{name} {value:.0f}" if name in COUNTED else f"{name} {value:.1f}"
+        if f"{name}_low" in metrics:
+            text += f" [{metrics[f'{name}_low']:.1f}, {metrics[f'{name}_high']:.1f}]"
+        elif f"{name}_se" in metrics:
+            text += f" ± {metrics[f'{name}_se']:.1f}"
+        parts.append(text)
+    return "   ".join(parts)
 
 
 def _interval(found: dict[str, Any], form: str) -> str:

@@ -61,7 +61,7 @@ def scores(geometry: LayerGeometry, store: KVStore, q_HD: Tensor) -> Tensor:
 
 def output(geometry: LayerGeometry, store: KVStore, weight_HT: Tensor) -> Tensor:
     """The values' mean under the weights, float32 [H, D]."""
-    weight_GRT = weight_HT.unflatten(0, (geometry.kv_heads, -1))
+    weight_GRT = weight_HT.reshape(geometry.kv_heads, -1, weight_HT.shape[-1])
     total_GRD = weight_HT.new_zeros(*weight_GRT.shape[:2], geometry.head_size)
     for start in range(0, len(store), BLOCK):
         for part in store.slices(start, min(start + BLOCK, len(store))):
@@ -71,7 +71,7 @@ def output(geometry: LayerGeometry, store: KVStore, weight_HT: Tensor) -> Tensor
 
 
 def _scores(geometry: LayerGeometry, q_HD: Tensor, keys_GTD: Tensor) -> Tensor:
-    q_GRD = q_HD.unflatten(0, (geometry.kv_heads, -1)).float()
+    q_GRD = q_HD.reshape(geometry.kv_heads, -1, geometry.head_size).float()
     keys_GDT = keys_GTD.to(q_HD.device).float().transpose(1, 2)
     score_HT = (q_GRD @ keys_GDT).flatten(0, 1) * geometry.scale
     cap = geometry.softcap

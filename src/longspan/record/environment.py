@@ -88,10 +88,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _kernels() -> dict[str, Any] | None:
-    """What the native kernels were built with; None where there are none."""
-    try:
-        from longspan_kernels import build_info
-    except ImportError:
-        return None
-    return dict(build_info())
+def _kernels() -> dict[str, Any]:
+    """Whether the native kernels serve, by which instructions and compiler."""
+    from longspan_kernels.dispatch import build_info
+
+    return build_info()

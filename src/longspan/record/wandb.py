@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from pathlib import Path
+from dataclasses import field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from longspan.options import Seconds, settings
@@ -12,15 +13,27 @@ from longspan.record.base import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from longspan.types import Record
+
+
+Mode = Literal["online", "offline"]
+
+
+class Live:
+    """What a recorder has in hand while a run goes on."""
+
+    def __init__(self) -> None:
+        self.run: Any = None
+        self.scores: list[float] = []
 
 
 @settings
 class WandbRecorder(Recorder):
     """Mirrors a run: each sample's score as history, the summary under task/, recall/, latency/."""
 
-    mode: Literal["online", "offline"] = "offline"
+    mode: Mode = "offline"
     """`offline` runs are sent later with `wandb sync`."""
     project: str = "longspan"
     entity: str | None = None
@@ -29,21 +42,19 @@ class WandbRecorder(Recorder):
     patience: Seconds = 20.0
     """How long the server may keep a run waiting, at its start and at its end."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_run", None)
-        object.__setattr__(self, "_scores", [])
+    live: Live = field(default_factory=Live, init=False, repr=False, compare=False)
 
     def open(self, folder: Path, config: Mapping[str, Any], fingerprint: str) -> None:
         """Begin a run of the same identity as the folder; falls back to offline, then to nothing."""
-        self._scores.clear()
-        modes = ("online", "offline") if self.mode == "online" else ("offline",)
+        self.live.scores.clear()
+        modes: tuple[Mode, ...] = ("online", "offline") if self.mode == "online" else ("offline",)
         for mode in modes:
-            run = self._guard(lambda m=mode: self._begin(folder, config, fingerprint, m), mode)
-            object.__setattr__(self, "_run", run)
-            if run is not None:
+            begin = partial(self._begin, folder, config, fingerprint, mode)
+            self.live.run = self._guard(begin, mode)
+            if self.live.run is not None:
                 return
 
-    def _begin(self, folder: Path, config: Mapping[str, Any], fingerprint: str, mode: str) -> Any:
+    def _begin(self, folder: Path, config: Mapping[str, Any], fingerprint: str, mode: Mode) -> Any:
         import wandb
 
         if mode == "online" and not wandb.login(timeout=int(self.patience), relogin=False):
@@ -54,6 +65,8 @@ class WandbRecorder(Recorder):
             entity=self.entity,
             group=self.group or "-".join(folder.parts[-4:-2]),
             name=folder.name,
+            id=fingerprint[:16],
+            resume="allow",
             dir=str(folder),
             config={**config, "fingerprint": fingerprint},
             reinit="create_new",
@@ -71,27 +84,27 @@ class WandbRecorder(Recorder):
 
     def sample(self, record: Record) -> None:
         """Log the score and the running mean."""
-        self._scores.append(record.score)
+        self.live.scores.append(record.score)
         row = {
             "sample/score": record.score,
-            "sample/mean": sum(self._scores) / len(self._scores),
+            "sample/mean": sum(self.live.scores) / len(self.live.scores),
             "sample/prompt_tokens": record.prompt_tokens,
             "sample/new_tokens": record.new_tokens,
         }
-        if self._run is not None:
-            self._guard(lambda: self._run.log(row), "log")
+        if self.live.run is not None:
+            self._guard(lambda: self.live.run.log(row), "log")
 
     def summary(self, summary: Mapping[str, Any]) -> None:
         """Set every number of the summary under its stable name."""
-        if self._run is not None:
+        if self.live.run is not None:
             values = dict(metrics(summary))
-            self._guard(lambda: self._run.summary.update(values), "summary")
+            self._guard(lambda: self.live.run.summary.update(values), "summary")
 
     def close(self) -> None:
         """Finish; gives up waiting for the server after `patience` (what is local stays)."""
-        if self._run is not None:
-            run = self._run
-            object.__setattr__(self, "_run", None)
+        if self.live.run is not None:
+            run = self.live.run
+            self.live.run = None
             thread = threading.Thread(target=self._guard, args=(run.finish, "finish"), daemon=True)
             thread.start()
             thread.join(self.patience)
