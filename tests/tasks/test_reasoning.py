@@ -124,7 +124,7 @@ def test_shards_are_disjoint_and_complete() -> None:
 def test_the_answer_gets_what_the_context_leaves() -> None:
     (example,) = aime(prefix="<think>").examples(CharTokenizer(template=True), 500, 1, 0)
     assert len(example.prompt) + len("<think>") + 8 + example.max_new_tokens == 500
-    assert example.meta["max_new_tokens"] == example.max_new_tokens
+    assert example.meta["answer_room"] == example.max_new_tokens
     with pytest.raises(ValueError, match=r"ctx=50: problem 60 needs \d+ tokens before its answer"):
         aime().examples(TOKENIZER, 50, 1, 0)
 

@@ -81,7 +81,7 @@ class Reasoning(Task):
         self, tokenizer: Tokenizer, context_tokens: int | None, count: int | None, seed: int
     ) -> Sequence[Example]:
         """Problems `start` to `start + count` in the order of the file. Where the context is
-        shorter than prompt and `max_new_tokens`, the answer gets what is left.
+        shorter than prompt and `max_new_tokens`, the answer gets what is left: meta["answer_room"].
         """
         rows, where = self._rows()
         if self.start >= len(rows):
@@ -114,6 +114,7 @@ class Reasoning(Task):
                     "tokens before its answer; must be larger"
                 )
             answer = min(answer, room)
+        less = {"answer_room": answer} if answer < self.max_new_tokens else {}
         return replace(
             example,
             context=context,
@@ -121,7 +122,7 @@ class Reasoning(Task):
             prefix=self.prefix,
             chat=chat,
             max_new_tokens=answer,
-            meta={**example.meta, "max_new_tokens": answer},
+            meta={**example.meta, **less},
         )
 
     def thought_open(self, text: str) -> bool:
