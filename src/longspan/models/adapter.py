@@ -88,6 +88,7 @@ class HuggingFaceModel(Model):
             "path": self.options.path if weights is None else self.name,
             "revision": getattr(self.module.config, "_commit_hash", None) or self.options.revision,
             "weights": weights,
+            "config": self.options.config,
             "dtype": str(self.dtype).removeprefix("torch."),
             "tokenizer": tokenizer_fingerprint(self.tokenizer),
             "chat_template": None

@@ -22,8 +22,8 @@ class Observer(Protocol):
     def __call__(
         self, layer: int, row: int, state: LayerState, q_HD: Tensor, partial: Partial
     ) -> None:
-        """See what was attended; must not change it. `layer` is the model's own number of the
-        layer.
+        """See what was attended; must not change it. `row` counts in the session that decodes.
+        `layer` is the model's own number of the layer.
         """
 
 

@@ -27,6 +27,8 @@ class HuggingFace:
     device_map: str | None = None
     """accelerate's placement over several devices ("auto", "balanced"); overrides `device`."""
     trust_remote_code: bool = False
+    config: dict[str, Any] | None = None
+    """Entries that replace those of the weights' config.json, such as YaRN's rope_parameters."""
     prefill_chunk_tokens: Count = 8192
     """Smaller saves memory; larger reads the stored keys less often."""
     chat_template: str = "auto"
@@ -45,7 +47,7 @@ class HuggingFace:
         config = self._config(source)
         windows = self._refusing(lambda: checks.layer_windows(config))
         tokenizer = self._tokenizer(source)
-        module = self._weights(source)
+        module = self._weights(source, config)
         geometries = self._refusing(lambda: _attach(module, windows))
         return HuggingFaceModel(self, source, module, tokenizer, windows, geometries)
 
@@ -67,7 +69,9 @@ class HuggingFace:
     def _config(self, source: str) -> Any:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-        config = self._reading("configuration", AutoConfig.from_pretrained, source)
+        config = self._reading(
+            "configuration", AutoConfig.from_pretrained, source, **(self.config or {})
+        )
         remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not remote:
             raise ValueError(
@@ -80,26 +84,29 @@ class HuggingFace:
 
         return self._reading("tokenizer", AutoTokenizer.from_pretrained, source)
 
-    def _weights(self, source: str) -> Any:
+    def _weights(self, source: str, config: Any) -> Any:
         from transformers import AutoModelForCausalLM
 
         dtype = "auto" if self.dtype == "auto" else getattr(torch, self.dtype)
-        placement = {"device_map": self.device_map} if self.device_map else {}
+        # quantised modules cannot be moved, so they are loaded where they will be
+        quantised = getattr(config, "quantization_config", None) is not None
+        devices = self.device_map or ({"": self._device()} if quantised else None)
         module, report = self._reading(
             "weights",
             AutoModelForCausalLM.from_pretrained,
             source,
+            config=config,
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
-            **placement,
+            device_map=devices,
         )
         if missing := sorted(report["missing_keys"]):
             raise ValueError(
                 f"model.path = {self.path!r}: its weights lack {len(missing)} tensors "
                 f"({missing[0]}, ...)"
             )
-        if not self.device_map:
+        if devices is None:
             module = module.to(self._device())
         return module.eval()
 
