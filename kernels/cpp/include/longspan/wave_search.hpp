@@ -16,6 +16,8 @@ namespace longspan::LONGSPAN_ISA {
 
 inline constexpr std::int64_t piece_clusters = 2048;
 
+inline std::int64_t whole_vectors(std::int64_t count) { return (count + Vec::lanes - 1) / Vec::lanes * Vec::lanes; }
+
 struct Ballot {
     explicit Ballot(const WaveSearchArgs& args)
         : pieces((args.clusters + piece_clusters - 1) / piece_clusters),
@@ -35,53 +37,48 @@ struct Ballot {
     std::vector<float> vote;         // [groups, stride]; -1 for empty clusters
 };
 
-// Scores of all heads of a group with the centroids of a piece, empty clusters at -infinity.
-inline void score_piece(const WaveSearchArgs& args, std::int64_t group, std::int64_t begin, std::int64_t end,
-                        int heads) {
-    const float* q = args.q + group * heads * query_stride(args.head_size);
-    float* out = args.score + group * heads * args.clusters;
-    ScoreArgs product{q,
-                      heads,
-                      nullptr,
-                      args.centroids.dtype,
-                      args.centroids.row_stride,
-                      nullptr,
-                      end - begin,
-                      args.head_size,
-                      out + begin,
-                      args.clusters};
-    with_storage(product.dtype, [&]<class T>(const T*) {
-        product.rows = static_cast<const T*>(args.centroids.data) + group * args.centroids.group_stride +
-                       begin * args.centroids.row_stride;
-        score_typed<T>(product);
+// Raw products of all heads of a group with the centroids of a piece.
+inline void multiply_piece(const WaveSearchArgs& args, Ballot& ballot, std::int64_t group, std::int64_t begin,
+                           std::int64_t end) {
+    const std::int64_t head = group * ballot.heads_a_group;
+    with_storage(args.centroids.dtype, [&]<class T>(const T*) {
+        const T* rows = static_cast<const T*>(args.centroids.data) + group * args.centroids.group_stride +
+                        begin * args.centroids.row_stride;
+        score_typed<T>({args.q + head * query_stride(args.head_size), ballot.heads_a_group, rows, args.centroids.dtype,
+                        args.centroids.row_stride, nullptr, end - begin, args.head_size,
+                        &ballot.exponential[head * ballot.stride + begin], ballot.stride});
     });
-    const std::int32_t* size = args.size + group * args.size_group_stride;
-    for (int r = 0; r < heads; ++r) {
-        float* score = out + r * args.clusters;
-        for (std::int64_t c = begin; c < end; ++c) {
-            float s = score[c] * args.scale;
-            if (args.softcap != 0.0F) s = args.softcap * std::tanh(s / args.softcap);
-            score[c] = size[c] > 0 ? s : minus_infinity;
-        }
-    }
 }
 
-// Exponentials of a piece relative to its largest score, and their sum.
-inline void exponentiate(const WaveSearchArgs& args, Ballot& ballot, std::int64_t head, std::int64_t piece) {
-    const std::int64_t begin = piece * piece_clusters, end = std::min(begin + piece_clusters, args.clusters);
-    const float* score = args.score + head * args.clusters;
-    const float* bias = args.bias.group(head / ballot.heads_a_group);
-    float* to = &ballot.exponential[head * ballot.stride];
-    for (std::int64_t c = begin; c < end; ++c) to[c] = bias ? score[c] + bias[c] : score[c];
-    std::fill(to + end, to + begin + piece_clusters, minus_infinity);
+// Products become scores, -infinity where a cluster is empty.
+inline void finish_piece(const WaveSearchArgs& args, float* score, std::int64_t head, std::int64_t begin,
+                         std::int64_t end) {
+    const std::int64_t group = head / (args.heads / args.groups);
+    const std::int32_t* size = args.size + group * args.size_group_stride;
+    for (std::int64_t c = begin; c < end; c += Vec::lanes) store(score + c, load(score + c) * broadcast(args.scale));
+    for (std::int64_t c = begin; args.softcap != 0.0F && c < end; c += Vec::lanes)
+        store(score + c, broadcast(args.softcap) * tanh(load(score + c) * broadcast(1.0F / args.softcap)));
+    for (std::int64_t c = begin; c < end; ++c) score[c] = size[c] > 0 ? score[c] : minus_infinity;
+    std::copy(score + begin, score + end, args.score + head * args.clusters + begin);
+}
+
+// Scores of a piece become exponentials relative to the largest, which is kept with their sum.
+inline void exponentiate(const WaveSearchArgs& args, Ballot& ballot, std::int64_t head, std::int64_t begin,
+                         std::int64_t end) {
+    const std::int64_t piece = begin / piece_clusters;
+    float* score = &ballot.exponential[head * ballot.stride];
+    if (const float* bias = args.bias.group(head / ballot.heads_a_group))
+        for (std::int64_t c = begin; c < end; ++c) score[c] += bias[c];
+    const std::int64_t padded = whole_vectors(end);
+    std::fill(score + end, score + padded, minus_infinity);
     Vec top = broadcast(minus_infinity), total = broadcast(0.0F);
-    for (std::int64_t c = begin; c < begin + piece_clusters; c += Vec::lanes) top = max(load(to + c), top);
+    for (std::int64_t c = begin; c < padded; c += Vec::lanes) top = max(load(score + c), top);
     const float largest = max(top);
     const Vec reference = broadcast(largest == minus_infinity ? 0.0F : largest);
-    for (std::int64_t c = begin; c < begin + piece_clusters; c += Vec::lanes) {
-        const Vec e = exp(load(to + c) - reference);
+    for (std::int64_t c = begin; c < padded; c += Vec::lanes) {
+        const Vec e = exp(load(score + c) - reference);
         total = total + e;
-        store(to + c, e);
+        store(score + c, e);
     }
     ballot.top[head * ballot.pieces + piece] = largest;
     ballot.total[head * ballot.pieces + piece] = sum(total);
@@ -101,10 +98,10 @@ inline void weigh_pieces(const WaveSearchArgs& args, Ballot& ballot, std::int64_
 }
 
 inline void count_votes(const WaveSearchArgs& args, Ballot& ballot, std::int64_t group, std::int64_t piece) {
-    const std::int64_t begin = piece * piece_clusters, end = begin + piece_clusters;
+    const std::int64_t begin = piece * piece_clusters, end = std::min(begin + piece_clusters, args.clusters);
     float* vote = &ballot.vote[group * ballot.stride];
     const std::int32_t* size = args.size + group * args.size_group_stride;
-    std::fill(vote + begin, vote + end, 0.0F);
+    std::fill(vote + begin, vote + whole_vectors(end), 0.0F);
     for (int r = 0; r < ballot.heads_a_group; ++r) {
         const std::int64_t head = group * ballot.heads_a_group + r;
         const Vec factor = broadcast(ballot.top[head * ballot.pieces + piece]);
@@ -114,8 +111,7 @@ inline void count_votes(const WaveSearchArgs& args, Ballot& ballot, std::int64_t
             store(vote + c, args.vote_max ? max(load(vote + c), share) : load(vote + c) + share);
         }
     }
-    for (std::int64_t c = begin; c < std::min(end, args.clusters); ++c)
-        if (size[c] <= 0) vote[c] = -1.0F;
+    for (std::int64_t c = begin; c < end; ++c) vote[c] = size[c] > 0 ? vote[c] : -1.0F;
 }
 
 // Writes the ids of a group; where there are too few clusters with members, empty ones fill up.
@@ -145,9 +141,11 @@ inline void wave_search(const WaveSearchArgs& args) {
         for (std::int64_t item = 0; item < items; ++item) {
             const std::int64_t group = item / ballot.pieces, piece = item % ballot.pieces;
             const std::int64_t begin = piece * piece_clusters, end = std::min(begin + piece_clusters, args.clusters);
-            score_piece(args, group, begin, end, ballot.heads_a_group);
-            for (int r = 0; r < ballot.heads_a_group; ++r)
-                exponentiate(args, ballot, group * ballot.heads_a_group + r, piece);
+            multiply_piece(args, ballot, group, begin, end);
+            for (std::int64_t head = group * ballot.heads_a_group; head < (group + 1) * ballot.heads_a_group; ++head) {
+                finish_piece(args, &ballot.exponential[head * ballot.stride], head, begin, end);
+                exponentiate(args, ballot, head, begin, end);
+            }
         }
         TwoTier winners;
 #pragma omp for schedule(dynamic, 1)
