@@ -47,7 +47,13 @@ class OodData(NamedTuple):
 
 
 def ood_keys(
-    tokens: int, *, train: int = 2048, test: int = 64, heads: int = 4, size: int = 128, seed: int = 0
+    tokens: int,
+    *,
+    train: int = 2048,
+    test: int = 64,
+    heads: int = 4,
+    size: int = 128,
+    seed: int = 0,
 ) -> OodData:
     """`tokens` keys, and for each of `heads` query heads `train` and `test` queries, float32."""
     draw = torch.Generator().manual_seed(seed)

@@ -90,7 +90,9 @@ def search(
     return hits
 
 
-def insert(graph: Any, keys_ND: Tensor, bridges_BD: Tensor, options: GraphOptions, isa: str) -> None:
+def insert(
+    graph: Any, keys_ND: Tensor, bridges_BD: Tensor, options: GraphOptions, isa: str
+) -> None:
     """Let keys into a native graph, in place."""
     native.graph_insert(
         graph,

@@ -90,7 +90,9 @@ class AttentionGraph:
         isa = backend_path(backend, None)
         if isa is None:
             if options.storage != "float32":
-                raise ValueError(f"{path} holds {options.storage} codes; the reference reads float32")
+                raise ValueError(
+                    f"{path} holds {options.storage} codes; the reference reads float32"
+                )
             arrays["codes"] = arrays["codes"].view(torch.float32)
             return cls(options, arrays, None)
         arrays["codes"] = arrays["codes"].view(torch.uint8)

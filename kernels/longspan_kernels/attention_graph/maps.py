@@ -19,7 +19,7 @@ them were seen."""
 
 
 class Maps(NamedTuple):
-    """x = (key - mean) @ to_codes_DW and y = query @ to_queries_DW have y.x = query.(key - mean)."""
+    """x = (key - mean) @ to_codes_DW and y = query @ to_queries_DW: y.x = query.(key - mean)."""
 
     mean_D: Tensor
     to_codes_DW: Tensor

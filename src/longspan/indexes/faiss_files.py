@@ -1,0 +1,128 @@
+"""FAISS itself, imported when it is needed, and the files of its indexes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+FORMAT, VERSION, FILE = "longspan.faiss", "1", "index.json"
+
+
+def import_faiss() -> Any:
+    """The faiss module. Raises ValueError naming the extra that brings it."""
+    try:
+        return importlib.import_module("faiss")
+    except ImportError as error:
+        raise ValueError(
+            "faiss is not installed; this index needs it: pip install 'longspan[faiss]', or"
+            " faiss-gpu from conda on a CUDA machine"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The FAISS index of one KV head over `tokens` keys, and what makes its scores inner
+    products.
+    """
+
+    index: Any
+    tokens: int
+    mean_D: Tensor | None = None
+    """Taken off the keys before they were added."""
+    square_radius: float | None = None
+    """Squared norm to which the keys were lengthened, where distance stands for product."""
+
+
+def written_size(stretch: Stretch) -> int:
+    """Bytes of the index as FAISS would write it."""
+    faiss = import_faiss()
+    counter = faiss.VectorIOWriter()
+    faiss.write_index(stretch.index, counter)
+    return int(counter.data.size())
+
+
+def write(
+    folder: Path,
+    stretches_NG: Sequence[Sequence[Stretch]],
+    kind: str,
+    first_slot: int,
+    facts: dict[str, Any],
+) -> None:
+    """Write FAISS's own files and one about them all."""
+    faiss = import_faiss()
+    folder.mkdir(parents=True, exist_ok=True)
+    about = []
+    for n, made in enumerate(stretches_NG):
+        for g, stretch in enumerate(made):
+            faiss.write_index(stretch.index, str(folder / f"{n}_{g}.faiss"))
+            mean = None if stretch.mean_D is None else stretch.mean_D.tolist()
+            about.append([stretch.tokens, mean, stretch.square_radius])
+    head = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": kind,
+        "facts": facts,
+        "first_slot": first_slot,
+        "groups": len(stretches_NG[0]),
+        "stretches": about,
+    }
+    (folder / FILE).write_text(json.dumps(head))
+
+
+def read(folder: Path, kind: str) -> tuple[tuple[tuple[Stretch, ...], ...], int, dict[str, Any]]:
+    """Stretches, first slot and facts that `write` wrote. Raises ValueError naming a file that is
+    not what it should be.
+    """
+    head = read_head(folder / FILE, kind)
+    groups: int = head["groups"]
+    stretches = [
+        Stretch(
+            read_faiss(folder / f"{i // groups}_{i % groups}.faiss", tokens),
+            tokens,
+            None if mean is None else torch.tensor(mean),
+            radius,
+        )
+        for i, (tokens, mean, radius) in enumerate(head["stretches"])
+    ]
+    rows = range(0, len(stretches), groups)
+    return tuple(tuple(stretches[n : n + groups]) for n in rows), head["first_slot"], head["facts"]
+
+
+def read_head(path: Path, kind: str) -> dict[str, Any]:
+    """What `save` wrote about the stretches."""
+    try:
+        head: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no FAISS index: {error}; it should be what `save` wrote"
+        ) from error
+    found = (head.get("format"), head.get("version"), head.get("kind"))
+    if found != (FORMAT, VERSION, kind):
+        raise ValueError(
+            f"{path} has {found}; it should have {(FORMAT, VERSION, kind)}: build it again"
+        )
+    return head
+
+
+def read_faiss(path: Path, tokens: int) -> Any:
+    """FAISS's own file."""
+    try:
+        index = import_faiss().read_index(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(
+            f"{path} is no FAISS file: {reason}; it should be what `save` wrote"
+        ) from error
+    if index.ntotal != tokens:
+        raise ValueError(f"{path} holds {index.ntotal} keys; it should hold {tokens}")
+    return index

@@ -1,0 +1,63 @@
+"""Static tokens and the best tokens of a vector index: RetrievalAttention's frame."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from longspan.methods.base import Method
+from longspan.methods.retrieval import Amount, Plan, RetrievalState
+from longspan.options import Count, Fraction, Tokens, settings
+from longspan.placement.base import PlacementName
+
+if TYPE_CHECKING:
+    from longspan.indexes.base import KeyIndex
+    from longspan.types import LayerGeometry
+
+
+@settings
+class VectorRetrieval(Method):
+    """What its subclasses share.
+
+    Static: the first sink_tokens, the last local_tokens and whatever is not indexed yet. top_tokens
+    (or retrieval_budget, a share of the indexed tokens) are retrieved per query head.
+    update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
+    tokens outside the static ones is attended in full. placement: where keys and values live.
+    """
+
+    sink_tokens: Tokens = 128
+    local_tokens: Tokens = 512
+    top_tokens: Count = 100
+    retrieval_budget: Fraction | None = None
+    update_tokens: Count = 1024
+    placement: PlacementName = "cpu"
+
+    @abstractmethod
+    def index(self, geometry: LayerGeometry) -> KeyIndex:
+        """An empty index for one layer of one sequence."""
+
+    @property
+    def query_sample(self) -> tuple[int, int]:
+        """Last prefill queries kept and cap of the sample of others, for indexes that want them."""
+        return 0, 0
+
+    @property
+    def estimate(self) -> Amount:
+        """Tokens that may be represented by summaries."""
+        return Amount()
+
+    def layer(self, geometry: LayerGeometry) -> RetrievalState:
+        """See Method."""
+        share, (window, cap) = self.retrieval_budget, self.query_sample
+        retrieve = Amount(tokens=self.top_tokens) if share is None else Amount(share=share)
+        plan = Plan(
+            sink_tokens=self.sink_tokens,
+            local_tokens=self.local_tokens,
+            update_tokens=self.update_tokens,
+            retrieve=retrieve,
+            estimate=self.estimate,
+            placement=self.placement,
+            query_window=window,
+            query_cap=cap,
+        )
+        return RetrievalState(geometry, plan, self.index(geometry))
