@@ -71,7 +71,7 @@ def prepare(
     task, method = part(config["task"], "task"), part(config["method"], "method")
     recorder = part(config["recorder"], "recorder")
     if request.ctx is None:
-        request = replace(request, ctx=getattr(task, "default_context_tokens", None))
+        request = replace(request, ctx=task.default_context_tokens)
     sampling = _sampling(config["generation"])
     _set_threads(request.threads)
     with screen.stage(f"loading {config['model'].get('path', 'model')}"):

@@ -1,4 +1,4 @@
-"""What a run shows while it works: bars with the time left, on stderr; the terminal is left clean."""
+"""What a run shows while it works: bars with the time left, on stderr, gone when it is done."""
 
 from __future__ import annotations
 

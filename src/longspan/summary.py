@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longspan import fingerprint
@@ -12,6 +11,7 @@ from longspan.statistics import difference_interval, mean_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from longspan.record.jsonl import RunFolder
     from longspan.runner import Run

@@ -35,13 +35,12 @@ class Workbench:
 
     def examples(self, task: Task, model: Model, request: Request) -> Sequence[Example]:
         """The task's examples for this model's tokenizer, made once. Raises ValueError."""
-        context = request.ctx or getattr(task, "default_context_tokens", None)
-        key = json.dumps(
-            [described(task), context, request.samples, request.seed], sort_keys=True, default=str
+                key = json.dumps(
+            [described(task), request.ctx, request.samples, request.seed], sort_keys=True, default=str
         )
         if key not in self._examples:
             self._examples[key] = task.examples(
-                model.tokenizer, context, request.samples, request.seed
+                model.tokenizer, request.ctx, request.samples, request.seed
             )
         return self._examples[key]
 

@@ -45,7 +45,7 @@ class WandbRecorder(Recorder):
     live: Live = field(default_factory=Live, init=False, repr=False, compare=False)
 
     def open(self, folder: Path, config: Mapping[str, Any], fingerprint: str) -> None:
-        """Begin a run of the same identity as the folder; falls back to offline, then to nothing."""
+        """Begin a run of the same identity as the folder; falls back to offline, then to none."""
         self.live.scores.clear()
         modes: tuple[Mode, ...] = ("online", "offline") if self.mode == "online" else ("offline",)
         for mode in modes:

@@ -41,6 +41,11 @@ class Task(ABC):
         raise NotImplementedError(f"{type(self).__name__} must define label")
 
     @property
+    def default_context_tokens(self) -> int | None:
+        """The context where the user names none; None where the data decides."""
+        return None
+
+    @property
     def samples_per_example(self) -> int:
         """How often one example is answered (n_sampling)."""
         return 1

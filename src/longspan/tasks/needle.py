@@ -63,6 +63,11 @@ class Needle(Task):
         """needle."""
         return "needle"
 
+    @property
+    def default_context_tokens(self) -> int | None:
+        """For steps up to a context; a list of lengths needs none."""
+        return 4096 if isinstance(self.lengths, int) else None
+
     def examples(
         self, tokenizer: Tokenizer, context_tokens: int | None, count: int | None, seed: int
     ) -> Sequence[Example]:

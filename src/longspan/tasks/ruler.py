@@ -73,6 +73,11 @@ class Ruler(Task):
             return f"{name}[synthetic]"
         return f"{name}[essay-{self._haystack_sha256()[:8]}]"
 
+    @property
+    def default_context_tokens(self) -> int | None:
+        """RULER's shortest; finished rows have their own lengths."""
+        return None if self._has_rows() else 4096
+
     def examples(
         self, tokenizer: Tokenizer, context_tokens: int | None, count: int | None, seed: int
     ) -> Sequence[Example]:

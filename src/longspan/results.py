@@ -1,0 +1,127 @@
+"""A results folder as one tidy table, and what can be said of it.
+
+from longspan import results
+runs = results.read("results")          # a row a run
+samples = results.read_samples("results")   # a row a sample
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from longspan.comparison import budget_curve, paired_bootstrap, pareto, significance
+from longspan.record.jsonl import read_json
+from longspan.record.jsonl import read_samples as read_file
+from longspan.statistics import needed_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+__all__ = [
+    "budget_curve",
+    "needed_samples",
+    "paired_bootstrap",
+    "pareto",
+    "read",
+    "read_samples",
+    "significance",
+]
+
+KEYS = ("task", "ctx", "model", "method", "fingerprint", "pairing", "n", "score")
+"""What a summary must have to be one."""
+
+
+def read(folder: str | Path) -> pd.DataFrame:
+    """A row a run, columns by dotted names: score.mean, recall.at_100, latency.ms_per_token,
+    set.retrieval_budget (the method's settings), ...
+
+    Raises ValueError where there is no run, and for a summary that is cut short or of another
+    fingerprint than its folder's samples; such a run must be run again.
+    """
+    import pandas as pd
+
+    rows = []
+    for path in _runs(folder):
+        summary = read_json(path / "summary.json")
+        _check(path, summary)
+        assert summary is not None
+        settings = (read_json(path / "fingerprint.json") or {}).get("method", {})
+        rows.append(
+            {
+                "folder": str(path),
+                **_flat(summary),
+                **{f"set.{key}": value for key, value in _flat(settings).items()},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def read_samples(folder: str | Path) -> pd.DataFrame:
+    """A row a sample, with the task, ctx, model, method and fingerprint of its run.
+
+    Lines that are no sample are left out; `frame.attrs["corrupt"]` names them by file. Raises
+    ValueError where there is no sample, and for a file of mixed fingerprints.
+    """
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    corrupt: dict[str, list[int]] = {}
+    for path in _runs(folder):
+        file = path / "samples.jsonl"
+        found = read_file(file)
+        if len(found.fingerprints) > 1:
+            raise ValueError(f"{file}: holds samples of {len(found.fingerprints)} fingerprints")
+        if found.corrupt:
+            corrupt[str(file)] = found.corrupt
+        facts = _facts(path)
+        for record in found.records:
+            fields = {name: getattr(record, name) for name in record.__dataclass_fields__}
+            rows.append({"folder": str(path), **facts, **_flat(fields)})
+    if not rows:
+        raise ValueError(f"{folder}: holds no sample")
+    frame = pd.DataFrame(rows)
+    frame.attrs["corrupt"] = corrupt
+    return frame
+
+
+def _runs(folder: str | Path) -> Sequence[Path]:
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"{root}: there is no such folder")
+    found = sorted(path.parent for path in root.rglob("fingerprint.json"))
+    if not found:
+        raise ValueError(f"{root}: holds no run; python run.py results={root} makes one")
+    return found
+
+
+def _check(path: Path, summary: Mapping[str, Any] | None) -> None:
+    if summary is None or any(key not in summary for key in KEYS):
+        raise ValueError(
+            f"{path / 'summary.json'}: missing or cut short; run the same command again, which "
+            "only writes what is missing"
+        )
+    found = read_file(path / "samples.jsonl").fingerprints - {summary["fingerprint"]}
+    if found:
+        raise ValueError(
+            f"{path}: the samples are of fingerprint {found.pop()[:10]}, the summary of "
+            f"{summary['fingerprint'][:10]}; they are not one run"
+        )
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    summary = read_json(path / "summary.json") or {}
+    names = ("task", "ctx", "model", "method", "protocol", "fingerprint", "pairing")
+    return {name: summary.get(name) for name in names}
+
+
+def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, each in value.items():
+        if isinstance(each, dict):
+            flat.update(_flat(each, f"{path}{key}."))
+        else:
+            flat[f"{path}{key}"] = each
+    return flat
