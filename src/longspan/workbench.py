@@ -35,8 +35,10 @@ class Workbench:
 
     def examples(self, task: Task, model: Model, request: Request) -> Sequence[Example]:
         """The task's examples for this model's tokenizer, made once. Raises ValueError."""
-                key = json.dumps(
-            [described(task), request.ctx, request.samples, request.seed], sort_keys=True, default=str
+        key = json.dumps(
+            [described(task), request.ctx, request.samples, request.seed],
+            sort_keys=True,
+            default=str,
         )
         if key not in self._examples:
             self._examples[key] = task.examples(
