@@ -77,6 +77,23 @@ SOURCES = {
         "accept the terms on the page, then `hf auth login` and run this again, or download "
         "gpqa_main.csv and gpqa_diamond.csv (task.path= takes the .csv)",
     ),
+    "infinitebench": Source(
+        tuple(
+            Part(
+                f"{name}.jsonl",
+                url=f"{HUB}/xinrongzhang2022/InfiniteBench/resolve/main/{name}.jsonl",
+            )
+            for name in (
+                *("passkey", "kv_retrieval", "number_string", "code_run", "code_debug"),
+                *("math_find", "longdialogue_qa_eng", "longbook_qa_eng", "longbook_sum_eng"),
+                *("longbook_choice_eng", "longbook_qa_chn"),
+            )
+        ),
+        "task=infinitebench ctx=128k task.path={to}",
+        f"{HUB}/xinrongzhang2022/InfiniteBench",
+        "by task; see the page",
+        "download its .jsonl files (about 3 GB; each task needs only its own)",
+    ),
     "squad": Source(
         (
             Part(

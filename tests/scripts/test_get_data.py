@@ -40,7 +40,10 @@ def offline(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return script
 
 
-NAMES = ["aime24", "aime25", "essays", "gpqa", "hotpotqa", "longbench", "longbench_v2", "math500"]
+NAMES = [
+    *("aime24", "aime25", "essays", "gpqa", "hotpotqa", "infinitebench", "longbench"),
+    *("longbench_v2", "math500"),
+]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "squad"])
@@ -61,7 +64,7 @@ def test_offline_the_manual_steps_are_printed(
 def test_the_names_are_all_there(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(script.SOURCES) == [*NAMES, "squad"]
     assert script.main(["--list"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 9
+    assert len(capsys.readouterr().out.splitlines()) == 10
 
 
 def test_a_file_is_fetched_once(

@@ -142,6 +142,13 @@ def test_classification_needs_its_labels(tmp_path: Path) -> None:
         bench("trec", path=str(tmp_path)).examples(TOKENIZER, None, None, 0)
 
 
+def test_two_rows_of_one_id_are_refused(tmp_path: Path) -> None:
+    line = (FILES / "lcc.jsonl").read_text().splitlines()[0]
+    (tmp_path / "lcc.jsonl").write_text(f"{line}\n{line}\n")
+    with pytest.raises(ValueError, match=r"two rows have the id lcc/[0-9a-f]+"):
+        bench("lcc", path=str(tmp_path)).examples(TOKENIZER, None, None, 0)
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

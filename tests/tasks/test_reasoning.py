@@ -154,7 +154,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
             '{"id": 1, "problem": ["x"], "answer": "2"}',
             "row 1: field problem must be text, found list",
         ),
-        ('{"id": 60, "problem": "x", "answer": "2"}', "row 1: field id repeats that of row 0"),
+        ('{"id": 60, "problem": "x", "answer": "2"}', "rows.jsonl: two rows have the id 60"),
         ('{"id": 1', "line 2: not valid JSON"),
     ],
 )

@@ -21,6 +21,7 @@ from longspan.tasks.lengths import PromptStyle
 from longspan.tasks.longbench_catalogue import NO_CHAT, STOPS, category, resolve, template
 from longspan.tasks.longbench_data import read_dataset
 from longspan.tasks.longbench_metrics import longbench_score, plain_metrics
+from longspan.tasks.rows import unique
 from longspan.tasks.truncation import fit_middle, prompt_limit, smaller, styled
 from longspan.types import Example
 
@@ -87,7 +88,7 @@ class LongBench(Task):
             rows = self._read(name)[0]
             chosen = rows[:share]
             examples.extend(self._example(tokenizer, name, row, context_tokens) for row in chosen)
-        return examples
+        return unique(examples, f"task.path={self.path}")
 
     def _read(self, name: str) -> tuple[list[LongBenchRow], str]:
         return read_dataset(self.path, name if self.edition == "v1" else f"{name}_e", name)

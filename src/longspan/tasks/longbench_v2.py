@@ -17,7 +17,7 @@ from longspan.tasks.averages import with_interval
 from longspan.tasks.base import Task
 from longspan.tasks.lengths import PromptStyle
 from longspan.tasks.longbench_catalogue import package_yaml
-from longspan.tasks.rows import field, file_sha256, hub_rows, read_rows, text_field
+from longspan.tasks.rows import field, file_sha256, hub_rows, read_rows, text_field, unique
 from longspan.tasks.truncation import fit_middle, prompt_limit, smaller, styled
 from longspan.types import Example
 
@@ -74,10 +74,11 @@ class LongBenchV2(Task):
         ]
         if not chosen:
             raise ValueError(f"{where}: has no question of task.length={self.length}")
-        return [
+        examples = [
             self._example(tokenizer, template, row, f"{where}, row {i}", context_tokens)
             for i, row in chosen[:count]
         ]
+        return unique(examples, where)
 
     def _rows(self) -> tuple[list[Row], str]:
         if self.path is None:

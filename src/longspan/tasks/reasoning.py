@@ -14,7 +14,7 @@ from longspan.options import Count, Tokens, settings
 from longspan.tasks.answers import thought_is_open
 from longspan.tasks.base import Task
 from longspan.tasks.lengths import PromptStyle, count_tokens, overhead_tokens
-from longspan.tasks.rows import file_sha256, hub_rows, read_rows
+from longspan.tasks.rows import file_sha256, hub_rows, read_rows, unique
 from longspan.tasks.sampling_metrics import Outcome, default_ks, pass_at_k, sampling_metrics
 from longspan.tasks.truncation import styled
 
@@ -90,10 +90,7 @@ class Reasoning(Task):
         problems = [
             self.problem(rows[i], f"{where}, row {i}", i, seed) for i in range(self.start, stop)
         ]
-        seen: dict[str, int] = {}
-        for i, example in enumerate(problems, self.start):
-            if (first := seen.setdefault(example.id, i)) != i:
-                raise ValueError(f"{where}, row {i}: field id repeats that of row {first}")
+        unique(problems, where)
         return [self._fitted(example, tokenizer, context_tokens) for example in problems]
 
     def _rows(self) -> tuple[list[Row], str]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from longspan.types import Example
+
 Row = dict[str, Any]
 
 
@@ -110,6 +112,16 @@ def text_field(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
         named = next(name for name in names if row.get(name) not in (None, ""))
         raise ValueError(f"{where}: field {named} must be text, found {type(value).__name__}")
     return value
+
+
+def unique(examples: Sequence[Example], where: str) -> Sequence[Example]:
+    """The examples; ValueError where two have one id, which a resumed run could not tell apart."""
+    seen: set[str] = set()
+    for example in examples:
+        if example.id in seen:
+            raise ValueError(f"{where}: two rows have the id {example.id}")
+        seen.add(example.id)
+    return examples
 
 
 def file_sha256(path: Path) -> str:

@@ -76,7 +76,37 @@ def multi_question_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def infinitebench_rows() -> dict[str, list[dict[str, Any]]]:
+    """One row a data set; options and answers as the hub has them."""
+    rng = random.Random("infinite")
+    text = " ".join(sentences(rng, 12))
+    code = "def func_1(x):\n    return x + 7\n\ndef func_2(x):\n    return func_1(x) + 1"
+    names = ["func_1", "func_2", "func_3", "func_4"]
+    trades = [f"a {trade}" for trade in TRADES[:4]]
+    asked = {
+        "passkey": (f"{text} The key is 71432. {text}", "What is the key?", ["71432"], []),
+        "kv_retrieval": ('{"a1": "b2", "c3": "d4"}', 'Key: "c3"\nValue:', "d4", []),
+        "number_string": (f"{text} The run of digits is 55512.", "Which digits?", ["55512"], []),
+        "code_run": (code, "Please run func_2(3) now.", [11], []),
+        "code_debug": (code, "", ["func_2"], names),
+        "math_find": ("[3, 9, 4]", "The largest number of the list is:", [9], []),
+        "longdialogue_qa_eng": ("ADA: Tea?\n$$MASK$$: Yes.", "", ["BO"], []),
+        "longbook_qa_eng": (text, "Who kept it?", ["a printer", "The printer"], []),
+        "longbook_sum_eng": (text, "", ["The towns keep things."], []),
+        "longbook_choice_eng": (text, "Who is it?", [trades[2]], trades),
+        "longbook_qa_chn": ("青石镇的木匠工作了三年。", "谁工作了三年？", ["木匠"], []),
+    }
+    return {
+        name: [
+            {"id": 0, "context": context, "input": question, "answer": answer, "options": options}
+        ]
+        for name, (context, question, answer, options) in asked.items()
+    }
+
+
 def main() -> None:
+    for name, rows in infinitebench_rows().items():
+        write_lines(f"infinitebench/{name}.jsonl", rows)
     (HERE / "longbench_v2.json").write_text(json.dumps(longbench_v2_rows(), indent=1) + "\n")
     problems = sums(6)
     write_lines(

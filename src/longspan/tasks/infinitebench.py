@@ -1,0 +1,169 @@
+"""InfiniteBench: eleven tasks beyond 100k tokens (Zhang et al. 2024, arXiv 2402.13718).
+
+Prompts, answer lengths and scores are lm-eval's, which follow the authors' GPT-4 templates and
+scripts; longdialogue_qa and longbook_qa of English are named _en here as there. Prompts longer than
+the context lose their middle, as the authors do.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from longspan.options import Count, settings
+from longspan.tasks.averages import macro_average, with_interval
+from longspan.tasks.base import Task
+from longspan.tasks.lengths import PromptStyle
+from longspan.tasks.longbench_catalogue import package_yaml
+from longspan.tasks.rows import field, file_sha256, hub_rows, read_rows, unique
+from longspan.tasks.truncation import fit_middle, prompt_limit, smaller, styled
+from longspan.types import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from longspan.tasks.base import Tokenizer
+    from longspan.tasks.rows import Row
+    from longspan.types import Record
+
+DATASETS: Final = (
+    *("passkey", "kv_retrieval", "number_string", "code_run", "code_debug", "math_find"),
+    *("longdialogue_qa_en", "longbook_qa_en", "longbook_sum_en", "longbook_choice_en"),
+    "longbook_qa_chn",
+)
+_ASK: Final = ("code_run", "longbook_choice", "math_find")
+"""Of the prompts that a function of lm-eval's fills, those that read the question."""
+_HUB: Final = "xinrongzhang2022/InfiniteBench"
+_HOW: Final = (
+    f"Download the .jsonl files from huggingface.co/datasets/{_HUB} and set task.path= to their "
+    "folder"
+)
+
+
+@settings
+class InfiniteBench(Task):
+    """One of the eleven, or all of them."""
+
+    version: ClassVar[int] = 1
+
+    dataset: str = "all"
+    path: str | None = None
+    """A folder of .jsonl files, or one of them; None: the hub."""
+    max_prompt_tokens: Count | None = None
+    prompt_style: PromptStyle = "auto"
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets asked for; ValueError for an unknown one."""
+        if self.dataset == "all":
+            return DATASETS
+        if self.dataset not in DATASETS:
+            right = ", ".join(("all", *DATASETS))
+            raise ValueError(f"task.dataset={self.dataset}: must be one of {right}")
+        return (self.dataset,)
+
+    @property
+    def label(self) -> str:
+        """infinitebench, infinitebench_passkey."""
+        return "infinitebench" if self.dataset == "all" else f"infinitebench_{self.dataset}"
+
+    def examples(
+        self, tokenizer: Tokenizer, context_tokens: int | None, count: int | None, seed: int
+    ) -> Sequence[Example]:
+        """The first rows of each data set, `count` shared out evenly; the seed has no say."""
+        names = self.datasets
+        examples = []
+        for place, name in enumerate(names):
+            share = None if count is None else count // len(names) + (place < count % len(names))
+            prompt = package_yaml("infinitebench", f"infinitebench_{name}.yaml")
+            rows, where = self._rows(name)
+            for i, row in enumerate(rows[:share]):
+                at = f"{where}, row {i}"
+                examples.append(self._example(tokenizer, name, prompt, row, at, context_tokens))
+        return unique(examples, f"task.path={self.path}")
+
+    def _rows(self, name: str) -> tuple[list[Row], str]:
+        if self.path is None:
+            return hub_rows(_HUB, None, name, f"{_HOW}."), _HUB
+        path = self._file(name)
+        return read_rows(path), f"task.path={path}"
+
+    def _file(self, name: str) -> Path:
+        path = Path(self.path or "").expanduser()
+        if not path.is_dir():
+            return path
+        # The authors' files say eng where lm-eval says en.
+        names = [f"{name}.jsonl", f"{name}g.jsonl"]
+        for found in (path / each for each in names):
+            if found.is_file():
+                return found
+        raise ValueError(f"task.path={path}: has no {' or '.join(names)}. {_HOW}")
+
+    def _example(
+        self, tokenizer: Tokenizer, name: str, prompt: Mapping[str, Any], row: Row, where: str,
+        ctx: int | None,
+    ) -> Example:  # fmt: skip
+        answers = field(row, ["answer"], where)
+        references = tuple(map(str, answers if isinstance(answers, list) else [answers]))
+        length = int(prompt["generation_kwargs"]["max_gen_toks"])
+        chat = self.prompt_style == "auto"
+        limit = smaller(prompt_limit(tokenizer, chat, ctx, length), self.max_prompt_tokens)
+        context, question, cut = fit_middle(tokenizer, *_filled(prompt, row, where), limit)
+        context, question = styled(context, question, self.prompt_style)
+        options = row.get("options") or []
+        return Example(
+            id=f"{name}/{field(row, ['id'], where)}",
+            context=context,
+            question=question,
+            references=references,
+            max_new_tokens=length,
+            stop=tuple(prompt["generation_kwargs"]["until"]),
+            chat=chat,
+            meta={"dataset": name, "cut": cut, "options": list(options)},
+        )
+
+    def score(self, example: Example, text: str) -> float:
+        """lm-eval's score of the example's data set, 0..100."""
+        name = example.meta["dataset"]
+        prompt = package_yaml("infinitebench", f"infinitebench_{name}.yaml")
+        function = str(prompt.get("process_results", "utils.process_results"))
+        row = {"answer": list(example.references), "options": example.meta["options"]}
+        return 100 * float(_utility(function)(row, [text])["score"])
+
+    def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
+        """`dataset/x`, `overall` with its interval, `cut`."""
+        scores: dict[str, list[float]] = defaultdict(list)
+        for record in records:
+            scores[record.meta["dataset"]].append(record.score)
+        metrics = {"cut": float(sum(bool(record.meta["cut"]) for record in records))}
+        metrics |= {f"dataset/{n}": macro_average([[each]])[0] for n, each in scores.items()}
+        return metrics | (with_interval("overall", [list(scores.values())]) if scores else {})
+
+    def identity(self) -> Mapping[str, Any]:
+        """The files' hashes."""
+        if self.path is None:
+            return {"data": f"hub:{_HUB}"}
+        return {"data": {name: file_sha256(self._file(name)) for name in self.datasets}}
+
+
+def _filled(prompt: Mapping[str, Any], row: Row, where: str) -> tuple[str, str]:
+    """(through the end of the document, the rest)."""
+    document = str(field(row, ["context"], where))
+    source = str(prompt["doc_to_text"])
+    asks = "{{input}}" in source or source.removeprefix("utils.doc_to_text_") in _ASK
+    asked = str(field(row, ["input"], where)) if asks else ""
+    if source.startswith("utils."):
+        text = str(_utility(source)({**row, "context": document, "input": asked}))
+        end = text.index(document) + len(document)
+        return text[:end], text[end:]
+    before, after = source.split("{{context}}")
+    description = str(prompt.get("description", ""))
+    return description + before + document, after.replace("{{input}}", asked)
+
+
+def _utility(name: str) -> Any:
+    """A function of lm-eval's infinitebench/utils.py."""
+    from lm_eval.tasks.infinitebench import utils
+
+    return getattr(utils, name.removeprefix("utils."))
