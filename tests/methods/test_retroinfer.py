@@ -144,6 +144,7 @@ def test_updates_lose_no_token_and_equal_an_index_built_piece_by_piece() -> None
         ],
         dim=1,
     )
+    assert [part.stop - part.first for part in state.store.parts] == [3484, 216]
     torch.testing.assert_close(seen_GT.sort(1).values.long(), torch.arange(3700).expand(2, -1))
     for part in state.store.parts:
         if part.positions_GT is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just("append"), st.integers(1, 40)),
         st.tuples(st.just("freeze"), st.floats(0, 1)),
         st.tuples(st.just("reorder"), st.integers(0, 2**16)),
+        st.tuples(st.just("compact"), st.just(0)),
         st.tuples(st.just("fork"), st.just(0)),
     ),
     max_size=25,
@@ -84,6 +87,10 @@ def test_it_holds_what_was_put_in_whatever_happens(operations: list[tuple[str, f
             for row, way in zip(model.rows, order.tolist(), strict=True):
                 old = row[part.first + low : part.stop]
                 row[part.first + low : part.stop] = [old[index] for index in way]
+        elif name == "compact":
+            found.compact()
+            lengths = [p.stop - p.first for p in found.parts if p.stop <= found.frozen]
+            assert all(a > b for a, b in itertools.pairwise(lengths))
         elif name == "fork":
             left_behind.append((found, model))
             found, model = found.fork(), model.fork()

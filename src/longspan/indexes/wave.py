@@ -14,7 +14,7 @@ import torch
 
 from longspan.indexes import wave_meta
 from longspan.indexes.base import KeyIndex, SearchResult
-from longspan.indexes.wave_mass import covering, log_masses, mass_bias, tail, unmet
+from longspan.indexes.wave_mass import covering, gaussian_bias, log_masses, tail, unmet
 from longspan.indexes.wave_options import WaveOptions
 from longspan.types import Estimate, Runs
 from longspan_kernels.segmented_kmeans import segmented_kmeans
@@ -74,10 +74,12 @@ class WaveIndex(KeyIndex):
         hits = self._rank(q_HD, retrieve, estimate, budget, scale)
         ranked_GK = torch.cat([hits.retrieve_GK, hits.estimate_GK], dim=1)
         retrieve_G = hits.live_G.clamp(max=retrieve)
-        bias_GC = mass_bias(meta, q_HD, scale, gaussian=options.gaussian)
+        bias_GC = meta.log_size_GC
+        if options.gaussian:
+            bias_GC = gaussian_bias(meta, q_HD, scale)
         if options.coverage is not None:
             # the best estimate there is, whatever the summaries use
-            mass_GRC = log_masses(hits.score_HC, mass_bias(meta, q_HD, scale, gaussian=True))
+            mass_GRC = log_masses(hits.score_HC, gaussian_bias(meta, q_HD, scale))
             retrieve_G = covering(mass_GRC, ranked_GK, budget.exact_lse_H, options.coverage)
             estimate = self._clusters(budget.estimate_tokens)
         estimate_G = (hits.live_G - retrieve_G).clamp(0, estimate)
@@ -137,7 +139,6 @@ class WaveIndex(KeyIndex):
         self, q_HD: Tensor, retrieve: int, estimate: int, budget: Budget, scale: float
     ) -> WaveHits:
         meta, vote = self.meta, self.options.vote
-        size_bias_GC = mass_bias(meta, q_HD, scale, gaussian=False)
         search = partial(
             wave_search,
             q_HD,
@@ -148,12 +149,12 @@ class WaveIndex(KeyIndex):
             scale=scale,
             softcap=self.options.softcap,
             vote="max" if vote == "max" else "sum",
-            bias_GC=size_bias_GC if vote == "sized" else None,
+            bias_GC=meta.log_size_GC if vote == "sized" else None,
         )
         hits = search()
         if vote != "unmet":
             return hits
-        mass_GRC = log_masses(hits.score_HC, size_bias_GC)
+        mass_GRC = log_masses(hits.score_HC, meta.log_size_GC)
         return search(weight_H=unmet(mass_GRC, budget.exact_lse_H))
 
     def _runs(self, ranked_GK: Tensor, retrieve_G: Tensor) -> Runs:

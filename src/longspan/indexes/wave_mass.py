@@ -14,18 +14,15 @@ if TYPE_CHECKING:
     from longspan.indexes.wave_meta import Meta
 
 
-def mass_bias(meta: Meta, q_HD: Tensor, scale: float, *, gaussian: bool) -> Tensor:
-    """float32 [G, C]: what added to the centroid's score gives the log of the cluster's mass.
+def gaussian_bias(meta: Meta, q_HD: Tensor, scale: float) -> Tensor:
+    """float32 [G, C]: what added to a centroid's score gives the log of the mass of its cluster,
+    were its keys an isotropic Gaussian.
 
-    ln size, a lower bound by Jensen's inequality; `gaussian` also half the variance of the
-    scores within the cluster, were its keys an isotropic Gaussian: scale^2 |q|^2 spread / 2, |q|^2
-    being the mean over the group.
+    ln size, by itself a lower bound (Jensen's inequality), and half the variance of the scores
+    within the cluster: scale^2 |q|^2 spread / 2, |q|^2 being the mean over the group.
     """
-    bias_GC = meta.size_GC.clamp(min=1).float().log()
-    if gaussian:
-        square_GR = q_HD.float().square().sum(-1).reshape(bias_GC.shape[0], -1)
-        bias_GC = bias_GC + 0.5 * scale**2 * square_GR.mean(1, keepdim=True) * meta.spread_GC
-    return bias_GC
+    square_GR = q_HD.float().square().sum(-1).reshape(len(meta.size_GC), -1)
+    return meta.log_size_GC + 0.5 * scale**2 * square_GR.mean(1, keepdim=True) * meta.spread_GC
 
 
 def log_masses(score_HC: Tensor, bias_GC: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 FORMAT, VERSION, FILE = "longspan.wave", "1", "wave.safetensors"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Meta:
     """Clusters of all segments, one after the other; S segments, all in float32 but for the ids."""
 
@@ -67,6 +68,11 @@ class Meta:
         }
         shifted_C = later.segment_C + self.segment_values_GSD.shape[1]
         return Meta(segment_C=torch.cat([self.segment_C, shifted_C]), **joined)
+
+    @cached_property
+    def log_size_GC(self) -> Tensor:
+        """float32; 0 where a cluster is empty."""
+        return self.size_GC.clamp(min=1).float().log()
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ class ChosenState(StoredState):
         self.scored = 0
         runs = self.choose(q_HD, start, stop)
         partials = self.placement.attend_ranges(q_HD, ranges)
-        partials += self.placement.attend_runs(q_HD, runs)
+        partials += self.placement.attend_runs(q_HD, runs, (start, stop))
         index_bytes = self.scored * self.geometry.kv_heads * self.geometry.head_size
         return Reading(
             partials,

@@ -109,14 +109,31 @@ class RetrievalState(StoredState):
             exact_lse_H=merge(partials).lse if partials else None,
         )
         found = self.index.search(q_HD, budget, self.geometry.scale)
-        partials += self.placement.attend_runs(q_HD, found.retrieved)
-        partials += self._summaries(q_HD, found)
+        partials += self.placement.attend_runs(q_HD, found.retrieved, self.indexed)
+        partials += self.attend_summaries(q_HD, found)
         return Reading(
             partials,
             Selection(ranges, found.retrieved, found.estimated),
             distances=found.distances,
             index_bytes=found.bytes,
         )
+
+    def attend_summaries(self, q_HD: Tensor, found: SearchResult) -> list[Partial]:
+        """Attention over the pseudo-tokens that stand for what is not read."""
+        partials = [] if found.tail is None else [found.tail]
+        if (estimate := found.estimated) is not None:
+            partials.append(
+                sparse_decode(
+                    q_HD,
+                    estimate.keys_GCD,
+                    estimate.values_GCD,
+                    estimate.ids,
+                    scale=self.geometry.scale,
+                    softcap=self.geometry.softcap,
+                    bias_GT=estimate.bias_GC,
+                )
+            )
+        return partials
 
     def fork(self) -> Self:
         """See LayerState."""
@@ -145,22 +162,6 @@ class RetrievalState(StoredState):
         order_GT = self.index.append(segment) if generated else self.index.build(segment)
         if order_GT is not None:
             self.store.reorder(first, order_GT)
+        self.store.compact()
         if self._queries is not None:
             self._queries = QuerySample(self.plan.query_window, self.plan.query_cap)
-
-    def _summaries(self, q_HD: Tensor, found: SearchResult) -> list[Partial]:
-        """Attention over the pseudo-tokens that stand for what is not read."""
-        partials = [] if found.tail is None else [found.tail]
-        if (estimate := found.estimated) is not None:
-            partials.append(
-                sparse_decode(
-                    q_HD,
-                    estimate.keys_GCD,
-                    estimate.values_GCD,
-                    estimate.ids,
-                    scale=self.geometry.scale,
-                    softcap=self.geometry.softcap,
-                    bias_GT=estimate.bias_GC,
-                )
-            )
-        return partials

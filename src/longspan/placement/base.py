@@ -36,8 +36,13 @@ class Placement(ABC):
         """Exact attention over slot ranges [start, stop), in disjoint parts still to be merged."""
 
     @abstractmethod
-    def attend_runs(self, q_HD: Tensor, runs: Runs) -> list[Partial]:
-        """Exact attention over the slots that `runs` names, in parts still to be merged."""
+    def attend_runs(
+        self, q_HD: Tensor, runs: Runs, within: tuple[int, int] | None = None
+    ) -> list[Partial]:
+        """Exact attention over the slots that `runs` names, in parts still to be merged.
+
+        `within` promises that all of them lie in [start, stop).
+        """
 
     @abstractmethod
     def blocks(self, device: torch.device) -> Iterator[Part]:

@@ -42,7 +42,9 @@ class Memory(Placement):
             for part in self.store.slices(start, stop)
         ]
 
-    def attend_runs(self, q_HD: Tensor, runs: Runs) -> list[Partial]:
+    def attend_runs(
+        self, q_HD: Tensor, runs: Runs, within: tuple[int, int] | None = None
+    ) -> list[Partial]:
         """One sparse attention a part."""
         scale, softcap = self.geometry.scale, self.geometry.softcap
         return [
@@ -55,7 +57,7 @@ class Memory(Placement):
                 softcap=softcap,
                 first=part.first,
             )
-            for part in self.store.parts
+            for part in self.store.slices(*(within or (0, len(self.store))))
         ]
 
     def blocks(self, device: torch.device) -> Iterator[Part]:

@@ -4,11 +4,11 @@ grows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.placement.part import Part
 from longspan.tensors import check_shape
 
 if TYPE_CHECKING:
@@ -16,41 +16,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+__all__ = ["KVStore", "Part"]
+
 SLACK = 8
 """A part is copied to its exact size when more than 1/SLACK of its memory would lie idle."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Slots [first, first + T) of a store."""
-
-    first: int
-    keys_GTD: Tensor
-    values_GTD: Tensor
-    positions_GT: Tensor | None = None
-    """int32: where in the sequence each slot's token stands; None: at the slot's own number."""
-
-    @property
-    def stop(self) -> int:
-        """One past the last slot."""
-        return self.first + self.keys_GTD.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors."""
-        tensors = (self.keys_GTD, self.values_GTD, self.positions_GT)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
-
-
-def permute(tensor_GTD: Tensor, first: int, order_GT: Tensor) -> Tensor:
-    """A copy whose rows [first, first + T) of head g come in the order order_GT[g]."""
-    stop = first + order_GT.shape[1]
-    result_GTD = torch.empty_like(tensor_GTD, memory_format=torch.contiguous_format)
-    result_GTD[:, :first] = tensor_GTD[:, :first]
-    result_GTD[:, stop:] = tensor_GTD[:, stop:]
-    for source_TD, order_T, result_TD in zip(tensor_GTD, order_GT, result_GTD, strict=True):
-        torch.index_select(source_TD[first:stop], 0, order_T, out=result_TD[first:stop])
-    return result_GTD
 
 
 def split(buffer_GCD: Tensor, taken: int, used: int) -> tuple[Tensor, Tensor]:
@@ -152,20 +121,24 @@ class KVStore:
         stop = first + order_GT.shape[1]
         for number, part in enumerate(self._frozen):
             if part.first <= first and stop <= part.stop:
-                low, order_GT = first - part.first, order_GT.to(self.device)
-                places_GTD = self._positions(part)[..., None]
-                moved = replace(
-                    part,
-                    keys_GTD=permute(part.keys_GTD, low, order_GT),
-                    values_GTD=permute(part.values_GTD, low, order_GT),
-                    positions_GT=permute(places_GTD, low, order_GT)[..., 0],
-                )
+                moved = part.reordered(first, order_GT.to(self.device))
                 self._frozen = (*self._frozen[:number], moved, *self._frozen[number + 1 :])
                 return
         raise ValueError(
             f"slots [{first}, {stop}) do not lie in one frozen part; frozen are"
             f" {[(part.first, part.stop) for part in self._frozen]}"
         )
+
+    def compact(self) -> None:
+        """Join the last frozen parts while one is no longer than those after it.
+
+        Each token is then copied, and the store cut into, logarithmically often.
+        """
+        while len(self._frozen) > 1:
+            *rest, left, right = self._frozen
+            if left.stop - left.first > right.stop - right.first:
+                return
+            self._frozen = (*rest, left.joined(right))
 
     def fork(self) -> KVStore:
         """A second store that grows on its own: the frozen parts are shared, the tail is copied."""
@@ -175,12 +148,6 @@ class KVStore:
         twin._keys_GCD = self._keys_GCD[:, : self._used].clone()
         twin._values_GCD = self._values_GCD[:, : self._used].clone()
         return twin
-
-    def _positions(self, part: Part) -> Tensor:
-        if part.positions_GT is not None:
-            return part.positions_GT
-        slots_T = torch.arange(part.first, part.stop, dtype=torch.int32, device=self.device)
-        return slots_T.expand(part.keys_GTD.shape[0], -1)
 
     def _grow(self, capacity: int) -> None:
         for name in ("_keys_GCD", "_values_GCD"):
