@@ -19,7 +19,7 @@ from longspan.tasks.averages import macro_average, with_interval
 from longspan.tasks.base import Task
 from longspan.tasks.lengths import PromptStyle
 from longspan.tasks.longbench_catalogue import NO_CHAT, STOPS, category, resolve, template
-from longspan.tasks.longbench_data import read_dataset
+from longspan.tasks.longbench_data import dataset_sha256, read_dataset
 from longspan.tasks.longbench_metrics import longbench_score, plain_metrics
 from longspan.tasks.rows import unique
 from longspan.tasks.truncation import fit_middle, prompt_limit, smaller, styled
@@ -85,13 +85,12 @@ class LongBench(Task):
         examples: list[Example] = []
         for place, name in enumerate(names):
             share = None if count is None else count // len(names) + (place < count % len(names))
-            rows = self._read(name)[0]
-            chosen = rows[:share]
+            chosen = read_dataset(self.path, self._file(name), name)[:share]
             examples.extend(self._example(tokenizer, name, row, context_tokens) for row in chosen)
         return unique(examples, f"task.path={self.path}")
 
-    def _read(self, name: str) -> tuple[list[LongBenchRow], str]:
-        return read_dataset(self.path, name if self.edition == "v1" else f"{name}_e", name)
+    def _file(self, name: str) -> str:
+        return name if self.edition == "v1" else f"{name}_e"
 
     def _example(
         self, tokenizer: Tokenizer, name: str, row: LongBenchRow, context_tokens: int | None
@@ -163,4 +162,7 @@ class LongBench(Task):
                 packages[package] = installed(package)
             except PackageNotFoundError:
                 packages[package] = "missing"
-        return {"data": {name: self._read(name)[1] for name in self.datasets}, **packages}
+        return {
+            "data": {name: dataset_sha256(self.path, self._file(name)) for name in self.datasets},
+            **packages,
+        }

@@ -6,6 +6,7 @@ import hashlib
 import re
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,34 +38,55 @@ class LongBenchRow:
     classes: tuple[str, ...]
 
 
-def read_dataset(path: str | None, name: str, dataset: str) -> tuple[list[LongBenchRow], str]:
-    """The rows of one data set and what identifies them. `name` is the file's stem: `dataset`, or
-    with `_e`. ValueError names what is missing, or the row and the field that are wrong.
+def read_dataset(path: str | None, name: str, dataset: str) -> list[LongBenchRow]:
+    """The rows of one data set. `name` is the file's stem: `dataset`, or with `_e`.
+
+    ValueError names what is missing, or the row and the field that are wrong.
     """
     if path is None:
-        raw, source = hub_rows(_HUB, name, "test", HOW_TO_GET + "."), f"hub:{_HUB}"
-        where = source
+        raw, where = hub_rows(_HUB, name, "test", HOW_TO_GET + "."), f"hub:{_HUB}"
     else:
-        where, content = _content(Path(path).expanduser(), name)
-        source = hashlib.sha256(content).hexdigest()
+        file, member = _locate(Path(path).expanduser(), name)
+        where = f"task.path={file}" + (f":{member}" if member else "")
         try:
-            raw = parse_rows(content.decode("utf-8"), "jsonl", where)
+            raw = parse_rows(_content(file, member).decode("utf-8"), "jsonl", where)
         except UnicodeDecodeError as error:
             raise ValueError(f"{where}: not UTF-8 text ({error.reason})") from None
     if not raw:
         raise ValueError(f"{where}: holds no rows")
-    return [_checked(row, dataset, f"{where}, row {i}") for i, row in enumerate(raw)], source
+    return [_checked(row, dataset, f"{where}, row {i}") for i, row in enumerate(raw)]
 
 
-def _content(path: Path, name: str) -> tuple[str, bytes]:
-    """(where it was found, the bytes of the .jsonl file)."""
+def dataset_sha256(path: str | None, name: str) -> str:
+    """What identifies the rows of one data set: its file's hash, in a zip or not."""
+    if path is None:
+        return f"hub:{_HUB}"
+    file, member = _locate(Path(path).expanduser(), name)
+    stat = file.stat()
+    return _sha256(file, member, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=256)
+def _sha256(file: Path, member: str | None, changed_ns: int, size: int) -> str:
+    return hashlib.sha256(_content(file, member)).hexdigest()
+
+
+def _content(file: Path, member: str | None) -> bytes:
+    if member is None:
+        return file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        return archive.read(member)
+
+
+def _locate(path: Path, name: str) -> tuple[Path, str | None]:
+    """The file, and where that is a zip the member of it."""
     wanted = f"{name}.jsonl"
     if path.is_dir():
         for found in (path / wanted, path / "data" / wanted):
             if found.is_file():
-                return f"task.path={found}", found.read_bytes()
+                return found, None
         if (path / "data.zip").is_file():
-            return _content(path / "data.zip", name)
+            return _locate(path / "data.zip", name)
         raise ValueError(
             f"task.path={path}: has no {wanted}, data/{wanted} or data.zip. {HOW_TO_GET}"
         )
@@ -73,14 +95,14 @@ def _content(path: Path, name: str) -> tuple[str, bytes]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.namelist() if Path(member).name == wanted]
-            if not members:
-                raise ValueError(f"task.path={path}: the zip has no {wanted}. {HOW_TO_GET}")
-            return f"task.path={path}:{members[0]}", archive.read(members[0])
+        if not members:
+            raise ValueError(f"task.path={path}: the zip has no {wanted}. {HOW_TO_GET}")
+        return path, members[0]
     if path.suffix != ".jsonl":
         raise ValueError(
             f"task.path={path}: must be a folder, a .zip or a .jsonl file. {HOW_TO_GET}"
         )
-    return f"task.path={path}", path.read_bytes()
+    return path, None
 
 
 def _checked(row: Row, dataset: str, where: str) -> LongBenchRow:

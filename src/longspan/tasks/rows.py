@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -125,7 +126,13 @@ def unique(examples: Sequence[Example], where: str) -> Sequence[Example]:
 
 
 def file_sha256(path: Path) -> str:
-    """Digest of a file's bytes."""
+    """Digest of a file's bytes; read again only when the file has changed."""
+    stat = path.stat()
+    return _sha256(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, changed_ns: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
