@@ -30,9 +30,9 @@ class Form:
 def choose_form(material: Material, length: int, exact: bool) -> Form:
     """Draw a form that fits `length` tokens."""
     rng = material.rng
-    kind = "numbers" if rng.random() < 0.85 else "uuids"
+    kind = "numbers" if rng.random() < 0.94 else "uuids"
     hay = rng.choices(("noise", "prose", "needle"), (3, 5, 2))[0]
-    uuid_keys = rng.random() < (0.3 if hay == "needle" and length > 400 else 0.05)
+    uuid_keys = rng.random() < (0.12 if hay == "needle" and length > 400 else 0.02)
     return Form(kind, hay, uuid_keys, exact)
 
 
@@ -125,7 +125,9 @@ def _ask(
     number: int,
     brief: bool,
 ) -> None:
-    """One question and its answer; with several values each key is named before its own.
+    """One question and its answer: each key named again, then its values.
+
+    Naming the key first makes the text before a value the same as in the needle.
 
     `brief` leaves the question out and keeps the answer prefix, for more answers a sequence.
     """
@@ -138,9 +140,8 @@ def _ask(
     out.add(material.encode("\n" + question))
     part = number * PARTS
     for index, (key, values) in enumerate(group):
-        if plural:
-            lead = f", {key}:" if index else f" {key}:"
-            out.add(material.encode(lead), answer=number * PARTS + LEAD)
+        lead = f", {key} is:" if index else f" {key} is:"
+        out.add(material.encode(lead), answer=number * PARTS + LEAD)
         for position, value in enumerate(values):
             out.add(material.encode(f", {value}" if position else f" {value}"), answer=part)
             part += 1

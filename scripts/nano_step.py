@@ -59,7 +59,9 @@ def backward(
     labels = target.to(device)[chosen]
     losses = F.cross_entropy(logits, labels, reduction="none")
     here = is_answer.to(device)[chosen]
-    loss = losses[here].mean() + 0.1 * losses[~here].mean()
+    # Most tokens of an answer only go on copying; the weight is on those that are still wrong.
+    hard = 1.1 - (-losses[here].detach()).exp()
+    loss = (hard * losses[here]).sum() / hard.sum() + 0.1 * losses[~here].mean()
     loss.backward()
     right = (logits.argmax(-1) == labels)[here].cpu()
     return Outcome(float(loss.detach()), _accuracy(right, answers), ids.numel())

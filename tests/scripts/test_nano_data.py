@@ -71,12 +71,9 @@ def test_every_needle_answer_stands_beside_its_key(
         assert {value for _, value in needles} >= set(answers.values())
         if exact:
             assert {answer // PARTS for answer in answers} == {0}
-        asked = re.findall(r"it is(?: ([a-z-]+):)? (\d{7})", text)
+        asked = re.findall(r"[ ]([a-z-]+) is: (\d{7})", text)
         assert asked
-        for (key, value), query in zip(
-            asked, re.findall(r"For ([a-z-]+)(?:,[^?]*?)? it is", text), strict=True
-        ):
-            assert (key or query, value) in needles
+        assert set(asked) <= set(needles)
 
 
 def test_sequences_keep_to_the_length(material: Material) -> None:
