@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from longspan.tasks.base import Tokenizer
 
+RULER_SAMPLES = 500
+"""RULER's own number of samples a task, where none is asked for."""
 QUESTION_FILES = ("dev-v2.0.json", "hotpot_dev_distractor_v1.json")
 
 
@@ -88,8 +90,7 @@ class Ruler(Task):
             return examples_from_rows(self, tokenizer, context_tokens, count)
         if context_tokens is None:
             raise ValueError(f"ctx=None: {self.label} is generated for a length, such as 16k")
-        if count is None:
-            raise ValueError(f"samples=None: {self.label} is generated, say how many")
+        count = RULER_SAMPLES if count is None else count
         from longspan.tasks.prepare import prepared_rows
 
         job = self._job(context_tokens, count, seed, style_tokens(tokenizer, self.prompt_style))

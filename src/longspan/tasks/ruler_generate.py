@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from longspan.tasks.ruler_job import Job, Row
+    from longspan.tasks.ruler_kinds import Report, Source
 
 STREAMS = 5
 """How often a sample that does not fit is drawn anew before the job fails."""
@@ -47,11 +48,22 @@ def generate(job: Job, count: Callable[[str], int], report: Callable[[int], None
         # Only the first stream is long enough to be worth watching.
         watch = _silent if stream else report
         with global_random(seed), redirect_stdout(io.StringIO()):
-            fresh = make(limit, seed, max(missing) + 1, watch)
+            fresh = _made(make, job, (limit, seed, max(missing) + 1, watch))
         for row in fresh:
             if row["index"] in missing and _fits(row, job, count):
                 rows[row["index"]] = {**row, "stream": stream}
     return [_found(rows, index, job) for index in range(job.count)]
+
+
+def _made(make: Source, job: Job, arguments: tuple[int, int, int, Report]) -> list[Row]:
+    try:
+        return make(*arguments)
+    except ValueError as error:
+        if str(error).startswith("ctx="):
+            raise
+        # lm-eval's own words name its own settings.
+        reason = str(error).partition(". ")[0]
+        raise ValueError(f"ctx={job.context_tokens}: ruler_{job.task}: {reason}") from error
 
 
 def _fits(row: Row, job: Job, count: Callable[[str], int]) -> bool:

@@ -13,7 +13,11 @@ Splitter = Literal["untrained", "punkt_tab"]
 Row: TypeAlias = dict[str, Any]
 """index, input, outputs, prefix, tokens (of the whole prompt), stream."""
 
-GENERATOR_VERSION = 1
+SHORT_TOKENS = 4096
+"""Below RULER's shortest length its steps are too coarse for the room, so ours are finer; from here
+on all bytes are RULER's.
+"""
+GENERATOR_VERSION = 2
 """Rises whenever the rows for the same job change; part of every cache key."""
 
 

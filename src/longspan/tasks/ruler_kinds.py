@@ -1,6 +1,4 @@
-"""RULER's generators behind one signature: needles and variable tracking here, the others
-beside.
-"""
+"""RULER's generators behind one signature: variable tracking here, the others beside."""
 
 from __future__ import annotations
 
@@ -10,8 +8,8 @@ from typing import Any, TypeAlias
 
 from longspan.tasks.lengths import LengthOracle
 from longspan.tasks.randomness import global_random
-from longspan.tasks.ruler_job import Job, Row
-from longspan.tasks.ruler_words import import_prepare_niah, replaced
+from longspan.tasks.ruler_job import SHORT_TOKENS, Job, Row
+from longspan.tasks.ruler_words import replaced
 
 Report: TypeAlias = Callable[[int], None]
 Count: TypeAlias = Callable[[str], int]
@@ -23,10 +21,10 @@ generators.
 
 def source(job: Job, count: Count) -> Source:
     """The source for a job, its haystack or questions read."""
-    from longspan.tasks import ruler_questions, ruler_wordlists
+    from longspan.tasks import ruler_needles, ruler_questions, ruler_wordlists
 
     kinds = {
-        "niah": needles,
+        "niah": ruler_needles.needles,
         "vt": variable_tracking,
         "cwe": ruler_wordlists.common_words,
         "fwe": ruler_wordlists.frequent_words,
@@ -62,45 +60,6 @@ def row_of(made: dict[str, Any]) -> Row:
     }
 
 
-def needles(job: Job, count: Count) -> Source:
-    """Needles in noise, in other needles, or in prose."""
-    from longspan.tasks.haystack import haystack_sha256
-    from longspan.tasks.ruler_haystack import PrefixSplitter, essay_words
-
-    module = import_prepare_niah()
-    from lm_eval.tasks.ruler import niah_utils
-
-    spec = job.spec
-    haystack: Any = module.get_haystack(spec.haystack) if not spec.needs_essay else essay_words(job)
-    patches: dict[str, Any] = {}
-    facts: dict[str, str] = {}
-    if spec.needs_essay:
-        facts["haystack_sha256"] = haystack_sha256(haystack)
-        patches["cached_sent_tokenize"] = PrefixSplitter(haystack, job.splitter)
-
-    def make(limit: int, seed: int, number: int, report: Report) -> list[Row]:
-        oracle = LengthOracle(count, limit - job.max_new_tokens)
-        with replaced(module, tqdm=ticking(report), **patches):
-            made = module.generate_samples(
-                haystack,
-                tokenizer_of(oracle),
-                max_seq_length=limit,
-                type_haystack=spec.haystack,
-                type_needle_k=spec.keys,
-                type_needle_v=spec.values,
-                template=niah_utils.TEMPLATE,
-                num_samples=number,
-                tokens_to_generate=job.max_new_tokens,
-                num_needle_k=spec.num_keys,
-                num_needle_v=spec.num_values,
-                num_needle_q=spec.num_queries,
-                random_seed=seed,
-            )
-        return [{**row_of(each), **facts} for each in made]
-
-    return make
-
-
 def variable_tracking(job: Job, count: Count) -> Source:
     """Chains of assignments in noise, after one solved example."""
     from lm_eval.tasks.ruler import vt_utils as module
@@ -124,6 +83,7 @@ def variable_tracking(job: Job, count: Count) -> Source:
                 limit,
                 icl_example=example,
                 tokens_to_generate=job.max_new_tokens,
+                incremental=5 if job.context_tokens < SHORT_TOKENS else 10,
             )
         return [row_of(each) for each in made]
 

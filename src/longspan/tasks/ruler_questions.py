@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from longspan.tasks.files import read_json
 from longspan.tasks.lengths import LengthOracle
+from longspan.tasks.ruler_job import SHORT_TOKENS
 from longspan.tasks.ruler_words import replaced
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def questions(job: Job, count: Count) -> Source:
                 max_seq_length=limit,
                 num_samples=number,
                 tokens_to_generate=job.max_new_tokens,
+                incremental=1 if job.context_tokens < SHORT_TOKENS else 10,
             )
         if documents.exhausted:
             raise ValueError(
