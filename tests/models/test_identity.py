@@ -76,3 +76,14 @@ def test_ends_of_a_turn_are_read_from_the_template(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     model = HuggingFace(path=str(tmp_path), dtype="float32", device="cpu").load()
     assert model.eos_ids == {2, tokenizer.convert_tokens_to_ids("<|eot_id|>")}
+    generation = tmp_path / "generation_config.json"
+    generation.write_text(json.dumps({"eos_token_id": [2, 7]}))
+    assert HuggingFace(path=str(tmp_path), dtype="float32").load().eos_ids == {2, 7}
+
+
+def test_the_name_of_a_folder(load: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = save_tiny("llama", tmp_path / "mine")
+    monkeypatch.chdir(folder)
+    for path in (".", "../mine", f"{folder}/"):
+        assert HuggingFace(path=path, dtype="float32").load().name == "mine"
+    assert HuggingFace(path=".", name="other", dtype="float32").load().name == "other"

@@ -128,6 +128,21 @@ def test_a_template_that_is_not_there(tmp_path: Path) -> None:
     assert message == "model.chat_template = 'chatml': it should be auto, none or a file"
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{{ messages[0]['content'] ", "cannot be rendered"),
+        ("{{ raise_exception('no system message') }}", "cannot be rendered: no system message"),
+        ("Hello", "drops the user's message"),
+    ],
+)
+def test_a_template_that_does_not_work(tmp_path: Path, text: str, reason: str) -> None:
+    save_tiny("llama", tmp_path)
+    (tmp_path / "mine.jinja").write_text(text)
+    message = refusal(path=str(tmp_path), chat_template=str(tmp_path / "mine.jinja"))
+    assert message.startswith(f"model.chat_template {reason}")
+
+
 def test_rounded_rotary_frequencies() -> None:
     with pytest.raises(ValueError, match="rounded rotary frequencies ruin long contexts"):
         checks.check_module(tiny("llama").to(torch.bfloat16))

@@ -40,7 +40,7 @@ class HuggingFaceModel(Model):
     ) -> None:
         text = module.config.get_text_config(decoder=True)
         self.options = options
-        self.name = options.name or Path(options.path.rstrip("/")).name
+        self.name = options.name or Path(options.path).expanduser().resolve().name
         self.module = module
         self.tokenizer = tokenizer
         self.max_positions = getattr(text, "max_position_embeddings", None)
@@ -52,6 +52,7 @@ class HuggingFaceModel(Model):
         template = _template(options.chat_template, tokenizer)
         self.eos_ids = _eos_ids(module, tokenizer, template)
         self._encoder = Encoder(tokenizer, template, options.thinking)
+        self._encoder.check()
         self._source = source
         self._decoder = Decoder(
             module=module,
@@ -119,6 +120,8 @@ def _eos_ids(module: Any, tokenizer: Any, template: str | None) -> frozenset[int
     ids: set[int] = set()
     for value in [*named, tokenizer.eos_token_id]:
         ids.update([] if value is None else [value] if isinstance(value, int) else value)
-    added = tokenizer.get_added_vocab()
-    ids.update(added[end] for end in TURN_ENDS if end in added and template and end in template)
+    # a checkpoint that lists several knows its ends: in gpt-oss <|end|> closes a thought
+    if template and not any(isinstance(value, list) for value in named):
+        added = tokenizer.get_added_vocab()
+        ids.update(added[end] for end in TURN_ENDS if end in added and end in template)
     return frozenset(ids)

@@ -25,6 +25,17 @@ class Encoder:
         self.template = template
         self.thinking = thinking
 
+    def check(self) -> None:
+        """ValueError where the template cannot be rendered or drops the prompt."""
+        if self.template is None:
+            return
+        try:
+            rendered = self._render(BORDER)
+        except Exception as error:  # a template raises what it likes
+            raise ValueError(f"model.chat_template cannot be rendered: {error}") from error
+        if BORDER not in rendered:
+            raise ValueError("model.chat_template drops the user's message")
+
     def __call__(self, example: Example) -> tuple[list[int], list[int]]:
         """Ids of context and question; together exactly the ids of the whole prompt."""
         chat = example.chat and self.template is not None

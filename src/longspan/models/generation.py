@@ -53,8 +53,6 @@ class Stream:
     tokens: list[int] = field(default_factory=list)
     finish: Literal["eos", "stop", "length"] | None = None
     """None while it grows."""
-    _text: str = ""
-    _read: int = 0
 
     def take(self, token: int, eos_ids: frozenset[int], tokenizer: Tokenizer) -> None:
         """Add a token and see whether the answer ends with it."""

@@ -52,19 +52,15 @@ class HuggingFace:
         return HuggingFaceModel(self, source, module, tokenizer, windows, geometries)
 
     def _source(self) -> str:
-        if self.path == "nano":
-            return str(Path(__file__).parent / "nano")
-        return str(Path(self.path).expanduser()) if self._is_folder() else self.path
-
-    def _is_folder(self) -> bool:
-        folder = Path(self.path).expanduser()
+        embedded = self.path == "nano"
+        folder = Path(__file__).parent / "nano" if embedded else Path(self.path).expanduser()
         if folder.is_dir():
             if not (folder / "config.json").is_file():
                 raise ValueError(f"model.path = {self.path!r}: the folder has no config.json")
-            return True
+            return str(folder)
         if self.path.startswith((".", "/", "~")) or self.path.count("/") > 1 or folder.is_file():
             raise ValueError(f"model.path = {self.path!r}: there is no such folder")
-        return False
+        return self.path
 
     def _config(self, source: str) -> Any:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
