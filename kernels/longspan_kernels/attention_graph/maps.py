@@ -17,6 +17,9 @@ SHRINKAGE = 1e-3
 """Share of a plain Euclidean metric mixed into that of the queries, for directions in which few of
 them were seen."""
 
+LEAST_SPREAD = 1e-30
+"""Keys nearer than this are one: their codes would not fit into float32."""
+
 
 class Maps(NamedTuple):
     """x = (key - mean) @ to_codes_DW and y = query @ to_queries_DW: y.x = query.(key - mean)."""
@@ -34,7 +37,7 @@ def score_maps(keys_TD: Tensor, queries_SD: Tensor, width: int | None, metric: M
     mean_D = keys_TD.mean(0)
     root_DD, inverse_DD = roots(queries_SD, size, metric)
     centred_TD = keys_TD - mean_D
-    scale = centred_TD.abs().max().double().clamp(min=torch.finfo(torch.float32).tiny)
+    scale = centred_TD.abs().max().double().clamp(min=LEAST_SPREAD)
     unit_TD = (centred_TD / scale.float()).float()
     covariance_DD = (unit_TD.T @ unit_TD).double() / len(unit_TD)
     spread_D, axes_DD = torch.linalg.eigh(root_DD @ covariance_DD @ root_DD)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from longspan.indexes.attention_graph import AttentionGraphIndex, WalkOptions
 from longspan.methods.vector_retrieval import VectorRetrieval
@@ -34,7 +36,7 @@ class RetrievalAttention(VectorRetrieval):
     query_window: Tokens = 512
     query_tokens: Count = 2048
     beam: Count = 192
-    degree: Count = 24
+    degree: Annotated[int, Field(ge=4)] = 24
     storage: Storage = "int8"
     graph_per: Literal["kv_head", "query_head"] = "kv_head"
     metric: Metric = "queries"
