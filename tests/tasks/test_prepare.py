@@ -16,6 +16,7 @@ from stub_tokenizer import WordTokenizer
 from longspan.tasks import ruler_generate
 from longspan.tasks.cache import RowCache
 from longspan.tasks.lengths import count_tokens, style_tokens
+from longspan.tasks.prepare import announcer, prepared_rows
 from longspan.tasks.ruler import Ruler
 from longspan.tasks.tokenizer_files import child_counter, fingerprint, hand_over
 
@@ -82,8 +83,6 @@ def test_errors_of_the_child_are_the_parents(tmp_path: Path) -> None:
 
 
 def test_progress_ends_with_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from longspan.tasks.prepare import prepared_rows
-
     seen: list[tuple[int, int]] = []
     job = cached(tmp_path)._job(2048, 5, 0, 0)
     prepared_rows(job, WordTokenizer(), str(tmp_path), {}, lambda *numbers: seen.append(numbers))
@@ -92,6 +91,19 @@ def test_progress_ends_with_all(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len(seen) == 6
     make(cached(tmp_path / "other"))
     assert "preparing ruler_niah_single_1: 3 samples" in capsys.readouterr().err
+
+
+def test_what_is_said_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    say = announcer("it")
+    for done in range(7):
+        say(done, 6)
+        now += 4
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["preparing it: 6 samples", "preparing it: 3/6 samples, 12 s"]
 
 
 def test_a_stored_sample_is_not_made_again(tmp_path: Path, made: list[int]) -> None:

@@ -33,15 +33,22 @@ class RowCache:
         """The cache of `key` under `data_dir`; `name` is for people."""
         return cls(Path(data_dir) / f"{name}-{_digest(_dump(key))}", key)
 
-    def rows(self, count: int, make: Callable[[int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    def rows(
+        self,
+        count: int,
+        make: Callable[[int], list[dict[str, Any]]],
+        missing: Callable[[], None] = lambda: None,
+    ) -> list[dict[str, Any]]:
         """The first `count` rows; `make(count)` is called where fewer are stored or a stored one is
         damaged.
 
-        Of several processes that want the same rows one makes them and the others wait.
+        Of several processes that want the same rows one makes them and the others wait; all of
+        them call `missing` before.
         """
         found = self._read(count)
         if found is not None:
             return found
+        missing()
         with self._lock():
             found = self._read(count)
             if found is None:

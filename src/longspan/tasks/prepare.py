@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -29,12 +30,29 @@ if TYPE_CHECKING:
 
     from longspan.tasks.base import Tokenizer
 
+SECONDS_BETWEEN_LINES = 10
 PACKAGES = ("lm_eval", "wonderwords", "nltk")
 
 
 def versions() -> dict[str, str]:
     """Versions of the packages that the rows depend on."""
     return {name: version(name) for name in PACKAGES}
+
+
+def announcer(label: str) -> Callable[[int, int], None]:
+    """A progress that says on stderr that `label` is prepared, and every ten seconds how far."""
+    begun = said = time.monotonic()
+
+    def say(done: int, asked: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if done and (now - said < SECONDS_BETWEEN_LINES or done == asked):
+            return
+        said = now
+        far = f"{done}/{asked} samples, {now - begun:.0f} s" if done else f"{asked} samples"
+        print(f"preparing {label}: {far}", file=sys.stderr, flush=True)
+
+    return say
 
 
 def prepared_rows(
@@ -66,12 +84,11 @@ def prepared_rows(
             if done:
                 progress(done, count)
 
-        progress(0, count)
         rows = _make(dataclasses.replace(job, count=count), tokenizer, report)
         progress(count, count)
         return rows
 
-    return cache.rows(job.count, make)
+    return cache.rows(job.count, make, lambda: progress(0, job.count))
 
 
 def _make(job: Job, tokenizer: Tokenizer, report: Callable[[int], None]) -> list[Row]:

@@ -4,7 +4,6 @@ own.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -91,10 +90,10 @@ class Ruler(Task):
         if context_tokens is None:
             raise ValueError(f"ctx=None: {self.label} is generated for a length, such as 16k")
         count = RULER_SAMPLES if count is None else count
-        from longspan.tasks.prepare import prepared_rows
+        from longspan.tasks.prepare import announcer, prepared_rows
 
         job = self._job(context_tokens, count, seed, style_tokens(tokenizer, self.prompt_style))
-        rows = prepared_rows(job, tokenizer, self.data_dir, self._facts(), self._progress)
+        rows = prepared_rows(job, tokenizer, self.data_dir, self._facts(), announcer(self.label))
         return [self.example(row, row["tokens"], context_tokens) for row in rows]
 
     def example(self, row: Row, tokens: int, context_tokens: int | None) -> Example:
@@ -175,11 +174,3 @@ class Ruler(Task):
             splitter=self.splitter if essay else "untrained",
             path=self.haystack_path if essay else self.data,
         )
-
-    def _progress(self, done: int, asked: int) -> None:
-        """One line on stderr that counts, where someone looks."""
-        if sys.stderr.isatty():
-            end = "\n" if done == asked else "\r"
-            print(f"preparing {self.label}: {done}/{asked} samples", end=end, file=sys.stderr)
-        elif done == 0:
-            print(f"preparing {self.label}: {asked} samples", file=sys.stderr)
