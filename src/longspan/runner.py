@@ -148,4 +148,4 @@ def _set_threads(threads: int | None) -> None:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.+=\[\]-]+", "-", name).strip("-.") or "unnamed"
+    return re.sub(r"[^\w.+=-]+", "-", name).strip("-.") or "unnamed"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from longspan.request import tokens_label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from longspan.cli import Outcome
 
@@ -25,7 +27,8 @@ def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = 
         console.width = 400  # a file or a pipe has no edge to fold at
     finished = [each for each in outcomes if each.summary is not None]
     if finished:
-        console.print(_table(finished, sweep=sweep))
+        for table in _tables(finished, sweep=sweep, width=console.width):
+            console.print(table)
     for each in finished:
         summary = each.summary or {}
         if line := headline(summary.get("metrics") or {}):
@@ -34,7 +37,9 @@ def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = 
             console.print(shown, highlight=False, soft_wrap=True, markup=False)
     for each in outcomes:
         if each.summary is not None and not sweep:
-            console.print(f"results in {each.folder}", highlight=False, soft_wrap=True)
+            console.print(
+                f"results in {each.folder}", highlight=False, soft_wrap=True, markup=False
+            )
         if sweep and each.error is not None:
             what = " ".join(each.overrides) or "the defaults"
             console.print(
@@ -47,17 +52,37 @@ def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = 
         )
 
 
-def _table(outcomes: Sequence[Outcome], *, sweep: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    varied = _varied(outcomes) if sweep else []
-    for name in (*COLUMNS, *varied):
-        table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=True)
-    for each in outcomes:
-        summary = each.summary or {}
-        own = dict(override.split("=", 1) for override in each.overrides if "=" in override)
-        cells = [cell(summary) for cell in COLUMNS.values()]
-        table.add_row(*cells, *(own.get(name, DASH) for name in varied))
+def _tables(outcomes: Sequence[Outcome], *, sweep: bool, width: int) -> list[Table]:
+    """One table, or several below each other where the terminal is too narrow for one."""
+    names = [*LEFT, *(_varied(outcomes) if sweep else [])]
+    columns = {name: [_cell(each, name) for each in outcomes] for name in [*names, *RIGHT]}
+    needs = {name: max(map(len, [name, *cells])) + 2 for name, cells in columns.items()}
+    tables, room = [list(names)], 0
+    for name in RIGHT:
+        room += needs[name]
+        if sum(needs[each] for each in names) + room > width and tables[-1] != names:
+            tables.append(list(names))
+            room = needs[name]
+        tables[-1].append(name)
+    return [_table({name: columns[name] for name in chosen}) for chosen in tables]
+
+
+def _table(columns: Mapping[str, Sequence[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        table.add_column(
+            escape(name), justify="right" if name in RIGHT else "left", overflow="fold"
+        )
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(escape, row))
     return table
+
+
+def _cell(outcome: Outcome, name: str) -> str:
+    if name in COLUMNS:
+        return COLUMNS[name](outcome.summary or {})
+    own = dict(each.split("=", 1) for each in outcome.overrides if "=" in each)
+    return own.get(name, DASH)
 
 
 def _varied(outcomes: Sequence[Outcome]) -> list[str]:
@@ -118,12 +143,14 @@ def _at(*path: str, form: str = "{:.1f}", scale: float = 1.0) -> Callable[[dict[
     return cell
 
 
-LEFT = {"task", "ctx", "model", "method"}
-COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+Cell = Callable[[dict[str, Any]], str]
+LEFT: dict[str, Cell] = {
     "task": lambda summary: str(summary["task"]),
     "ctx": lambda summary: tokens_label(summary["ctx"]),
     "model": lambda summary: str(summary["model"]),
     "method": lambda summary: str(summary["method"]),
+}
+RIGHT: dict[str, Cell] = {
     "n": lambda summary: str(summary["n"]),
     "score [95%]": score,
     "vs full [95%]": delta,
@@ -136,3 +163,4 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "first token s": _at("latency", "ttft_s", form="{:.2f}"),
     "ms/token": _at("latency", "ms_per_token", form="{:.2f}"),
 }
+COLUMNS = {**LEFT, **RIGHT}

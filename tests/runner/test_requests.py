@@ -1,0 +1,174 @@
+"""Every wrong request ends with one line that names the field, the value and what would be right."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from longspan.errors import explain
+from longspan.request import parse_tokens, tokens_label
+
+if TYPE_CHECKING:
+    from tests.runner.conftest import Cli
+
+WRONG = {
+    "method=fool": r"method = 'fool': there is none; right would be one of .*full, ",
+    "task=ruler_vv": r"task = 'ruler_vv': there is none; near it are ruler_vt",
+    "model=zzz": r"model = 'zzz': there is none; ",
+    "measure=foo": r"measure = 'foo': there is none; right would be one of all, ",
+    "protocol=x": r"protocol = 'x': there is none; right would be one of question_dense, ",
+    "foo=1": r"foo: no such key; python run.py --help lists them",
+    "method.budgt=3": r"method.budgt: no such key; ",
+    "+method.budgt=3": r"method.budgt: no such setting; its settings are placement",
+    "+bar=1": r"bar: no such setting; its settings are batch, ctx, ",
+    "ctx=banana": r"ctx = 'banana': not a token count; right would be 131072, 128k, 1m or null",
+    "ctx=-4k": r"ctx = '-4k': not a token count",
+    "ctx=1.5k": r"ctx = '1.5k': not a token count",
+    "ctx=0": r"ctx = 0: not a token count",
+    "ctx=1m": r"ctx = 1m: tiny\d+ has 1024 positions; right would be at most 1k",
+    "samples=x": r"samples = 'x': input should be a valid integer",
+    "samples=0": r"samples = 0: input should be greater than or equal to 1",
+    "seed=-1": r"seed = -1: ",
+    "batch=0": r"batch = 0: ",
+    "generation.top_p=2": r"generation.top_p = 2: input should be less than or equal to 1",
+    "generation.max_new_tokens=0": r"generation.max_new_tokens = 0: right would be a count from 1",
+    "generation=3": r"generation = 3: ",
+    "measure.recall=3": r"measure.recall = 3: not a group of settings; its settings are at, ",
+    "model.path=/nowhere/at/all": r"model.path = '?/nowhere/at/all'?: there is no such folder",
+    "model.dtype=int8": r"model.dtype = 'int8': input should be 'auto', ",
+    "ctx=[1": r"malformed override: .*; right would be key=value",
+    "ctx": r"malformed override: .*missing EQUAL.*; right would be key=value",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_wrong_request_is_named(cli: Cli, override: str) -> None:
+    done = cli(override)
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert re.match(f"error: {WRONG[override]}", line), line
+    assert not list(done.results.rglob("samples.jsonl"))
+
+
+@pytest.mark.parametrize("budget", ["1.5", "0", "-0.1", "abc", "null"])
+def test_a_budget_outside_its_range_is_named(cli: Cli, budget: str) -> None:
+    done = cli("method=retroinfer", f"method.retrieval_budget={budget}")
+    assert done.code == 2
+    assert done.err.startswith("error: method.retrieval_budget = "), done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_missing_mandatory_value_is_named(cli: Cli) -> None:
+    done = cli("model=hf", "model.path=???")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "model.path is missing" in done.err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{not json", '[{"no": 1}]'])
+def test_a_bad_file_is_named(cli: Cli, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    done = cli(f"task.path={path}")
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert "task.path" in done.err
+    assert "bad.json" in done.err
+
+
+def test_a_missing_file_is_named(cli: Cli, tmp_path: Path) -> None:
+    done = cli(f"task.path={tmp_path / 'none.jsonl'}")
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert "none.jsonl" in done.err
+
+
+def test_a_prompt_longer_than_ctx_is_named(cli: Cli) -> None:
+    done = cli("ctx=64")
+    assert done.code == 2
+    assert "ctx" in done.err
+    assert "64" in done.err
+
+
+def test_debug_shows_the_traceback(cli: Cli) -> None:
+    done = cli("ctx=banana", "debug=true")
+    assert done.code == 2
+    assert "Traceback (most recent call last)" in done.err
+    assert done.err.splitlines()[-1].startswith("error: ctx = 'banana'")
+
+
+def test_a_full_disk_keeps_what_is_recorded(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    from longspan.record import jsonl
+
+    fsync, count = os.fsync, [0]
+
+    def full(descriptor: int) -> None:
+        count[0] += 1
+        if count[0] > 5:  # three descriptions of the run and two samples fit
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jsonl.os, "fsync", full)
+        done = cli()
+    assert done.code == 2
+    (line,) = done.err.splitlines()
+    assert "the disk is full" in line
+    assert "what is recorded is kept" in line
+    after = cli()
+    assert after.code == 0
+    ids = [json.loads(x)["id"] for x in (after.folder() / "samples.jsonl").read_text().splitlines()]
+    assert len(ids) == len(set(ids)) == 4
+
+
+def test_a_half_written_line_is_answered_again(cli: Cli) -> None:
+    path = cli().folder() / "samples.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-25])
+    done = cli()
+    assert done.code == 0
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_a_failure_inside_is_no_wrong_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from longspan.tasks.json_file import JsonFile
+
+    def broken(*_: object) -> float:
+        raise KeyError("score")
+
+    monkeypatch.setattr(JsonFile, "score", broken)
+    done = cli()
+    assert done.code == 1
+    assert done.err == "error: KeyError: 'score' (debug=true shows where)\n"
+
+
+def test_an_unknown_flag_is_a_wrong_request(cli: Cli) -> None:
+    done = cli("--frobnicate")
+    assert done.code == 2
+    assert "unrecognized arguments" in done.err
+
+
+def test_system_errors_name_the_file() -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", "/readonly/results")
+    assert explain(error) == ("/readonly/results: permission denied", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("128k", 131072), ("1m", 1048576), (120000, 120000), ("7", 7), (None, None)],
+)
+def test_a_context_is_a_count_of_tokens(text: object, tokens: int | None) -> None:
+    assert parse_tokens("ctx", text) == tokens
+    assert parse_tokens("ctx", tokens) == tokens
+    if tokens is not None:
+        assert parse_tokens("ctx", tokens_label(tokens)) == tokens
+
+
+@pytest.mark.parametrize("value", ["", "k", "1kk", "1e5", True, 1.5, "16 k", [4]])
+def test_nothing_else_is_a_context(value: object) -> None:
+    with pytest.raises(ValueError, match="ctx = .*: not a token count"):
+        parse_tokens("ctx", value)

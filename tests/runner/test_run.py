@@ -1,0 +1,150 @@
+"""One run, all of it: what it leaves, what it prints, what it does not do twice."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.runner.conftest import Cli
+
+SMALL = (
+    "measure=all", "measure.recall.steps=3", "measure.recall.samples=1",
+    "measure.latency.steps=4", "measure.latency.warmup=1",
+)  # fmt: skip
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_its_files_and_prints_its_table(cli: Cli) -> None:
+    done = cli(*SMALL)
+    assert done.code == 0, done.err
+    names = {path.name for path in done.folder().iterdir()}
+    assert names >= {
+        "config.yaml", "environment.json", "fingerprint.json", "samples.jsonl", "summary.json",
+        "recall.json", "latency.json",
+    }  # fmt: skip
+    assert "recall@100" in done.out
+    assert "ms/token" in done.out
+    assert str(done.folder()) in done.out
+
+
+def test_the_summary_has_its_stable_keys(cli: Cli) -> None:
+    summary = cli(*SMALL).json("summary.json")
+    assert set(summary) == {
+        "task", "ctx", "model", "method", "protocol", "fingerprint", "pairing", "n", "score",
+        "metrics", "baseline_delta", "recall", "work", "latency", "memory", "finish",
+        "corrupt_lines", "seconds",
+    }  # fmt: skip
+    assert summary["n"] == 4
+    assert summary["recall"]["recovered_mass"] == pytest.approx(1.0, abs=1e-5)
+    assert summary["recall"]["output_error"] < 1e-4
+    assert summary["recall"]["at_100"] is None  # nothing is left to retrieve
+    assert summary["latency"]["ms_per_token"] > 0
+    assert summary["work"]["read_fraction"] == pytest.approx(1.0)
+    assert summary["memory"]["kv_bytes"] > 0
+    assert summary["memory"]["peak_device_bytes"] is None
+
+
+def test_what_is_not_measured_is_null_and_there(cli: Cli) -> None:
+    summary = cli().json("summary.json")
+    assert summary["recall"]["at_100"] is None
+    assert summary["latency"]["ledger"]["build_s"] is None
+
+
+def test_every_line_names_the_fingerprint_and_the_folder_begins_with_it(cli: Cli) -> None:
+    done = cli()
+    digest = done.json("summary.json")["fingerprint"]
+    assert {line["fingerprint"] for line in lines(done.folder())} == {digest}
+    assert done.folder().name == f"full-{digest[:10]}"
+
+
+def test_a_second_run_answers_only_what_is_missing(cli: Cli) -> None:
+    first = cli()
+    before = lines(first.folder())
+    second = cli("samples=6")
+    after = lines(second.folder())
+    assert after[:4] == before
+    assert [line["id"] for line in after] == sorted({line["id"] for line in after})
+    assert len(after) == 6
+    assert "4 of 6 samples are already in" in second.err
+
+
+def test_the_batch_changes_neither_answers_nor_fingerprint(cli: Cli, tmp_path: Path) -> None:
+    one = lines(cli("samples=7").folder())
+    (tmp_path / "results").rename(tmp_path / "first")
+    three = lines(cli("samples=7", "batch=3").folder())
+    assert {line["id"]: line for line in one} == {line["id"]: line for line in three}
+
+
+def test_the_protocols_are_different_runs(cli: Cli) -> None:
+    cli()
+    done = cli("protocol=question_sparse", "batch=2")
+    assert done.code == 0
+    folders = list(done.results.rglob("fingerprint.json"))
+    assert len(folders) == 2
+    answers = [{line["id"]: line["prediction"] for line in lines(f.parent)} for f in folders]
+    assert answers[0] == answers[1]  # full attention reads a question alike in both
+
+
+def test_a_damaged_line_is_named_and_answered_again(cli: Cli) -> None:
+    path = cli().folder() / "samples.jsonl"
+    text = path.read_text().splitlines(keepends=True)
+    path.write_text(text[0] + "{broken\n" + "".join(text[2:]))
+    done = cli()
+    assert "line 2 is no sample" in done.err
+    assert sorted(line["id"] for line in lines(path.parent)) == sorted(
+        json.loads(line)["id"] for line in text
+    )
+    assert done.json("summary.json")["corrupt_lines"] == 1
+    assert (path.parent / "samples.damaged.jsonl").read_text().count("{broken") == 1
+
+
+def test_the_environment_names_no_place_and_no_person(cli: Cli) -> None:
+    done = cli()
+    text = (done.folder() / "environment.json").read_text()
+    facts = json.loads(text)
+    assert facts["threads"]["torch"] == 1
+    assert facts["packages"]["torch"]
+    assert "/home" not in text
+    assert "/root" not in text
+    assert "PATH" not in text
+
+
+def test_an_interrupt_leaves_a_state_to_go_on_from(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longspan.record.jsonl import RunFolder
+
+    append, count = RunFolder.append, [0]
+
+    def interrupted(self: RunFolder, record: object) -> None:
+        append(self, record)
+        count[0] += 1
+        if count[0] == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "append", interrupted)
+        stopped = cli()
+    assert stopped.code == 130
+    assert "the same command goes on" in stopped.err
+    assert len(lines(stopped.folder())) == 2
+    assert len(lines(cli().folder())) == 4
+
+
+def test_another_process_in_the_folder_is_refused(cli: Cli) -> None:
+    from longspan.record.jsonl import RunFolder
+
+    done = cli()
+    with RunFolder(done.folder(), done.json("summary.json")["fingerprint"]):
+        busy = cli("samples=5")
+    assert busy.code == 1
+    assert "is working here" in busy.err
+    assert cli("samples=5").code == 0

@@ -1,0 +1,118 @@
+"""Several jobs of one command: one table, one model, no job that stops another."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.runner.conftest import Cli
+
+
+def test_a_sweep_ends_with_one_table_and_the_comparison(cli: Cli) -> None:
+    done = cli("-m", "method=streaming_llm,full,oracle_topk", "seed=0,1")
+    assert done.code == 0, done.err
+    assert done.out.count("recall@100") == 1
+    assert "6 of 6 jobs done" in done.out
+    rows = [line for line in done.out.splitlines() if line.startswith("json_file")]
+    assert len(rows) == 6
+    # streaming_llm ran before its baseline and still is compared with it
+    for row in (row for row in rows if "streaming_llm" in row):
+        assert re.search(r"[+-]\d+\.\d \[[+-]", row), row
+
+
+def test_a_wrong_job_does_not_stop_the_others(cli: Cli) -> None:
+    done = cli("-m", "samples=2,3", "generation.top_p=1.0,7")
+    assert done.code == 1
+    assert "2 of 4 jobs done, 2 not" in done.out
+    assert done.out.count("not done: ") == 2
+    assert "generation.top_p = 7" in done.out
+    assert done.err.count("error: ") == 2
+
+
+def test_only_wrong_jobs_are_a_wrong_request(cli: Cli) -> None:
+    assert cli("-m", "ctx=banana,apple").code == 2
+
+
+def test_a_job_that_breaks_is_reported_and_the_next_runs(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longspan.measures.quality import Quality
+
+    batch, count = Quality._batch, [0]
+
+    def breaks_once(self: Quality, *given: object) -> object:
+        count[0] += 1
+        if count[0] == 1:
+            raise RuntimeError("the machine is on fire")
+        return batch(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Quality, "_batch", breaks_once)
+    done = cli("-m", "seed=0,1")
+    assert done.code == 1
+    assert "RuntimeError: the machine is on fire" in done.out
+    assert "1 of 2 jobs done, 1 not" in done.out
+
+
+def test_a_sweep_loads_its_model_and_makes_its_data_once(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longspan.models.huggingface import HuggingFace
+    from longspan.tasks.json_file import JsonFile
+
+    calls = {"load": 0, "examples": 0}
+    load, examples = HuggingFace.load, JsonFile.examples
+
+    def counted_load(self: HuggingFace) -> object:
+        calls["load"] += 1
+        return load(self)
+
+    def counted_examples(self: JsonFile, *given: object) -> object:
+        calls["examples"] += 1
+        return examples(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(HuggingFace, "load", counted_load)
+    monkeypatch.setattr(JsonFile, "examples", counted_examples)
+    done = cli("-m", "method=full,streaming_llm", "batch=1,2")
+    assert done.code == 0, done.err
+    assert calls == {"load": 1, "examples": 1}
+
+
+def test_a_sweep_run_again_answers_nothing_again(cli: Cli) -> None:
+    command = ("-m", "method=full,streaming_llm", "seed=0,1")
+    cli(*command)
+    results = cli(*command).results
+    for path in results.rglob("samples.jsonl"):
+        ids = [json.loads(line)["id"] for line in path.read_text().splitlines()]
+        assert len(ids) == len(set(ids)) == 4
+
+
+def test_nothing_is_left_outside_the_results(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = cli("samples=1").results.parent
+    monkeypatch.chdir(here)
+    before = {path.name for path in here.iterdir()}
+    assert cli("samples=1").code == 0
+    assert cli("-m", "samples=1", "seed=0,1").code == 0
+    assert {path.name for path in here.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_joblib_runs_the_jobs_and_refuses_a_latency(cli: Cli) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = cli("-m", *launcher, "seed=0,1", "measure=all", "measure.recall.enabled=false")
+    assert done.code == 0, done.err
+    assert "2 of 2 jobs done" in done.out
+    summaries = [json.loads(p.read_text()) for p in done.results.rglob("summary.json")]
+    assert [each["n"] for each in summaries] == [4, 4]
+    assert [each["latency"]["ms_per_token"] for each in summaries] == [None, None]
+    assert "latency is not measured: jobs that run side by side disturb" in done.err
+
+
+def test_a_parallel_latency_alone_is_refused(cli: Cli) -> None:
+    done = cli("hydra/launcher=joblib", "measure=latency")
+    assert done.code == 2
+    assert "right would be hydra/launcher=basic" in done.err
