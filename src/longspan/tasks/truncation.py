@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from longspan.tasks.lengths import PromptStyle, overhead_tokens
+from longspan.tasks.lengths import overhead_tokens
+from longspan.tasks.prompts import styled as styled
 
 if TYPE_CHECKING:
     from longspan.tasks.base import Tokenizer
@@ -54,10 +55,3 @@ def prompt_limit(
 def smaller(*limits: int | None) -> int | None:
     """The smallest of those that are known."""
     return min((limit for limit in limits if limit is not None), default=None)
-
-
-def styled(context: str, question: str, style: PromptStyle) -> tuple[str, str]:
-    """The two parts with [INST] ... [/INST] around them where that is the style."""
-    if style != "inst":
-        return context, question
-    return f"[INST] {context}", f"{question} [/INST]"
