@@ -54,12 +54,14 @@ def test_one_length_only() -> None:
         bench(length="tiny").examples(TOKENIZER, None, None, 0)
 
 
-def test_the_question_survives_the_cut() -> None:
-    whole = bench().examples(TOKENIZER, None, 1, 0)[0]
-    cut = bench().examples(TOKENIZER, 900, 1, 0)[0]
+@pytest.mark.parametrize("style", ["auto", "raw", "inst"])
+def test_the_question_survives_the_cut(style: Any) -> None:
+    whole = bench(prompt_style=style).examples(TOKENIZER, None, 1, 0)[0]
+    cut = bench(prompt_style=style).examples(TOKENIZER, 900, 1, 0)[0]
     assert cut.meta["cut"]
     assert not whole.meta["cut"]
     assert cut.question == whole.question
+    assert cut.prompt[:20] == whole.prompt[:20]
     assert len(TOKENIZER(cut.prompt).input_ids) + cut.max_new_tokens <= 900
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from longspan.options import Count, settings
 from longspan.tasks.averages import macro_average, with_interval
 from longspan.tasks.base import Task
-from longspan.tasks.lengths import PromptStyle
 from longspan.tasks.longbench_catalogue import package_yaml
+from longspan.tasks.prompts import PromptStyle, styled
 from longspan.tasks.rows import field, file_sha256, hub_rows, read_rows, unique
-from longspan.tasks.truncation import fit_middle, prompt_limit, smaller, styled
+from longspan.tasks.truncation import fit_middle, prompt_limit, smaller
 from longspan.types import Example
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ class InfiniteBench(Task):
         answers = field(row, ["answer"], where)
         references = tuple(map(str, answers if isinstance(answers, list) else [answers]))
         length = int(prompt["generation_kwargs"]["max_gen_toks"])
-        chat = self.prompt_style == "auto"
-        limit = smaller(prompt_limit(tokenizer, chat, ctx, length), self.max_prompt_tokens)
+        limit = smaller(
+            prompt_limit(tokenizer, self.prompt_style, ctx, length), self.max_prompt_tokens
+        )
         context, question, cut = fit_middle(tokenizer, *_filled(prompt, row, where), limit)
         context, question = styled(context, question, self.prompt_style)
         options = row.get("options") or []
@@ -119,7 +120,7 @@ class InfiniteBench(Task):
             references=references,
             max_new_tokens=length,
             stop=tuple(prompt["generation_kwargs"]["until"]),
-            chat=chat,
+            chat=self.prompt_style == "auto",
             meta={"dataset": name, "cut": cut, "options": list(options)},
         )
 

@@ -17,12 +17,12 @@ from pydantic import Field
 from longspan.options import Count, settings
 from longspan.tasks.averages import macro_average, with_interval
 from longspan.tasks.base import Task
-from longspan.tasks.lengths import PromptStyle
 from longspan.tasks.longbench_catalogue import NO_CHAT, STOPS, category, resolve, template
 from longspan.tasks.longbench_data import dataset_sha256, read_dataset
 from longspan.tasks.longbench_metrics import longbench_score, plain_metrics
+from longspan.tasks.prompts import PromptStyle, styled
 from longspan.tasks.rows import unique
-from longspan.tasks.truncation import fit_middle, prompt_limit, smaller, styled
+from longspan.tasks.truncation import fit_middle, prompt_limit, smaller
 from longspan.types import Example
 
 if TYPE_CHECKING:
@@ -96,16 +96,14 @@ class LongBench(Task):
         self, tokenizer: Tokenizer, name: str, row: LongBenchRow, context_tokens: int | None
     ) -> Example:
         prompt = template(name)
-        chat = self.prompt_style == "auto" and name not in NO_CHAT
-        room = prompt_limit(tokenizer, chat, context_tokens, prompt.max_new_tokens)
-        if room is not None and self.prompt_style == "inst":
-            room -= len(tokenizer("".join(styled("", "", "inst"))).input_ids)
+        style = "raw" if name in NO_CHAT and self.prompt_style == "auto" else self.prompt_style
+        room = prompt_limit(tokenizer, style, context_tokens, prompt.max_new_tokens)
         context, question, cut = fit_middle(
             tokenizer,
             *prompt.fill(row.document, row.question),
             smaller(room, self.max_prompt_tokens),
         )
-        context, question = styled(context, question, self.prompt_style)
+        context, question = styled(context, question, style)
         meta = {"dataset": name, "category": category(name), "length": row.length, "cut": cut}
         if row.classes:
             meta["classes"] = list(row.classes)
@@ -116,7 +114,7 @@ class LongBench(Task):
             references=row.answers,
             max_new_tokens=prompt.max_new_tokens,
             stop=STOPS.get(name, ()),
-            chat=chat,
+            chat=style == "auto",
             meta=meta,
         )
 

@@ -15,10 +15,10 @@ from longspan.options import Count, settings
 from longspan.tasks.answers import letter
 from longspan.tasks.averages import with_interval
 from longspan.tasks.base import Task
-from longspan.tasks.lengths import PromptStyle
 from longspan.tasks.longbench_catalogue import package_yaml
+from longspan.tasks.prompts import PromptStyle, styled
 from longspan.tasks.rows import field, file_sha256, hub_rows, read_rows, text_field, unique
-from longspan.tasks.truncation import fit_middle, prompt_limit, smaller, styled
+from longspan.tasks.truncation import fit_middle, prompt_limit, smaller
 from longspan.types import Example
 
 if TYPE_CHECKING:
@@ -96,10 +96,9 @@ class LongBenchV2(Task):
     def _example(
         self, tokenizer: Tokenizer, template: str, row: Row, where: str, ctx: int | None
     ) -> Example:
-        chat = self.prompt_style == "auto"
         document, rest = _filled(template, row, where)
         rest = rest.removesuffix(_ENDING) + self.ending
-        room = prompt_limit(tokenizer, chat, ctx, self.max_new_tokens)
+        room = prompt_limit(tokenizer, self.prompt_style, ctx, self.max_new_tokens)
         limit = smaller(room, self.max_prompt_tokens)
         context, question, cut = fit_middle(tokenizer, document, rest, limit)
         context, question = styled(context, question, self.prompt_style)
@@ -113,7 +112,7 @@ class LongBenchV2(Task):
             question=question,
             references=(right,),
             max_new_tokens=self.max_new_tokens,
-            chat=chat,
+            chat=self.prompt_style == "auto",
             meta={**groups, "cut": cut},
         )
 

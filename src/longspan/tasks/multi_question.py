@@ -16,10 +16,10 @@ from pydantic import model_validator
 from longspan.options import Count, settings
 from longspan.tasks.averages import with_interval
 from longspan.tasks.base import Task
-from longspan.tasks.lengths import PromptStyle, count_tokens, overhead_tokens
+from longspan.tasks.lengths import count_tokens, overhead_tokens
 from longspan.tasks.matching import Match, substring_score
+from longspan.tasks.prompts import PromptStyle, styled
 from longspan.tasks.rows import field, file_sha256, read_rows, text_field, text_sha256
-from longspan.tasks.truncation import styled
 from longspan.types import Example
 
 if TYPE_CHECKING:

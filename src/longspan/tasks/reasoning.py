@@ -13,10 +13,10 @@ from pydantic import model_validator
 from longspan.options import Count, Tokens, settings
 from longspan.tasks.answers import thought_is_open
 from longspan.tasks.base import Task
-from longspan.tasks.lengths import PromptStyle, count_tokens, overhead_tokens
+from longspan.tasks.lengths import count_tokens, overhead_tokens
+from longspan.tasks.prompts import PromptStyle, styled
 from longspan.tasks.rows import file_sha256, hub_rows, read_rows, unique
 from longspan.tasks.sampling_metrics import Outcome, default_ks, pass_at_k, sampling_metrics
-from longspan.tasks.truncation import styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from longspan.tasks.lengths import overhead_tokens
-from longspan.tasks.prompts import styled as styled
+from longspan.tasks.lengths import style_tokens
 
 if TYPE_CHECKING:
     from longspan.tasks.base import Tokenizer
+    from longspan.tasks.prompts import PromptStyle
 
 
 def fit_middle(
@@ -41,15 +41,15 @@ def fit_middle(
 
 
 def prompt_limit(
-    tokenizer: Tokenizer, chat: bool, context_tokens: int | None, max_new_tokens: int
+    tokenizer: Tokenizer, style: PromptStyle, context_tokens: int | None, max_new_tokens: int
 ) -> int | None:
     """Tokens, the tokenizer's own BOS included, that the context leaves for a prompt beside its
-    answer and the chat template; None without a context length.
+    answer and what its style puts around it; None without a context length.
     """
     if context_tokens is None:
         return None
-    template = overhead_tokens(tokenizer, chat) - overhead_tokens(tokenizer, chat=False)
-    return context_tokens - max_new_tokens - template
+    around = style_tokens(tokenizer, style) - style_tokens(tokenizer, "raw")
+    return context_tokens - max_new_tokens - around
 
 
 def smaller(*limits: int | None) -> int | None:
