@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stub_tokenizer import tokens
 
-from longspan.tasks import ruler_kinds, ruler_wordlists
+from longspan.tasks import ruler_kinds, ruler_needles, ruler_wordlists
 from longspan.tasks.haystack import synthetic_words
 from longspan.tasks.lengths import LengthOracle
 from longspan.tasks.ruler_generate import generate
@@ -34,7 +34,7 @@ def test_the_oracle_gives_the_rows_of_plain_counting(
     job = Job(name, 24_576, 0, spec.max_new_tokens, 1, 5, haystack=essay)
     oracle, plain = Counter(), Counter()
     fast = generate(job, oracle, lambda _done: None)
-    for module in (ruler_kinds, ruler_wordlists):
+    for module in (ruler_kinds, ruler_needles, ruler_wordlists):
         monkeypatch.setattr(module, "LengthOracle", lambda count, _limit: count)
     assert generate(job, plain, lambda _done: None) == fast
     assert oracle.calls < plain.calls
