@@ -32,7 +32,7 @@ def identity(
         "device": model.device.type,
         "method": described(method),
         "task": {
-            **_elsewhere(described(task)),
+            **_elsewhere(described(task), task.chooses),
             "label": task.label,
             "version": task.version,
             **dict(task.identity()),
@@ -45,10 +45,16 @@ def identity(
     }
 
 
-def _elsewhere(settings: dict[str, Any]) -> dict[str, Any]:
-    """Without the places of files: the task's own identity says what is in them."""
+def _elsewhere(settings: dict[str, Any], chooses: frozenset[str]) -> dict[str, Any]:
+    """Without the places of files, as the task's own identity says what is in them, and without
+    what chooses among the examples.
+    """
     places = ("path", "data", "_dir", "folder", "cache")
-    return {name: value for name, value in settings.items() if not name.endswith(places)}
+    return {
+        name: value
+        for name, value in settings.items()
+        if not name.endswith(places) and name not in chooses
+    }
 
 
 def digest(identity: dict[str, Any]) -> str:

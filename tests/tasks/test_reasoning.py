@@ -177,3 +177,19 @@ def test_missing_data_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         gpqa(path=None).examples(TOKENIZER, None, None, 0)
     with pytest.raises(ValueError, match=r"get_data.py aime24 --to DIR"):
         aime(path=None).examples(TOKENIZER, None, None, 0)
+
+
+def test_shards_share_a_fingerprint() -> None:
+    from types import SimpleNamespace
+
+    from longspan.fingerprint import identity
+    from longspan.models.generation import Sampling
+    from longspan.request import Request
+
+    model: Any = SimpleNamespace(identity=dict, device=SimpleNamespace(type="cpu"))
+
+    def of(**settings: Any) -> dict[str, Any]:
+        return identity(model, None, aime(**settings), Request(), Sampling())  # type: ignore[arg-type]
+
+    assert of(start=2) == of(pass_k=[3]) == of()
+    assert of(n_sampling=2) != of()

@@ -35,6 +35,11 @@ class Task(ABC):
     an answer, records keep `stored`, and a partial generation on disk is removed when it is done.
     """
 
+    chooses: ClassVar[frozenset[str]] = frozenset()
+    """Settings that choose among the examples, or sum them up, and change no sample: they are not
+    part of the fingerprint, so that shards can be put together.
+    """
+
     @property
     def label(self) -> str:
         """The task's name in tables and folders; tells when the data is not the benchmark's own."""

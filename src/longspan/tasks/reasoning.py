@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 @settings
 class Reasoning(Task):
     """Settings and metrics; the subclasses know the rows and the answers."""
+
+    chooses: ClassVar[frozenset[str]] = frozenset({"start", "pass_k"})
 
     path: str | None = None
     """A .jsonl, .json, .csv or .parquet file; None: the data set `hub` of the Hugging Face hub."""
