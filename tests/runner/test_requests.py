@@ -1,11 +1,10 @@
-"""Every wrong request ends with one line that names the field, the value and what would be right."""
+"""Every wrong request ends with one line: the field, the value and what would be right."""
 
 from __future__ import annotations
 
 import errno
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,8 @@ from longspan.errors import explain
 from longspan.request import parse_tokens, tokens_label
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.runner.conftest import Cli
 
 WRONG = {
@@ -170,5 +171,5 @@ def test_a_context_is_a_count_of_tokens(text: object, tokens: int | None) -> Non
 
 @pytest.mark.parametrize("value", ["", "k", "1kk", "1e5", True, 1.5, "16 k", [4]])
 def test_nothing_else_is_a_context(value: object) -> None:
-    with pytest.raises(ValueError, match="ctx = .*: not a token count"):
+    with pytest.raises(ValueError, match=r"ctx = .*: not a token count"):
         parse_tokens("ctx", value)

@@ -25,10 +25,11 @@ from longspan.tasks.json_file import JsonFile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.runner.conftest import Cli
+
     from longspan.measures.quality import Answer
     from longspan.models.huggingface import HuggingFaceModel
     from longspan.types import Example, Record
-    from tests.runner.conftest import Cli
 
 ROOT = Path(__file__).parents[2]
 

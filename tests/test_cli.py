@@ -1,0 +1,82 @@
+"""What the command line costs and shows before it runs anything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from longspan.cli import main
+
+if TYPE_CHECKING:
+    import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "numpy", "pandas", "datasets", "wandb", "lm_eval", "faiss"}
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that a fresh interpreter has after `code`."""
+    text = f"import json, sys\n{code}\nprint('@' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names: list[str] = json.loads(done.stdout.rpartition("@")[2])
+    return {name.partition(".")[0] for name in names}
+
+
+def test_import_longspan_imports_nothing_heavy() -> None:
+    assert not loaded("import longspan") & (HEAVY | {"pydantic", "hydra"})
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "from pathlib import Path; from longspan.cli import main; main(['--help'], Path('conf'))"
+    assert not loaded(code) & HEAVY
+
+
+def test_a_wrong_request_is_refused_before_torch_is_imported() -> None:
+    code = (
+        "from pathlib import Path; from longspan.cli import main; "
+        "main(['ctx=banana'], Path('conf')); main(['method=fool'], Path('conf'))"
+    )
+    assert "torch" not in loaded(code)
+
+
+def test_help_names_groups_keys_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"], ROOT / "conf") == 0
+    text = capsys.readouterr().out
+    for expected in ("retroinfer", "ruler_vt", "question_sparse", "wandb_offline", "ctx: null"):
+        assert expected in text
+    assert "Exit codes: 0 done, 1 a job failed, 2 the request was wrong" in text
+
+
+def test_the_composed_configuration_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cfg", "job", "ctx=8k"], ROOT / "conf") == 0
+    assert "ctx: 8k" in capsys.readouterr().out
+
+
+def test_run_py_is_short_and_gives_its_exit_code() -> None:
+    assert len((ROOT / "run.py").read_text().splitlines()) <= 40
+    done = subprocess.run(
+        [sys.executable, "run.py", "ctx=banana"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ctx = 'banana'")
+    assert done.stdout == ""
+
+
+def test_a_study_brings_its_own_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        "defaults: [config, {override method: full}, _self_]\nsamples: 3\n"
+    )
+    assert main(["-cd", str(tmp_path), "-cn", "sweep", "--cfg", "job"], ROOT / "conf") == 0
+    assert "samples: 3" in capsys.readouterr().out
+
+
+def test_a_missing_configuration_folder_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-cd", "/nowhere/at/all"], ROOT / "conf") == 2
+    assert capsys.readouterr().err.startswith("error: --config-dir = '/nowhere/at/all': ")
