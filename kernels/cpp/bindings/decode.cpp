@@ -37,7 +37,7 @@ void decode(const Stored& q, const Stored& keys, const Stored& values, const std
     args.value_scale = per_entry(value_scale, args.groups, args.entries);
     args.bias = per_entry(bias, args.groups, args.entries);
     args.runs = runs_view(starts, sizes, counts);
-    require(!args.runs.starts || args.runs.rows == args.groups || args.runs.rows == args.heads, "runs are not [N, K]");
+    require(!args.runs.rows || args.runs.rows == args.groups || args.runs.rows == args.heads, "runs are not [N, K]");
     require(out.size() == q.size() && lse.size() == q.shape(0), "out or lse is not shaped as the queries");
     args.first = first;
     args.scale = scale;

@@ -24,9 +24,9 @@ struct DecodePlan {
 
 inline DecodePlan plan_decode(const DecodeArgs& args) {
     DecodePlan plan{};
-    plan.rows = args.runs.starts ? args.runs.rows : args.groups;
+    plan.rows = args.runs.rows ? args.runs.rows : args.groups;
     plan.row_heads = args.heads / static_cast<int>(plan.rows);
-    plan.length = args.runs.starts ? args.runs.width : args.entries;
+    plan.length = args.runs.rows ? args.runs.width : args.entries;
     const std::int64_t least = args.runs.sizes ? 128 : 2048;
     plan.step = std::max(least, (plan.length + 63) / 64);
     plan.pieces = std::max<std::int64_t>(1, (plan.length + plan.step - 1) / plan.step);
@@ -49,10 +49,10 @@ inline void list_entries(const DecodeArgs& args, const DecodePlan& plan, std::in
                          std::vector<std::int32_t>& entries) {
     entries.clear();
     const std::int64_t begin = piece * plan.step;
-    const std::int64_t limit = args.runs.starts ? args.runs.counts[row] : plan.length;
+    const std::int64_t limit = args.runs.rows ? args.runs.counts[row] : plan.length;
     const std::int64_t end = std::min({limit, plan.length, begin + plan.step});
     for (std::int64_t i = begin; i < end; ++i) {
-        if (!args.runs.starts) {
+        if (!args.runs.rows) {
             entries.push_back(static_cast<std::int32_t>(i));
             continue;
         }

@@ -25,10 +25,10 @@ struct PerEntry {
 
 // Row n has counts[n] runs; run i covers [starts[n, i], starts[n, i] + sizes[n, i]); sizes null: all runs are one long.
 struct RunsView {
-    const std::int32_t* starts = nullptr;  // [rows, width]; null: attend every entry
+    const std::int32_t* starts = nullptr;  // [rows, width]
     const std::int32_t* sizes = nullptr;
     const std::int32_t* counts = nullptr;
-    std::int64_t rows = 0;
+    std::int64_t rows = 0;  // 0: attend every entry
     std::int64_t width = 0;
 };
 

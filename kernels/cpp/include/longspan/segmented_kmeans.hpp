@@ -102,7 +102,7 @@ inline Trained train(const KmeansArgs& args, const std::vector<float>& x, std::i
     for (std::int64_t c = 0; c < clusters; ++c)
         std::copy_n(&x[(2 * c + 1) * tokens / (2 * clusters) * width], width, &trained.centroids[c * width]);
     Panels panels;
-    for (int round = 0; round < args.iterations; ++round) {
+    for (int round = 0; round < args.iterations && !args.interrupt->stopped(); ++round) {
         panels.pack(trained.centroids.data(), clusters, width);
         const bool last = round + 1 == args.iterations;
         if (last && args.global) break;

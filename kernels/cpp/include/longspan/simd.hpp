@@ -41,7 +41,15 @@ inline Vec exp(Vec x) {
 inline Vec tanh(Vec x) {
     const Vec size = max(broadcast(0.0F) - x, x);
     const Vec small = exp(broadcast(-2.0F) * size);
-    const Vec result = (broadcast(1.0F) - small) / (broadcast(1.0F) + small);
+    const Vec far = (broadcast(1.0F) - small) / (broadcast(1.0F) + small);
+    // near 0 the difference above cancels: an odd polynomial instead
+    const Vec square = size * size;
+    Vec p = broadcast(-5.70498873e-3F);
+    p = fma(p, square, broadcast(2.06390888e-2F));
+    p = fma(p, square, broadcast(-5.37397156e-2F));
+    p = fma(p, square, broadcast(1.33314422e-1F));
+    p = fma(p, square, broadcast(-3.33332819e-1F));
+    const Vec result = where_greater(broadcast(0.625F), size, fma(p * square, size, size), far);
     return zero_below(x, 0.0F, result + result) - result;
 }
 

@@ -1,0 +1,79 @@
+"""Which path serves a call, what the build says of itself, and that long calls can be stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from longspan_kernels import dispatch
+from longspan_kernels.dense_decode import dense_decode
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_extension_is_built_here() -> None:
+    info = dispatch.build_info()
+    assert info["native"], "the native extension is not built: run `make setup`"
+    assert info["isa"] == info["isas"][-1]
+    assert info["isas"][0] == "portable"
+
+
+def test_committed_stub_is_the_built_one() -> None:
+    assert dispatch.native.__file__ is not None
+    built = Path(dispatch.native.__file__).with_name("_cpu.pyi")
+    committed = ROOT / "kernels" / "longspan_kernels" / "_cpu.pyi"
+    assert committed.read_text() == built.read_text(), f"copy {built} to {committed}"
+
+
+def test_an_instruction_set_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="isa is 'mmx'"):
+        dispatch.native.merge([], [], torch.zeros(1), torch.zeros(1), 1, "mmx")
+
+
+def test_without_the_extension_the_reference_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "native", None)
+    assert dispatch.path("auto", None) is None
+    assert dispatch.build_info()["isa"] == "reference"
+    with pytest.raises(ValueError, match="not built"):
+        dispatch.path("native", None)
+
+
+def test_gradients_go_to_the_reference() -> None:
+    q_HD = torch.randn(2, 8, requires_grad=True)
+    k_GTD = torch.randn(1, 5, 8)
+    assert dense_decode(q_HD, k_GTD, k_GTD, scale=1.0).out.requires_grad
+    with torch.no_grad():
+        assert not dense_decode(q_HD, k_GTD, k_GTD, scale=1.0, backend="native").out.requires_grad
+
+
+LONG_CALL = """
+import torch
+from longspan_kernels.segmented_kmeans import segmented_kmeans
+keys = torch.randn(1, 40000, 128)
+shape = {{"clusters": 20000, "segments": {segments}, "iterations": 1000}}
+print("ready", flush=True)
+segmented_kmeans(keys, keys, **shape, threads={threads})
+"""
+
+
+@pytest.mark.parametrize(("segments", "threads"), [(1, 1), (1, 2), (8, 2)])
+def test_ctrl_c_stops_a_long_call(segments: int, threads: int) -> None:
+    code = LONG_CALL.format(segments=segments, threads=threads)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(0.5)
+    assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=15)
+    assert "KeyboardInterrupt" in errors
