@@ -235,4 +235,11 @@ def test_the_partial_is_what_the_types_promise() -> None:
     found = given.step(state, 1299)
     assert isinstance(found, Partial)
     assert found.out.dtype == torch.float32
-    assert meta_of(state)["centroids_GCD"].dtype == torch.float32
+    half, whole = given.geometry, {}
+    for summaries in ("model", "float32"):
+        state = sealed(given, RetroInfer(summaries=summaries), 1299)  # type: ignore[arg-type]
+        whole[summaries] = (given.step(state, 1299), meta_of(state))
+    assert whole["model"][1]["centroids_GCD"].dtype == half.dtype
+    assert whole["float32"][1]["centroids_GCD"].dtype == torch.float32
+    assert whole["model"][1]["spread_GC"].dtype == torch.float32
+    assert_close(whole["model"][0], whole["float32"][0], 2e-2)

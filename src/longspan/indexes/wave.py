@@ -55,7 +55,9 @@ class WaveIndex(KeyIndex):
             iterations=self.options.kmeans_rounds,
             final=self.options.final_assignment,
         )
-        meta = wave_meta.Meta.of(found, segment.first_slot, segments)
+        in_model = self.options.summaries == "model"
+        dtype = segment.keys_GTD.dtype if in_model else torch.float32
+        meta = wave_meta.Meta.of(found, segment.first_slot, segments, dtype)
         self._meta = meta if self._meta is None else self._meta.extended(meta)
         self._tokens += tokens
         return found.order_GT

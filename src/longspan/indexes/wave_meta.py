@@ -22,7 +22,9 @@ FORMAT, VERSION, FILE = "longspan.wave", "1", "wave.safetensors"
 
 @dataclass(frozen=True)
 class Meta:
-    """Clusters of all segments, one after the other; S segments, all in float32 but for the ids."""
+    """Clusters of all segments, one after the other; S segments. All in float32 but for the ids
+    and, where that is asked for, centroids and values.
+    """
 
     centroids_GCD: Tensor
     values_GCD: Tensor
@@ -39,7 +41,7 @@ class Meta:
     """Mean value of each segment."""
 
     @classmethod
-    def of(cls, clusters: Clusters, first_slot: int, segments: int) -> Meta:
+    def of(cls, clusters: Clusters, first_slot: int, segments: int, dtype: torch.dtype) -> Meta:
         """The clusters of a freshly clustered stretch whose first token is in `first_slot`."""
         size_GC, count = clusters.size_GC, clusters.size_GC.shape[1]
         segment_C = torch.empty(count, dtype=torch.int64, device=size_GC.device)
@@ -50,8 +52,8 @@ class Meta:
             weight_GC1 = size_GC[:, part, None] / size_GC[:, part].sum(1)[:, None, None].clamp(1)
             means.append((clusters.values_GCD[:, part] * weight_GC1).sum(1))
         return cls(
-            centroids_GCD=clusters.centroids_GCD,
-            values_GCD=clusters.values_GCD,
+            centroids_GCD=clusters.centroids_GCD.to(dtype),
+            values_GCD=clusters.values_GCD.to(dtype),
             spread_GC=clusters.spread_GC,
             start_GC=clusters.start_GC + first_slot,
             size_GC=size_GC,

@@ -20,6 +20,8 @@ class WaveOptions:
     segment_tokens: int = 8192
     kmeans_rounds: int = 10
     final_assignment: Literal["segment", "global"] = "segment"
+    summaries: Literal["model", "float32"] = "model"
+    """How centroids and mean values are stored: as the keys are, or in float32."""
     vote: Vote = "sum"
     gaussian: bool = False
     """Estimate a cluster's mass as that of an isotropic Gaussian, not of a point."""

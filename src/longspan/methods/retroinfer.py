@@ -25,6 +25,7 @@ class RetroInfer(Method):
     their summaries. tokens_per_cluster, segment_tokens, kmeans_rounds: the clustering.
     update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
     tokens outside the steady zone is attended in full. placement: where keys and values live.
+    summaries: centroids and mean values stored in the dtype of the `model` or in `float32`.
 
     Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does. vote:
     how a group of query heads ranks clusters. estimation: by `clusters`, `gaussian` clusters (their
@@ -32,8 +33,8 @@ class RetroInfer(Method):
     in with the mean value of their segment. coverage: retrieve until this share of every head's
     estimated mass is read, in place of retrieval_budget.
 
-    Deviations: votes, sizes and sums in float32; budgets are shares of all clusters at every
-    step, not of each stretch; segments need not divide the context.
+    Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
+    clusters at every step, not of each stretch; segments need not divide the context.
     """
 
     name: ClassVar[str] = "retroinfer"
@@ -47,6 +48,7 @@ class RetroInfer(Method):
     kmeans_rounds: Count = 10
     update_tokens: Count = 1024
     placement: PlacementName = "cpu"
+    summaries: Literal["model", "float32"] = "model"
     final_assignment: Literal["segment", "global"] = "segment"
     vote: Vote = "sum"
     estimation: Literal["clusters", "gaussian", "none"] = "clusters"
@@ -60,6 +62,7 @@ class RetroInfer(Method):
             segment_tokens=self.segment_tokens,
             kmeans_rounds=self.kmeans_rounds,
             final_assignment=self.final_assignment,
+            summaries=self.summaries,
             vote=self.vote,
             gaussian=self.estimation == "gaussian",
             tail=self.tail,
