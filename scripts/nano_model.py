@@ -49,40 +49,56 @@ def build_model(
     return LlamaForCausalLM(config)
 
 
+EMBEDDING = 0.08
+CONSTANT = 4 * EMBEDDING
+LOOK_BACK = ((1, 2, 3, 4), (4, 8))
+"""Distances the first heads of layers 0 and 1 start out looking back."""
+SHARPNESS = (4, 4, 3, 2, 1, 1, 1, 1, 1, 1)
+"""Weights of the fastest rotary pairs in a look-back head."""
+
+
+def _look_back(mixer: Any, distances: tuple[int, ...], constant: float, theta: float) -> None:
+    """Turn the query of head h against the constant key so that they agree at distances[h]."""
+    pairs, half = len(SHARPNESS), HEAD // 2
+    weight = torch.tensor(SHARPNESS, dtype=torch.float32).sqrt()
+    speed = theta ** (-torch.arange(pairs) / half)
+    repeats = mixer.q_proj.weight.shape[0] // mixer.k_proj.weight.shape[0]
+    for head, distance in enumerate(distances):
+        query, key = torch.zeros(HEAD), torch.zeros(HEAD)
+        key[:pairs] = 2 * weight
+        query[:pairs] = 7 * weight * (speed * distance).cos()
+        query[half : half + pairs] = -7 * weight * (speed * distance).sin()
+        for part, row, column in (
+            (mixer.q_proj.weight, head, query),
+            (mixer.k_proj.weight, head // repeats, key),
+        ):
+            block = part[row * HEAD : (row + 1) * HEAD]
+            block.normal_(0, 0.006)
+            block[:, 0] = column / constant
+
+
 @torch.no_grad()
-def look_back_init(model: Any, theta: float, pairs: int = 10) -> None:
-    """Let head h of layer 0 start out attending h + 1 tokens back.
+def look_back_init(model: Any, theta: float) -> None:
+    """Let some heads of the first two layers start out attending a fixed distance back.
 
     Induction needs a head that looks at the previous token, and finding it is most of the early
-    training. One embedding dimension is made constant; from it the query and key of layer 0 get a
-    fixed vector in the `pairs` fastest rotary pairs, turned so that their product peaks at the
-    wanted distance. Everything stays trainable.
+    training. One embedding dimension is made constant; from it the query and key of such a head
+    get a fixed vector in the fastest rotary pairs. Everything stays trainable.
     """
     embedding = model.model.embed_tokens.weight
-    embedding[:, 0] = 4 * embedding.std()
-    normed = embedding / embedding.pow(2).mean(-1, keepdim=True).sqrt()
-    constant = normed[:, 0].mean()
-    first = model.model.layers[0].self_attn
-    speed = theta ** (-torch.arange(pairs) / (HEAD // 2))
-    for weight in (first.k_proj.weight, first.q_proj.weight):
-        weight.mul_(0.3)
-    for head in range(first.k_proj.weight.shape[0] // HEAD):
-        key = torch.zeros(HEAD)
-        key[:pairs] = 2
-        first.k_proj.weight[head * HEAD : (head + 1) * HEAD, 0] = key / constant
-    for head in range(first.q_proj.weight.shape[0] // HEAD):
-        angle = speed * (head + 1)
-        query = torch.zeros(HEAD)
-        query[:pairs] = 72 / pairs * angle.cos()
-        query[HEAD // 2 : HEAD // 2 + pairs] = -72 / pairs * angle.sin()
-        first.q_proj.weight[head * HEAD : (head + 1) * HEAD, 0] = query / constant
-    for index, layer in enumerate(model.model.layers):
+    embedding.normal_(0, EMBEDDING)
+    embedding[:, 0] = CONSTANT
+    width = embedding.shape[1]
+    for layer in model.model.layers:
         mixer = layer.self_attn
-        mixer.v_proj.weight.normal_(0, mixer.v_proj.weight.shape[1] ** -0.5)
-        mixer.o_proj.weight.normal_(0, 0.5 * mixer.o_proj.weight.shape[1] ** -0.5)
-        if index:
-            for weight in (mixer.q_proj.weight, mixer.k_proj.weight):
-                weight.normal_(0, weight.shape[1] ** -0.5)
+        for part in (mixer.q_proj, mixer.k_proj, mixer.v_proj):
+            part.weight.normal_(0, width**-0.5)
+        # An attended token then weighs as much in the residual stream as the embedding.
+        mixer.o_proj.weight.normal_(0, EMBEDDING * mixer.o_proj.weight.shape[1] ** -0.5)
+    for index, distances in enumerate(LOOK_BACK):
+        variance = (index + 1) * EMBEDDING**2 + CONSTANT**2 / width
+        constant = CONSTANT / variance**0.5
+        _look_back(model.model.layers[index].self_attn, distances, constant, theta)
 
 
 def virtual_length(

@@ -29,7 +29,7 @@ _PATTERN: Final = "|".join(
         r"\p{Lu}{2}(?!\p{Ll})",
         r"\p{Lu}(?!\p{Ll})",
         rf" ?(?!{_HEX_RUN})\p{{Lu}}?[\p{{Ll}}\p{{Lt}}\p{{Lm}}\p{{Lo}}\p{{M}}]+",
-        r"\p{N}{1,3}",
+        r" ?\p{N}{1,3}",
         r" ?[^\s\p{L}\p{M}\p{N}]+",
         r"\s",
         r".",
@@ -40,9 +40,13 @@ _PATTERN: Final = "|".join(
 def _grouped_merges() -> list[tuple[str, str]]:
     """Merges of the fixed groups: digit pairs and triples, capital pairs, hexadecimal pairs."""
     digits, capitals, hexadecimal = string.digits, string.ascii_uppercase, "0123456789abcdef"
+    blank = "\u0120"  # How the byte-level alphabet writes a blank.
     merges = [(a, b) for a in digits for b in digits]
     merges += [(a + b, c) for a in digits for b in digits for c in digits]
     merges += [(a, b + c) for a in digits for b in digits for c in digits]
+    merges += [(blank, a) for a in digits]
+    merges += [(blank, a + b) for a in digits for b in digits]
+    merges += [(blank, a + b + c) for a in digits for b in digits for c in digits]
     merges += [(a, b) for a in capitals for b in capitals]
     merges += [(a, b) for a in hexadecimal for b in hexadecimal if not (a + b).isdigit()]
     return merges
@@ -67,7 +71,7 @@ def tokenizer_corpus(prose: Sequence[str], templates: Sequence[str]) -> Iterator
         yield f" {word}"
 
 
-def build_tokenizer(corpus: Iterator[str], word_merges: int = 3000) -> Tokenizer:
+def build_tokenizer(corpus: Iterator[str], word_merges: int = 5000) -> Tokenizer:
     """Learn `word_merges` merges from `corpus` and put them behind those of the fixed groups."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 

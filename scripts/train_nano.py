@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=-1, help="negative: training seeds are")
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens a worker and step")
+    parser.add_argument("--tokens", type=int, default=2048, help="tokens a worker and step")
     parser.add_argument("--workers", type=int, default=2, help="threads; 1 on a GPU")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--layers", type=int, default=5)
