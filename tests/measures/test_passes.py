@@ -1,0 +1,137 @@
+"""The recall and latency passes on a real session of a tiny model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tests.tiny_models import save_tiny
+
+from longspan.measures.base import Subject, feed
+from longspan.measures.latency import clocked, latency
+from longspan.measures.recall import recall
+from longspan.methods.full import Full
+from longspan.methods.oracle_topk import OracleTopK
+from longspan.methods.retroinfer import RetroInfer
+from longspan.models.huggingface import HuggingFace
+from longspan.types import Example
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from longspan.methods.base import Method
+    from longspan.models.huggingface import HuggingFaceModel
+
+EXAMPLES = [
+    Example(str(n), "The sky is blue. " * (9 + n), "What is blue?", ("the sky", "9"), 8)
+    for n in range(3)
+]
+RETRO = RetroInfer(
+    sink_tokens=2, local_tokens=4, update_tokens=8, tokens_per_cluster=4, retrieval_budget=0.1
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HuggingFaceModel:
+    path = save_tiny("llama", tmp_path_factory.mktemp("tiny"), initializer_range=0.3)
+    return HuggingFace(path=str(path), dtype="float32", device="cpu").load()
+
+
+def subject(model: HuggingFaceModel, method: Method, protocol: Any = "question_dense") -> Subject:
+    return Subject(model=model, method=method, protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", ["question_dense", "question_sparse"])
+def test_full_attention_recovers_everything(model: HuggingFaceModel, protocol: Any) -> None:
+    found = recall(subject(model, Full(), protocol), EXAMPLES, steps=5, at=10)
+    assert found is not None
+    assert found["tokens"] == 15
+    assert found["mean"]["recovered_mass"] == pytest.approx(1.0, abs=1e-5)
+    assert found["mean"]["output_error"] < 1e-4
+    assert found["mean"]["recall"] is None
+    assert found["layers"] == [0, 1, 2]
+
+
+def test_an_oracle_of_k_tokens_has_recall_one_at_k(model: HuggingFaceModel) -> None:
+    method = OracleTopK(sink_tokens=2, local_tokens=4, budget=0.5)
+    found = recall(subject(model, method), EXAMPLES[:1], steps=4, at=10)
+    assert found is not None
+    assert found["mean"]["recall"] == pytest.approx(1.0)
+    assert 0.5 < found["mean"]["recovered_mass"] < 1.0
+    assert found["worst_5_percent"]["recovered_mass"] <= found["mean"]["recovered_mass"]
+    assert found["worst_5_percent"]["output_error"] >= found["mean"]["output_error"]
+    by_head = found["by_layer_and_head"]["recovered_mass"]
+    assert [len(heads) for heads in by_head] == [4, 4, 4]
+    flat = torch.tensor(by_head).mean()
+    assert float(flat) == pytest.approx(found["mean"]["recovered_mass"], abs=1e-5)
+    assert len(found["by_step"]["output_error"]) == 4
+
+
+def test_an_index_is_held_against_the_order_it_put_its_tokens_in(model: HuggingFaceModel) -> None:
+    small = recall(subject(model, RETRO), EXAMPLES, steps=4, at=10)
+    large = recall(
+        subject(model, replace(RETRO, retrieval_budget=0.6)),
+        EXAMPLES, steps=4, at=10,
+    )  # fmt: skip
+    assert small is not None
+    assert large is not None
+    assert 0 < small["mean"]["recall"] < large["mean"]["recall"] < 1
+    assert small["mean"]["recovered_mass"] < large["mean"]["recovered_mass"]
+    assert small["mean"]["estimated_mass"] > 0
+
+
+def test_a_ragged_batch_is_fed_like_its_rows_alone(model: HuggingFaceModel) -> None:
+    rows = [[5, 6, 7], [8], []]
+    prompts = [model.encode(example) for example in EXAMPLES]
+    session, logits_BV = subject(model, Full()).read(prompts, 4)
+    together_BV = feed(session, logits_BV, rows)
+    for number, row in enumerate(rows):
+        session, logits_BV = subject(model, Full()).read([prompts[number]], 4)
+        alone_BV = feed(session, logits_BV, [row]) if row else logits_BV
+        torch.testing.assert_close(together_BV[number], alone_BV[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_latency_has_its_numbers_and_its_ledger(model: HuggingFaceModel, rows: int) -> None:
+    timing, memory = latency(subject(model, RETRO), EXAMPLES[:rows], warmup=1, steps=4)
+    assert timing["rows"] == rows
+    assert timing["ttft_s"] > 0
+    assert timing["ms_per_token_p10"] <= timing["ms_per_token"] <= timing["ms_per_token_p90"]
+    assert timing["tokens_per_s"] == pytest.approx(rows * 1000 / timing["ms_per_token"])
+    ledger = timing["ledger"]
+    assert set(ledger) == {
+        "build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms", "other_ms",
+    }  # fmt: skip
+    assert all(value > 0 for value in ledger.values())
+    longest = max(sum(map(len, model.encode(example))) for example in EXAMPLES[:rows])
+    assert timing["context_tokens"] == longest
+    assert memory["kv_bytes"] > 0
+    assert memory["index_bytes"] > 0
+    assert memory["peak_host_bytes"] > 10**7
+
+
+def test_clocks_leave_no_trace_and_change_no_answer(model: HuggingFaceModel) -> None:
+    prompts = [model.encode(EXAMPLES[0])]
+    session, logits_BV = subject(model, RETRO).read(prompts, 4)
+    twin = session.fork(1)
+    ledger: dict[str, float] = {"search_ms": 0.0, "update_ms": 0.0}
+    before = {id(layer[0]): set(vars(layer[0])) for layer in session.states}
+    with clocked(session, ledger, ("search_ms", "update_ms")):
+        first = session.decode([7])
+    assert {id(layer[0]): set(vars(layer[0])) for layer in session.states} == before
+    torch.testing.assert_close(first, twin.decode([7]))
+    spent = dict(ledger)
+    session.decode([8])
+    assert ledger == spent
+    assert all(value > 0 for value in spent.values())
+    assert logits_BV.shape[0] == 1
