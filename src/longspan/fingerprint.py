@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import longspan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from longspan.methods.base import Method
     from longspan.models.base import Model
     from longspan.request import Request
@@ -45,7 +47,7 @@ def identity(
     }
 
 
-def _elsewhere(settings: dict[str, Any], chooses: frozenset[str]) -> dict[str, Any]:
+def _elsewhere(settings: dict[str, Any], chooses: Sequence[str]) -> dict[str, Any]:
     """Without the places of files, as the task's own identity says what is in them, and without
     what chooses among the examples.
     """
@@ -74,8 +76,8 @@ def described(part: Any) -> dict[str, Any]:
 
 
 def _fields(part: Any) -> dict[str, Any]:
-    names = getattr(part, "__dataclass_fields__", {})
-    return {name: _value(getattr(part, name)) for name in names}
+    settings = fields(part) if is_dataclass(part) else ()
+    return {each.name: _value(getattr(part, each.name)) for each in settings}
 
 
 def _value(value: Any) -> Any:

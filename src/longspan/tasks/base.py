@@ -35,7 +35,7 @@ class Task(ABC):
     an answer, records keep `stored`, and a partial generation on disk is removed when it is done.
     """
 
-    chooses: ClassVar[frozenset[str]] = frozenset()
+    chooses: ClassVar[tuple[str, ...]] = ()
     """Settings that choose among the examples, or sum them up, and change no sample: they are not
     part of the fingerprint, so that shards can be put together.
     """

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Reasoning(Task):
     """Settings and metrics; the subclasses know the rows and the answers."""
 
-    chooses: ClassVar[frozenset[str]] = frozenset({"start", "pass_k"})
+    chooses: ClassVar[tuple[str, ...]] = ("start", "pass_k")
 
     path: str | None = None
     """A .jsonl, .json, .csv or .parquet file; None: the data set `hub` of the Hugging Face hub."""
