@@ -30,11 +30,9 @@ def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = 
         for table in _tables(finished, sweep=sweep, width=console.width):
             console.print(table)
     for each in finished:
-        summary = each.summary or {}
-        if line := headline(summary.get("metrics") or {}):
-            job = " ".join(cell(summary) for name, cell in COLUMNS.items() if name in LEFT)
-            shown = f"{job}: {line}" if sweep else line
-            console.print(shown, highlight=False, soft_wrap=True, markup=False)
+        if line := headline((each.summary or {}).get("metrics") or {}):
+            name = " ".join(_cell(each, key) for key in LEFT)
+            console.print(f"{name}: {line}", highlight=False, soft_wrap=True, markup=False)
     for each in outcomes:
         if each.summary is not None and not sweep:
             console.print(
@@ -108,21 +106,27 @@ def delta(summary: dict[str, Any]) -> str:
     return text if found["distinguishable"] in (True, None) else f"{text} not distinguishable"
 
 
-def headline(metrics: Mapping[str, float]) -> str:
+def headline(metrics: Mapping[str, float | None], most: int = 12) -> str:
     """The task's own metrics in a line, with intervals or standard errors: "avg@8 40.0 ± 8.9".
 
-    Those of parts (`category/sqa`) stay in summary.json.
+    Those of parts (`category/sqa`) stay in summary.json where there are others; of many, the first
+    ones are shown.
     """
+    known = {name: value for name, value in metrics.items() if value is not None}
+    named = [name for name in known if not name.endswith(("_low", "_high", "_se"))]
+    whole = [name for name in named if "/" not in name]
+    if all(name in COUNTED for name in whole):
+        whole = named
     parts = []
-    for name, value in metrics.items():
-        if "/" in name or name.endswith(("_low", "_high", "_se")):
-            continue
-        text = f"{name} {value:.0f}" if name in COUNTED else f"{name} {value:.1f}"
-        if f"{name}_low" in metrics:
-            text += f" [{metrics[f'{name}_low']:.1f}, {metrics[f'{name}_high']:.1f}]"
-        elif f"{name}_se" in metrics:
-            text += f" ± {metrics[f'{name}_se']:.1f}"
+    for name in whole[:most]:
+        text = f"{name} {known[name]:.0f}" if name in COUNTED else f"{name} {known[name]:.1f}"
+        if f"{name}_low" in known:
+            text += f" [{known[f'{name}_low']:.1f}, {known[f'{name}_high']:.1f}]"
+        elif f"{name}_se" in known:
+            text += f" ± {known[f'{name}_se']:.1f}"
         parts.append(text)
+    if len(whole) > most:
+        parts.append(f"and {len(whole) - most} more in summary.json")
     return "   ".join(parts)
 
 
