@@ -176,6 +176,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     save_file(found.meta.tensors, path, metadata=head)
     with pytest.raises(ValueError, match=r"version '0'.*should be .* version '1'"):
         WaveIndex.load(tmp_path)
+    for facts in ('{"options": {"no_such_option": 1}, "tokens": 300}', "{}"):
+        save_file(found.meta.tensors, path, metadata=head | {"version": "1", "facts": facts})
+        with pytest.raises(ValueError, match="build the index again"):
+            WaveIndex.load(tmp_path)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="build the index again"):
         WaveIndex.load(tmp_path)

@@ -132,7 +132,12 @@ class WaveIndex(KeyIndex):
     def load(cls, folder: Path, device: torch.device | None = None) -> WaveIndex:
         """The index that `save` wrote. Raises ValueError naming a file that is not one."""
         meta, facts = wave_meta.load(folder, device or torch.device("cpu"))
-        return cls(WaveOptions(**facts["options"]), meta, facts["tokens"])
+        try:
+            return cls(WaveOptions(**facts["options"]), meta, facts["tokens"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{folder} holds a wave index of other settings ({error}): build the index again"
+            ) from error
 
     def _clusters(self, tokens: int) -> int:
         return min(round(tokens / self._tokens * self.clusters), self.clusters)
