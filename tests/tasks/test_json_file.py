@@ -143,6 +143,18 @@ def test_prompts_longer_than_the_context(tmp_path: Path) -> None:
     assert cut.meta["truncated"]
     assert cut.question == "What?"
     assert 90 <= tokens(f"{cut.prompt} {cut.prefix}") + 20 <= 100
+    with pytest.raises(ValueError, match="entry 0: ctx leaves 1 tokens for the context, too few"):
+        read(tmp_path / "a.json", long, ctx=22, truncate="middle")
+
+
+def test_both_ends_stay_when_the_middle_goes(tmp_path: Path) -> None:
+    text = " ".join(f"word{number}" for number in range(20_000))
+    row = {"context": text, "question": "What?", "outputs": "a", "max_new_tokens": 1}
+    for ctx in (30, 1_000, 15_000, 19_999):
+        (cut,) = read(tmp_path / "a.json", row, ctx=ctx, truncate="middle")
+        assert cut.context.startswith("word0 wor")
+        assert cut.context.endswith("19999\n\n")
+        assert 0.98 * ctx - 16 <= tokens(cut.prompt) + 1 <= ctx
 
 
 def test_label_and_identity_follow_the_file(tmp_path: Path) -> None:

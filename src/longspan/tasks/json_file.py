@@ -9,7 +9,7 @@ from longspan.options import Count, settings
 from longspan.tasks.base import Task
 from longspan.tasks.files import file_sha256, read_rows
 from longspan.tasks.json_rows import FileRow, parse_row
-from longspan.tasks.lengths import count_tokens, style_tokens
+from longspan.tasks.lengths import count_tokens, style_tokens, without_middle
 from longspan.tasks.matching import Metric, answer_score
 from longspan.tasks.prompts import PromptStyle, styled
 from longspan.types import Example
@@ -88,7 +88,8 @@ class JsonFile(Task):
                     f"{place}: {tokens} tokens ({new_tokens} of them new) are more than "
                     f"ctx={limit}; use a larger ctx, or truncate=middle"
                 )
-            context, question = _without_middle(tokenizer, context, question, limit - around)
+            room = limit - around - count_tokens(tokenizer, question)
+            context = without_middle(tokenizer, context, room, place)
         context, question = styled(context, question, style)
         return Example(
             id=str(index),
@@ -100,11 +101,3 @@ class JsonFile(Task):
             chat=style == "auto",
             meta={"metric": row.metric or self.metric, "truncated": cut, "source_id": row.id},
         )
-
-
-def _without_middle(
-    tokenizer: Tokenizer, context: str, question: str, limit: int
-) -> tuple[str, str]:
-    from longspan.tasks.truncation import fit_middle
-
-    return fit_middle(tokenizer, context, question, limit)[:2]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from longspan.tasks.base import Tokenizer
 
 _PROBE = "x"
+_SEAM_TOKENS = 4
+"""What joining a text to another may add."""
 _COUNTED_CHARS = 32_768
 """Texts up to here are always counted."""
 
@@ -41,6 +43,24 @@ def style_tokens(tokenizer: Tokenizer, style: PromptStyle) -> int:
     """Tokens that a prompt style adds to a prompt, template and special tokens included."""
     extra = count_tokens(tokenizer, "".join(styled("", _PROBE, style)))
     return overhead_tokens(tokenizer, style == "auto") + extra - count_tokens(tokenizer, _PROBE)
+
+
+def without_middle(tokenizer: Tokenizer, text: str, limit: int, place: str) -> str:
+    """`text` without as much of its middle as leaves `limit` tokens or a few less.
+
+    Cut between characters, as decoding tokens would not give the text back. Raises ValueError
+    naming `place` where nothing is left.
+    """
+    low, high, guess = 0, len(text) // 2, min(2 * max(limit, 0), len(text) // 2)
+    while high - low > 1 + low // 200:
+        cut = text[:guess] + text[len(text) - guess :]
+        tokens = count_tokens(tokenizer, cut) + _SEAM_TOKENS
+        low, high = (guess, high) if tokens <= limit else (low, guess)
+        likely = guess * max(limit, 1) // max(tokens, 1)
+        guess = min(max(likely, low + 1), high - 1) if low else (low + high) // 2
+    if not low:
+        raise ValueError(f"{place}: ctx leaves {limit} tokens for the context, too few")
+    return text[:low] + text[len(text) - low :]
 
 
 class LengthOracle:
