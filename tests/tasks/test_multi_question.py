@@ -65,6 +65,25 @@ def test_references(tmp_path: Path, outputs: Any, name: str) -> None:
     assert task(path=str(path)).label == "multi_question[mine]"
 
 
+def test_squad_files_are_read(tmp_path: Path) -> None:
+    answers = [{"text": "tea", "answer_start": 0}, {"text": "tea"}, {"text": "hot tea"}]
+    asked = {"id": "1", "question": "What?", "answers": answers, "is_impossible": False}
+    never = {"id": "2", "question": "Why?", "answers": [], "is_impossible": True}
+    paragraphs = [
+        {"context": "tea", "qas": [asked, never, asked]},
+        {"context": "milk", "qas": [never]},
+        {"context": "cake", "qas": [asked]},
+    ]
+    path = tmp_path / "dev-v2.0.json"
+    path.write_text(
+        json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]})
+    )
+    examples = task(path=str(path)).examples(TOKENIZER, None, None, 0)
+    assert [e.context for e in examples] == ["tea", "tea", "cake"]
+    assert [e.id for e in examples] == ["0/0", "0/1", "1/0"]
+    assert examples[0].references == ("tea", "hot tea")
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

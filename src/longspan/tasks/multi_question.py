@@ -1,6 +1,7 @@
 """Several questions on one context, which a model then needs to read only once.
 
-The file is a list (or .jsonl) of {context, questions}; each question is {question, outputs}.
+The file is a list (or .jsonl) of {context, questions}; each question is {question, outputs}. SQuAD's
+own files are read too, but for the questions that cannot be answered.
 Examples of one context are consecutive, have the same `context` to the letter and the same
 meta["context_id"].
 """
@@ -63,7 +64,7 @@ class MultiQuestion(Task):
         and a prompt that does not fit.
         """
         examples: list[Example] = []
-        for number, row in enumerate(read_rows(self._file())):
+        for number, row in enumerate(_contexts(read_rows(self._file()))):
             for example in self._of_row(row, f"task.path={self.path}, row {number}", number):
                 if len(examples) == count:
                     return examples
@@ -129,9 +130,23 @@ class MultiQuestion(Task):
         return {"data": file_sha256(self._file())}
 
 
+def _contexts(rows: Sequence[Row]) -> Iterator[Row]:
+    """The rows, or the paragraphs of SQuAD's articles in the same form."""
+    for row in rows:
+        if not isinstance(row.get("paragraphs"), list):
+            yield row
+            continue
+        for paragraph in row["paragraphs"]:
+            asked = [qa for qa in paragraph.get("qas", []) if not qa.get("is_impossible")]
+            if asked:
+                yield {"context": paragraph.get("context"), "questions": asked}
+
+
 def _references(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
     value = field(item, ["outputs", "answer", "answers"], where)
     texts = [value] if isinstance(value, str) else value
+    if isinstance(texts, list) and all(isinstance(t, dict) and "text" in t for t in texts):
+        texts = list(dict.fromkeys(t["text"] for t in texts))  # SQuAD's, each by several people
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t for t in texts):
         raise ValueError(f"{where}: field outputs must be a text or a list of texts")
     return tuple(texts)
