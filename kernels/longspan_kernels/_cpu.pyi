@@ -36,10 +36,10 @@ class AttentionGraph:
     def copy(self) -> AttentionGraph:
         """An independent copy."""
 
-    def arrays(self) -> dict:
+    def arrays(self) -> dict[str, torch.Tensor]:
         """Views of all parts by name, valid until the graph grows."""
 
-def graph_restore(mean: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], to_codes: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], to_queries: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], step: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], codes: Annotated[torch.Tensor, dict(dtype='uint8', order='C', device='cpu', writable=False)], half_norms: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], edges: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], entries: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], storage: str) -> AttentionGraph:
+def graph_restore(mean: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], to_codes: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], to_queries: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], step: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], codes: Annotated[torch.Tensor, dict(dtype='uint8', order='C', device='cpu', writable=False)], half_norms: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], edges: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], entries: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], token_of: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], storage: str) -> AttentionGraph:
     """A graph from its parts."""
 
 def graph_nearest(queries: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], rows: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], ids: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], threads: int, isa: str) -> None:

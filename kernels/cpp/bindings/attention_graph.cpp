@@ -159,16 +159,23 @@ void insert(AttentionGraph& graph, const FloatsIn& keys, const FloatsIn& bridges
 // A graph from what `arrays` gave; everything that a search relies on is checked.
 AttentionGraph restore(const FloatsIn& mean, const FloatsIn& to_codes, const FloatsIn& to_queries, const FloatsIn& step,
                        const CodesIn& codes, const FloatsIn& half_norms, const IntsIn& edges, const IntsIn& entries,
-                       std::string_view storage) {
+                       const IntsIn& token_of, std::string_view storage) {
     AttentionGraph graph = empty_graph(mean, to_codes, to_queries, storage);
     const std::size_t tokens = half_norms.size(), width = to_codes.shape(1);
     require(tokens > 0 && edges.ndim() == 2 && edges.shape(0) == tokens && edges.shape(1) >= 1 && step.size() == width &&
-                entries.size() > 0 && codes.size() == tokens * width * static_cast<std::size_t>(bytes_of(graph.storage)),
+                entries.size() > 0 && token_of.size() == tokens && codes.size() == tokens * width * static_cast<std::size_t>(bytes_of(graph.storage)),
             "arrays of the graph do not fit one another");
     for (std::size_t e = 0; e < edges.size(); ++e)
         require(edges.data()[e] >= -1 && edges.data()[e] < static_cast<std::int64_t>(tokens), "an edge leads nowhere");
     for (std::size_t e = 0; e < entries.size(); ++e)
         require(entries.data()[e] >= 0 && entries.data()[e] < static_cast<std::int64_t>(tokens), "an entry is not there");
+    graph.token_of.assign(token_of.data(), token_of.data() + tokens);
+    graph.node_of.assign(tokens, no_node);
+    for (std::size_t node = 0; node < tokens; ++node) {
+        const std::uint32_t token = graph.token_of[node];
+        require(token < tokens && graph.node_of[token] == no_node, "token_of is no permutation");
+        graph.node_of[token] = static_cast<std::uint32_t>(node);
+    }
     graph.degree = static_cast<int>(edges.shape(1));
     graph.step.assign(step.data(), step.data() + step.size());
     graph.codes.assign(codes.data(), codes.data() + codes.size());
@@ -197,6 +204,7 @@ nb::dict arrays(nb::handle self) {
     all["codes"] = view<std::uint8_t>(graph.codes, {tokens, graph.codes.size() / tokens}, self);
     all["half_norms"] = view<float>(graph.half_norms, {tokens}, self);
     all["edges"] = view<std::int32_t>(graph.edges, {tokens, static_cast<std::size_t>(graph.degree)}, self);
+    all["token_of"] = view<std::int32_t>(graph.token_of, {tokens}, self);
     all["entries"] = view<std::int32_t>(graph.entries, {graph.entries.size()}, self);
     return all;
 }
@@ -210,10 +218,11 @@ void bind_attention_graph(nb::module_& module) {
         .def_ro("head_size", &AttentionGraph::head_size, "Size of a key.")
         .def_prop_ro("storage", [](const AttentionGraph& graph) { return name_of(graph.storage); }, "Type of the codes.")
         .def("copy", [](const AttentionGraph& graph) { return graph; }, "An independent copy.")
-        .def("arrays", &arrays, "Views of all parts by name, valid until the graph grows.");
+        .def("arrays", &arrays, nb::sig("def arrays(self) -> dict[str, torch.Tensor]"),
+             "Views of all parts by name, valid until the graph grows.");
     const auto plain = [](const char* name) { return nb::arg(name).noconvert(); };
     module.def("graph_restore", &restore, plain("mean"), plain("to_codes"), plain("to_queries"), plain("step"), plain("codes"),
-               plain("half_norms"), plain("edges"), plain("entries"), nb::arg("storage"), "A graph from its parts.");
+               plain("half_norms"), plain("edges"), plain("entries"), plain("token_of"), nb::arg("storage"), "A graph from its parts.");
     module.def("graph_nearest", &nearest, plain("queries"), plain("rows"), plain("ids"), nb::arg("threads"), nb::arg("isa"),
                "Exact best rows of every query by inner product into `ids` [S, k].");
     module.def("graph_build", &build, plain("mean"), plain("to_codes"), plain("to_queries"), plain("rows"), plain("lists"),
