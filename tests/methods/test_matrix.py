@@ -22,6 +22,7 @@ SHAPES = {
     "groups of one": {"groups": 3, "heads": 1},
     "groups of four": {"groups": 2, "heads": 4, "size": 16},
     "bfloat16": {"dtype": torch.bfloat16},
+    "float16": {"dtype": torch.float16},
 }
 PROMPTS = (1, 3, 67, 1301)
 
