@@ -26,29 +26,24 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def hand_over(tokenizer: Tokenizer, folder: Path) -> dict[str, str] | None:
-    """What a child needs to count tokens, JSON types only; None where the tokenizer lives in this
-    process only.
+def hand_over(tokenizer: Tokenizer, folder: Path) -> str | None:
+    """Write what a child needs to count tokens to a file in `folder` and return its path; None for
+    a tokenizer that lives in this process only, as those written in Python do.
     """
     text = _backend_json(tokenizer)
-    if text is not None:
-        (folder / "tokenizer.json").write_text("{" + text, "utf-8")
-        return {"file": str(folder / "tokenizer.json")}
-    name = getattr(tokenizer, "name_or_path", "")
-    return {"name": name} if name else None
+    if text is None:
+        return None
+    path = folder / "tokenizer.json"
+    path.write_text("{" + text, "utf-8")
+    return str(path)
 
 
-def child_counter(handed: dict[str, str]) -> Callable[[str], int]:
+def child_counter(path: str) -> Callable[[str], int]:
     """In the child: a function that counts the tokens of a text, without special tokens."""
-    if "file" in handed:
-        from tokenizers import Tokenizer as Backend
+    from tokenizers import Tokenizer as Backend
 
-        backend = Backend.from_file(handed["file"])
-        return lambda text: len(backend.encode(text, add_special_tokens=False))
-    from transformers import AutoTokenizer
-
-    slow = AutoTokenizer.from_pretrained(handed["name"], local_files_only=True)
-    return lambda text: len(slow(text, add_special_tokens=False).input_ids)
+    backend = Backend.from_file(path)
+    return lambda text: len(backend.encode(text, add_special_tokens=False))
 
 
 def _backend_json(tokenizer: Any) -> str | None:
