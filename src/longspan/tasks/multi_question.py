@@ -1,8 +1,8 @@
 """Several questions on one context, which a model then needs to read only once.
 
 The file is a list (or .jsonl) of {context, questions}; each question is {question, outputs}.
-SQuAD's own files are read too, but for the questions that cannot be answered. Examples of one context are consecutive, have the same `context` to the letter and the same
-meta["context_id"].
+SQuAD's own files are read too, but for the questions that cannot be answered. Examples of one
+context are consecutive, have the same `context` to the letter and the same meta["context_id"].
 """
 
 from __future__ import annotations
