@@ -99,7 +99,8 @@ def execute(run: Run, screen: Screen) -> tuple[Path, dict[str, Any]]:
     begun = time.perf_counter()
     with RunFolder(run.folder, digest) as folder:
         folder.write_yaml("config.yaml", run.config)
-        folder.write("environment.json", environment())
+        _tell_of_other_source(folder, here := environment(), screen)
+        folder.write("environment.json", here)
         folder.write("fingerprint.json", {"pairing": fingerprint.pairing(identity), **identity})
         for number in folder.corrupt:
             screen.note(f"samples.jsonl: line {number} is no sample; it is answered again")
@@ -120,6 +121,17 @@ def _sampling(group: Mapping[str, Any]) -> Sampling:
 
     fields = {key: value for key, value in group.items() if key != "max_new_tokens"}
     return checked(Sampling, fields, "generation")
+
+
+def _tell_of_other_source(folder: RunFolder, here: dict[str, Any], screen: Screen) -> None:
+    """Versions make a fingerprint, edits do not: say so where they may have mixed."""
+    before = (folder.read("environment.json") or {}).get("source") or {}
+    digest = here["source"]["digest"]
+    if folder.records and before.get("digest") not in (None, digest):
+        screen.note(
+            f"{len(folder.records)} samples were recorded by other source ({before['digest']}, now "
+            f"{digest}); if the edit changes answers, delete {folder.path} and run again"
+        )
 
 
 def _check_ctx(request: Request, model: Model) -> None:

@@ -148,3 +148,35 @@ def test_another_process_in_the_folder_is_refused(cli: Cli) -> None:
     assert busy.code == 1
     assert "is working here" in busy.err
     assert cli("samples=5").code == 0
+
+
+def test_samples_of_other_source_are_told_of(cli: Cli) -> None:
+    path = cli().folder() / "environment.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "source": {**facts["source"], "digest": "0123456789"}}))
+    assert "4 samples were recorded by other source (0123456789, now " in cli().err
+    assert "other source" not in cli().err
+
+
+def test_further_metrics_of_a_task_are_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from longspan.tasks.json_file import JsonFile
+
+    monkeypatch.setattr(JsonFile, "aggregate", lambda *_: {f"m@{n}": 10.0 * n for n in range(14)})
+    done = cli()
+    assert "full: m@0 0.0, m@1 10.0, " in done.out
+    assert "m@11 110.0, and 2 more in summary.json" in done.out
+    assert done.json("summary.json")["metrics"]["m@13"] == 130.0
+
+
+def test_recall_and_latency_are_taken_again_only_for_other_sizes(cli: Cli) -> None:
+    def stamps() -> list[int]:
+        folder = cli(*SMALL, *more).folder()
+        return [(folder / n).stat().st_mtime_ns for n in ("recall.json", "latency.json")]
+
+    more: tuple[str, ...] = ()
+    first = stamps()
+    assert stamps() == first
+    more = ("measure.latency.rows=2",)
+    recall, latency = stamps()
+    assert recall == first[0]
+    assert latency > first[1]

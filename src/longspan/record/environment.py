@@ -4,6 +4,7 @@ environment variables.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -68,14 +69,27 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _source() -> dict[str, Any] | None:
-    """The commit that ran and whether files differ from it; None outside a checkout."""
+def _source() -> dict[str, Any]:
+    """A digest of the Python files that ran and, in a checkout, their commit."""
     here = Path(__file__).resolve().parents[3]
-    if not (here / ".git").exists():
-        return None
-    commit = _git(here, "rev-parse", "HEAD")
+    checkout = (here / ".git").exists()
+    commit = _git(here, "rev-parse", "HEAD") if checkout else None
     changed = _git(here, "status", "--porcelain", "--untracked-files=no", "--", "src", "kernels")
-    return {"commit": commit, "changed": bool(changed)} if commit else None
+    return {"digest": source_digest(), "commit": commit, "changed": bool(changed) and checkout}
+
+
+def source_digest() -> str:
+    """Ten digits of the SHA-256 of every Python file of longspan and its kernels."""
+    import longspan
+    import longspan_kernels
+
+    digest = hashlib.sha256()
+    for package in (longspan, longspan_kernels):
+        for root in package.__path__:
+            for path in sorted(Path(root).rglob("*.py")):
+                digest.update(path.relative_to(root).as_posix().encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:10]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
