@@ -53,6 +53,7 @@ VARIANTS: dict[str, Method] = {
     "32 tokens a cluster": replace(PAPER, tokens_per_cluster=32),
     "retrieval 5%": replace(PAPER, retrieval_budget=0.05),
     "retrieval 10%": replace(PAPER, retrieval_budget=0.1),
+    "retrieval 20%": replace(PAPER, retrieval_budget=0.2),
     "coverage 0.8": replace(PAPER, coverage=0.8),
     "coverage 0.9": replace(PAPER, coverage=0.9),
     "coverage 0.95": replace(PAPER, coverage=0.95),
