@@ -24,8 +24,8 @@ def composed(name: str, *overrides: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base=None):
-        config = compose(overrides=[f"+task={name}", *overrides])
-    found = OmegaConf.to_container(config.task)
+        config = compose("config", [f"task={name}", *overrides])
+    found = OmegaConf.to_container(config.task, resolve=True)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
 
