@@ -155,8 +155,13 @@ def test_the_reference_serves_where_nothing_is_compiled() -> None:
     hits = search([graph] * len(q_HD), q_HD, 10, beam=50)
     assert recall(hits.ids_HK, exact(keys_TD, q_HD, 10)) > 0.95
     twin = build(keys_TD, queries_SD, options)
-    both = (edges_of(graph).sort().values == edges_of(twin).sort().values).float().mean()
-    assert both > 0.7  # near neighbours are approximate in one of them
+    token_of = twin.arrays["token_of"].tolist()
+    same = total = 0
+    for node, row in enumerate(edges_of(twin).tolist()):
+        mine = {token_of[other] for other in row if other >= 0}
+        right = {other for other in edges_of(graph)[token_of[node]].tolist() if other >= 0}
+        same, total = same + len(mine & right), total + len(right)
+    assert same / total > 0.8  # near neighbours are approximate in one of them
 
 
 def awkward(name: str, tokens: int = 150, size: int = 16) -> Tensor:

@@ -33,8 +33,8 @@ def search(
     beam: how many candidates the walk holds, at least k. patience: walk on for so many nodes that
     bring nothing into the first k, then stop; 0: until the beam is exhausted. seeds_HS: int32,
     further nodes to begin with (what the last step found), -1 where there are fewer. keys_GTDs: the
-    keys themselves, in stretches; if given, the `rerank` best (default: the whole beam) are ordered
-    by their exact products, query h using keys of head h * G // H. Threads do not change results.
+    keys themselves, in stretches; if given, the `rerank` best (default: a quarter more than k) are
+    ordered by their exact products, query h using keys of head h * G // H. Threads do not change results.
 
     Raises ValueError where k is not 1 to the keys of every graph, on NaN or infinity, on shapes
     that do not fit.
@@ -47,7 +47,7 @@ def search(
         raise ValueError(f"k is {k}; it must be 1 to {fewest}, the keys of the smallest graph")
     if beam < 1 or patience < 0:
         raise ValueError(f"beam is {beam} and patience {patience}; right is at least 1 and 0")
-    rerank = max(beam, k) if rerank is None else rerank
+    rerank = k + k // 4 + 8 if rerank is None else rerank
     isa = graphs[0].isa
     if any(graph.isa != isa for graph in graphs):
         raise ValueError("graphs are of several backends; right is one")

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT, VERSION = "longspan.attention_graph", "1"
-PARTS = ("mean", "to_codes", "to_queries", "step", "codes", "half_norms", "edges", "entries")
+PARTS = (
+    "mean",
+    "to_codes",
+    "to_queries",
+    "step",
+    "codes",
+    "half_norms",
+    "edges",
+    "entries",
+    "token_of",
+)
 
 
 def write(path: Path, arrays: Mapping[str, Tensor], options: GraphOptions) -> None:

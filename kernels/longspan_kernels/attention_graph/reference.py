@@ -88,6 +88,7 @@ def build(maps: Maps, rows_TW: Tensor, list_SK: Tensor, options: GraphOptions) -
         "half_norms": rows_TW.square().sum(-1) / 2,
         "edges": padded(edges, options.degree),
         "entries": torch.tensor(entries, dtype=torch.int32),
+        "token_of": torch.arange(tokens, dtype=torch.int32),
     }
 
 
@@ -144,8 +145,11 @@ def search(
             works.append((0, 0))
             continue
         score_T = graph["codes"] @ (q_D @ graph["to_queries"])
-        seeds = [] if seeds_HS is None else [s for s in seeds_HS[head].tolist() if s >= 0]
+        token_of = graph["token_of"].tolist()
+        seeds = [] if seeds_HS is None else seeds_HS[head].tolist()
+        seeds = [token_of.index(token) for token in seeds if token >= 0]
         pool, distances, hops = walk(graph, score_T, max(beam, k), seeds)
+        pool = [token_of[node] for node in pool]
         if keys_GTDs:
             row = head * len(keys_GTDs[0]) // len(q_HD)
             keys_TD = torch.cat([part[row] for part in keys_GTDs]).float()

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <omp.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include <atomic>
 #include <cstddef>
@@ -16,19 +19,33 @@ namespace longspan {
 inline constexpr std::uint32_t no_node = 0xffffffffU;
 inline constexpr std::int64_t most_nodes = std::int64_t{1} << 31;
 
-// Rows of codes begin on a cache line, so that a row of 64 bytes costs one.
+// Rows begin on a cache line, so that a row of 64 bytes costs one; large arrays ask for large pages, without which
+// most hops of a search would also miss the translation cache.
 template <class T>
 struct LineAllocator {
     using value_type = T;
-    static constexpr std::align_val_t line{64};
     LineAllocator() = default;
     template <class U>
     LineAllocator(const LineAllocator<U>&) {}
-    T* allocate(std::size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), line)); }
-    void deallocate(T* at, std::size_t) { ::operator delete(at, line); }
+    T* allocate(std::size_t count) {
+        const std::size_t bytes = count * sizeof(T);
+        void* at = ::operator new(bytes, alignment(bytes));
+#if defined(__linux__)
+        if (bytes >= large_page) madvise(at, bytes, MADV_HUGEPAGE);
+#endif
+        return static_cast<T*>(at);
+    }
+    void deallocate(T* at, std::size_t count) { ::operator delete(at, alignment(count * sizeof(T))); }
     friend bool operator==(const LineAllocator&, const LineAllocator&) { return true; }
+
+  private:
+    static constexpr std::size_t line = 64, large_page = std::size_t{1} << 21;
+    static std::align_val_t alignment(std::size_t bytes) {
+        return static_cast<std::align_val_t>(bytes >= large_page ? large_page : line);
+    }
 };
-using Bytes = std::vector<std::uint8_t, LineAllocator<std::uint8_t>>;
+template <class T>
+using Array = std::vector<T, LineAllocator<T>>;
 
 inline constexpr int bytes_of(Dtype dtype) { return dtype == Dtype::f32 ? 4 : dtype == Dtype::i8 ? 1 : 2; }
 
@@ -42,15 +59,18 @@ struct AttentionGraph {
     std::vector<float> to_codes;    // [D, W]
     std::vector<float> to_queries;  // [D, W]
     std::vector<float> step;        // [W] code * step = x; ones unless the storage is int8
-    Bytes codes;                    // [T, W] of the storage type
+    Array<std::uint8_t> codes;      // [T, W] of the storage type
     std::vector<float> half_norms;  // [T] |x|^2 / 2
-    std::vector<std::uint32_t> edges;    // [T, degree]
+    Array<std::uint32_t> edges;     // [T, degree]
     std::vector<std::uint32_t> entries;  // nodes that every search begins with
+    // Nodes are numbered so that those which queries read lie together in memory; tokens are what the caller counts.
+    Array<std::uint32_t> token_of;  // [T]
+    Array<std::uint32_t> node_of;   // [T]
 
     std::int64_t tokens() const { return static_cast<std::int64_t>(half_norms.size()); }
     std::size_t nbytes() const {
         return codes.size() + 4 * (mean.size() + to_codes.size() + to_queries.size() + step.size() + half_norms.size() +
-                                   edges.size() + entries.size());
+                                   edges.size() + entries.size() + token_of.size() + node_of.size());
     }
 };
 

@@ -69,7 +69,7 @@ inline void project(const GraphBuildArgs& args, const Appearances& seen, const s
 // Every edge is offered in the other direction too.
 inline void reverse(const GraphBuildArgs& args, int degree) {
     AttentionGraph& graph = *args.graph;
-    const std::vector<std::uint32_t> forward = graph.edges;
+    const Array<std::uint32_t> forward = graph.edges;
     std::vector<std::int64_t> begin(static_cast<std::size_t>(args.row_count) + 1, 0);
     for (std::uint32_t node : forward)
         if (node != no_node) ++begin[node + 1];
@@ -166,6 +166,28 @@ inline void connect(const GraphBuildArgs& args, const Clusters& clusters) {
     }
 }
 
+// Numbers the nodes anew: entries, then what the sampled queries read, then the rest, each by clusters. A search walks
+// among the first two, so that the memory it touches is small.
+inline void renumber(const GraphBuildArgs& args, const Appearances& seen, const Clusters& clusters) {
+    AttentionGraph& graph = *args.graph;
+    const auto tokens = static_cast<std::size_t>(args.row_count);
+    std::vector<std::uint8_t> remoteness(tokens);
+    for (std::size_t t = 0; t < tokens; ++t) remoteness[t] = seen.begin[t + 1] > seen.begin[t] ? 1 : 2;
+    for (std::uint32_t entry : graph.entries) remoteness[entry] = 0;
+    graph.token_of.assign(clusters.members.begin(), clusters.members.end());
+    std::stable_sort(graph.token_of.begin(), graph.token_of.end(),
+                     [&](std::uint32_t a, std::uint32_t b) { return remoteness[a] < remoteness[b]; });
+    graph.node_of.resize(tokens);
+    for (std::size_t node = 0; node < tokens; ++node) graph.node_of[graph.token_of[node]] = static_cast<std::uint32_t>(node);
+    const Array<std::uint32_t> before = graph.edges;
+    for (std::size_t node = 0; node < tokens; ++node)
+        for (int e = 0; e < graph.degree; ++e) {
+            const std::uint32_t other = before[graph.token_of[node] * static_cast<std::size_t>(graph.degree) + e];
+            graph.edges[node * graph.degree + e] = other == no_node ? no_node : graph.node_of[other];
+        }
+    for (std::uint32_t& entry : graph.entries) entry = graph.node_of[entry];
+}
+
 // Builds edges, entries and codes; false if it was interrupted.
 inline bool graph_build(const GraphBuildArgs& args) {
     AttentionGraph& graph = *args.graph;
@@ -188,6 +210,7 @@ inline bool graph_build(const GraphBuildArgs& args) {
     if (interrupted()) return false;
     choose_entries(args, seen, clusters);
     connect(args, clusters);
+    renumber(args, seen, clusters);
     write_codes(graph, args.rows, args.row_count);
     return true;
 }

@@ -26,8 +26,10 @@ inline void encode(float value, F16* out) {
     *out = {static_cast<std::uint16_t>(sign | std::min((rounded - 0x38000000U) >> 13, 0x7bffU))};
 }
 
-// Appends rows [N, W] to the codes; their norms are those of what is stored, so that nearness is consistent.
-inline void append_codes(AttentionGraph& graph, const float* rows, std::int64_t count) {
+// Appends codes of N nodes, node first + i having row row_of(i); norms are those of what is stored, so that nearness is
+// consistent.
+template <class RowOf>
+inline void append_codes(AttentionGraph& graph, std::int64_t count, RowOf&& row_of) {
     const std::int64_t first = graph.tokens();
     graph.codes.resize(static_cast<std::size_t>((first + count) * graph.width) * bytes_of(graph.storage));
     graph.half_norms.resize(static_cast<std::size_t>(first + count));
@@ -36,7 +38,8 @@ inline void append_codes(AttentionGraph& graph, const float* rows, std::int64_t 
         using Code = std::remove_const_t<std::remove_pointer_t<decltype(type)>>;
         auto* codes = reinterpret_cast<Code*>(graph.codes.data()) + first * graph.width;
         for (std::int64_t t = 0; t < count; ++t) {
-            for (int w = 0; w < graph.width; ++w) encode(rows[t * graph.width + w] / graph.step[w], codes + t * graph.width + w);
+            const float* row = row_of(t);
+            for (int w = 0; w < graph.width; ++w) encode(row[w] / graph.step[w], codes + t * graph.width + w);
             decode_row<Code>(graph, static_cast<std::uint32_t>(first + t), decoded.data());
             graph.half_norms[first + t] = 0.5F * product(decoded.data(), decoded.data(), graph.width);
         }
@@ -55,7 +58,7 @@ inline void write_codes(AttentionGraph& graph, const float* rows, std::int64_t c
     }
     graph.codes.clear();
     graph.half_norms.clear();
-    append_codes(graph, rows, count);
+    append_codes(graph, count, [&](std::int64_t node) { return rows + std::int64_t{graph.token_of[node]} * graph.width; });
 }
 
 }  // namespace longspan::LONGSPAN_ISA

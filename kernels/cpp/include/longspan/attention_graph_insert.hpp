@@ -95,7 +95,9 @@ inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bri
         if (static_cast<int>(list.size()) > args.bridge_length) list.pop_back();
     }
     const std::vector<std::uint32_t> kept = pruner.choose(self, row, graph.degree - graph.degree / 3);
-    append_codes(graph, row, 1);
+    append_codes(graph, 1, [&](std::int64_t) { return row; });
+    graph.token_of.push_back(self);
+    graph.node_of.push_back(self);
     graph.edges.insert(graph.edges.end(), kept.begin(), kept.end());
     graph.edges.resize(static_cast<std::size_t>(graph.tokens()) * graph.degree, no_node);
     bool linked = false;

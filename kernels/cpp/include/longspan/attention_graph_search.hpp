@@ -22,11 +22,24 @@ struct Frontier {
         keys.resize(static_cast<std::size_t>(beam));
         size = cursor = 0;
     }
+    // The best of many, instead of what there was.
+    void fill(std::vector<std::uint64_t>& offered) {
+        size = static_cast<int>(std::min(keys.size(), offered.size()));
+        cursor = 0;
+        if (offered.size() > keys.size())
+            std::nth_element(offered.begin(), offered.begin() + size, offered.end(), std::greater<>());
+        std::copy_n(offered.begin(), size, keys.begin());
+        std::sort(keys.begin(), keys.begin() + size, std::greater<>());
+    }
     bool takes(std::uint64_t key) const { return size < static_cast<int>(keys.size()) || key > keys[size - 1]; }
     // The place it got; the caller has asked `takes`.
     int insert(std::uint64_t key) {
-        const auto begin = keys.begin();
-        const int place = static_cast<int>(std::upper_bound(begin, begin + size, key, std::greater<>()) - begin);
+        int place = 0;  // how many are better; the steps are the same whatever the outcome, so none is mispredicted
+        for (int length = size; length > 0;) {
+            const int half = (length + 1) / 2;
+            place += keys[place + half - 1] > key ? half : 0;
+            length -= half;
+        }
         if (size < static_cast<int>(keys.size())) ++size;
         std::memmove(&keys[place] + 1, &keys[place], static_cast<std::size_t>(size - 1 - place) * sizeof(std::uint64_t));
         keys[place] = key;
@@ -49,6 +62,7 @@ struct SearchScratch {
     std::vector<std::uint64_t> visited;  // a bit a node: 16 KiB at 128k tokens, which stays in the first cache
     std::vector<std::uint32_t> batch;
     std::vector<float> scores;
+    std::vector<std::uint64_t> offered;
     std::int64_t distances = 0;
     std::int64_t hops = 0;
 
@@ -69,64 +83,85 @@ struct SearchScratch {
     }
 };
 
-// Scores by `query . code`, or by nearness to the code that `query` holds when NEAR.
+// Scores by `query . code`, or by nearness to the code that `query` holds when NEAR. A step is cut in three, each of
+// which fetches what the next one reads: the steps of several searches are interleaved to cover that time.
 template <class T, bool NEAR>
 struct BeamSearch {
     const AttentionGraph& graph;
     SearchScratch& scratch;
     int goal;      // the first so many of the frontier are what is looked for
     int patience;  // expansions that do not change the goal before giving up; 0: never
+    std::uint32_t node = no_node;
+    int batched = 0;
+    int idle = 0;
 
     const T* codes() const { return reinterpret_cast<const T*>(graph.codes.data()); }
+    const std::uint32_t* edges() const { return graph.edges.data() + static_cast<std::int64_t>(node) * graph.degree; }
 
-    // Scores the first `count` of the batch and puts the good ones into the frontier; the best place won.
-    int offer(int count) {
+    // Scores the first `count` of the batch; key_of(i) then ranks them.
+    void score(int count) {
         score_nodes(scratch.query, codes(), graph.width, scratch.batch.data(), count, scratch.scores.data());
         scratch.distances += count;
+    }
+    std::uint64_t key_of(int i) const {
+        const std::uint32_t scored = scratch.batch[i];
+        return rank_key(scratch.scores[i] - (NEAR ? graph.half_norms[scored] : 0.0F), scored);
+    }
+    // Puts the good ones of the first `count` of the batch into the frontier; the best place won.
+    int offer(int count) {
+        score(count);
         int best = static_cast<int>(scratch.frontier.keys.size());
-        for (int i = 0; i < count; ++i) {
-            const std::uint32_t node = scratch.batch[i];
-            const float score = scratch.scores[i] - (NEAR ? graph.half_norms[node] : 0.0F);
-            const std::uint64_t key = rank_key(score, node);
-            if (!scratch.frontier.takes(key)) continue;
-            best = std::min(best, scratch.frontier.insert(key));
-            prefetch_row(graph.edges.data() + static_cast<std::int64_t>(node) * graph.degree, 4 * graph.degree);
-        }
+        for (int i = 0; i < count; ++i)
+            if (const std::uint64_t key = key_of(i); scratch.frontier.takes(key))
+                best = std::min(best, scratch.frontier.insert(key));
         return best;
     }
 
     void begin(const std::int32_t* seeds, int seed_count) {
         int count = 0;
-        for (std::uint32_t node : graph.entries)
-            if (scratch.visit(node)) scratch.batch[count++] = node;
-        offer(count);
+        for (std::uint32_t entry : graph.entries)
+            if (scratch.visit(entry)) scratch.batch[count++] = entry;
+        score(count);
+        scratch.offered.clear();
+        for (int i = 0; i < count; ++i) scratch.offered.push_back(key_of(i));
+        scratch.frontier.fill(scratch.offered);
         const int capacity = static_cast<int>(scratch.batch.size());
         count = 0;
         for (int s = 0; s < seed_count; ++s) {
-            if (seeds[s] < 0 || !scratch.visit(static_cast<std::uint32_t>(seeds[s]))) continue;
-            scratch.batch[count++] = static_cast<std::uint32_t>(seeds[s]);
-            if (count == capacity || s + 1 == seed_count) {
-                offer(count);
-                count = 0;
-            }
+            const std::uint32_t seed = seeds[s] < 0 ? no_node : graph.node_of[seeds[s]];
+            if (seed == no_node || !scratch.visit(seed)) continue;
+            scratch.batch[count++] = seed;
+            if (count < capacity) continue;
+            offer(count);
+            count = 0;
         }
         if (count > 0) offer(count);
     }
 
+    // Chooses the node to expand; false at the end of the search.
+    bool pick() {
+        if (patience > 0 && idle >= patience && scratch.frontier.size >= goal) return false;
+        node = scratch.frontier.next();
+        if (node == no_node) return false;
+        ++scratch.hops;
+        prefetch_row(edges(), 4 * graph.degree);
+        return true;
+    }
+    void gather() {
+        batched = 0;
+        const std::uint32_t* row = edges();
+        for (int e = 0; e < graph.degree && row[e] != no_node; ++e) {
+            if (!scratch.visit(row[e])) continue;
+            scratch.batch[batched++] = row[e];
+            prefetch_row(codes() + static_cast<std::int64_t>(row[e]) * graph.width, graph.width * static_cast<int>(sizeof(T)));
+        }
+    }
+    void settle() { idle = batched > 0 && offer(batched) < goal ? 0 : idle + 1; }
+
     void run() {
-        int idle = 0;
-        for (std::uint32_t node; (node = scratch.frontier.next()) != no_node;) {
-            ++scratch.hops;
-            const std::uint32_t* row = graph.edges.data() + static_cast<std::int64_t>(node) * graph.degree;
-            int count = 0;
-            for (int e = 0; e < graph.degree && row[e] != no_node; ++e) {
-                if (!scratch.visit(row[e])) continue;
-                scratch.batch[count++] = row[e];
-                prefetch_row(codes() + static_cast<std::int64_t>(row[e]) * graph.width,
-                             graph.width * static_cast<int>(sizeof(T)));
-            }
-            idle = count > 0 && offer(count) < goal ? 0 : idle + 1;
-            if (patience > 0 && idle >= patience && scratch.frontier.size >= goal) return;
+        while (pick()) {
+            gather();
+            settle();
         }
     }
 };
@@ -146,10 +181,11 @@ inline void rerank(const GraphSearchArgs& args, std::int64_t head, SearchScratch
     const std::int64_t group = head / args.query_rows_a_key_head;
     with_storage(args.key_dtype, [&](auto type) {
         const auto row_of = [&](std::uint32_t node) {
+            const std::int64_t token = graph.token_of[node];
             std::size_t part = args.keys.size() - 1;
-            while (args.keys[part].first > std::int64_t{node}) --part;
+            while (args.keys[part].first > token) --part;
             const KeyPart& keys = args.keys[part];
-            return static_cast<decltype(type)>(keys.keys) + group * keys.head_stride + (node - keys.first) * keys.row_stride;
+            return static_cast<decltype(type)>(keys.keys) + group * keys.head_stride + (token - keys.first) * keys.row_stride;
         };
         const int bytes = graph.head_size * bytes_of(args.key_dtype);
         for (int i = 0; i < count; ++i) {
@@ -163,40 +199,83 @@ inline void rerank(const GraphSearchArgs& args, std::int64_t head, SearchScratch
     std::sort(frontier.keys.begin(), frontier.keys.begin() + count, std::greater<>());
 }
 
-inline void search_head(const GraphSearchArgs& args, std::int64_t head, SearchScratch& scratch) {
-    const AttentionGraph& graph = *args.graphs[head];
-    std::int32_t* ids = args.ids + head * args.k;
-    if (args.k == graph.tokens()) {  // nothing to choose
-        std::iota(ids, ids + args.k, 0);
-        args.distances[head] = args.hops[head] = 0;
-        return;
+inline constexpr int most_together = 4;  // searches whose steps one thread interleaves
+
+template <class T>
+inline void search_together(const GraphSearchArgs& args, std::int64_t first, int count, SearchScratch* scratches) {
+    std::vector<BeamSearch<T, false>> searches;
+    for (int i = 0; i < count; ++i) {
+        const AttentionGraph& graph = *args.graphs[first + i];
+        scratches[i].reset(graph, std::max(args.beam, args.k));
+        code_query(graph, args.queries + (first + i) * graph.head_size, scratches[i].query);
+        searches.push_back({graph, scratches[i], args.k, args.patience});
+        searches.back().begin(args.seeds ? args.seeds + (first + i) * args.seed_count : nullptr,
+                              args.seeds ? args.seed_count : 0);
     }
-    scratch.reset(graph, std::max(args.beam, args.k));
-    code_query(graph, args.queries + head * graph.head_size, scratch.query);
-    const std::int32_t* seeds = args.seeds ? args.seeds + head * args.seed_count : nullptr;
-    with_storage(graph.storage, [&](auto type) {
-        using Code = std::remove_const_t<std::remove_pointer_t<decltype(type)>>;
-        BeamSearch<Code, false> search{graph, scratch, args.k, args.patience};
-        search.begin(seeds, args.seeds ? args.seed_count : 0);
-        search.run();
-    });
+    BeamSearch<T, false>* open[most_together];
+    int opened = 0;
+    for (BeamSearch<T, false>& search : searches)
+        if (search.pick()) open[opened++] = &search;
+    while (opened > 0) {
+        for (int i = 0; i < opened; ++i) open[i]->gather();
+        int still = 0;
+        for (int i = 0; i < opened; ++i) {
+            open[i]->settle();
+            if (open[i]->pick()) open[still++] = open[i];
+        }
+        opened = still;
+    }
+}
+
+inline void report(const GraphSearchArgs& args, std::int64_t head, SearchScratch& scratch) {
+    const AttentionGraph& graph = *args.graphs[head];
     if (!args.keys.empty()) rerank(args, head, scratch);
     for (int i = 0; i < args.k; ++i)
-        ids[i] = i < scratch.frontier.size ? static_cast<std::int32_t>(node_of(scratch.frontier.keys[i])) : -1;
+        args.ids[head * args.k + i] =
+            i < scratch.frontier.size ? static_cast<std::int32_t>(graph.token_of[node_of(scratch.frontier.keys[i])]) : -1;
     args.distances[head] = scratch.distances;
     args.hops[head] = scratch.hops;
 }
 
+inline void search_heads(const GraphSearchArgs& args, std::int64_t first, int count, SearchScratch* scratches) {
+    if (args.k == args.graphs[first]->tokens()) {  // nothing to choose
+        for (std::int64_t head = first; head < first + count; ++head) {
+            std::iota(args.ids + head * args.k, args.ids + (head + 1) * args.k, 0);
+            args.distances[head] = args.hops[head] = 0;
+        }
+        return;
+    }
+    with_storage(args.graphs[first]->storage, [&](auto type) {
+        search_together<std::remove_const_t<std::remove_pointer_t<decltype(type)>>>(args, first, count, scratches);
+    });
+    for (int i = 0; i < count; ++i) report(args, first + i, scratches[i]);
+}
+
+// As many of the queries from `first` on as can be searched together: graphs of one storage and size, a fair share.
+inline int team_at(const GraphSearchArgs& args, std::int64_t first) {
+    const auto heads = static_cast<std::int64_t>(args.graphs.size());
+    const std::int64_t most = std::clamp<std::int64_t>(heads / args.threads, 1, most_together);
+    int count = 1;
+    while (count < most && first + count < heads && args.graphs[first + count]->storage == args.graphs[first]->storage &&
+           args.graphs[first + count]->tokens() == args.graphs[first]->tokens())
+        ++count;
+    return count;
+}
+
 inline void graph_search(const GraphSearchArgs& args) {
     const auto heads = static_cast<std::int64_t>(args.graphs.size());
+    std::vector<std::int64_t> begin;
+    for (std::int64_t head = 0; head < heads; head += team_at(args, head)) begin.push_back(head);
+    begin.push_back(heads);
+    const auto teams = static_cast<std::int64_t>(begin.size()) - 1;
     Interruption interruption{args.interrupted};
-#pragma omp parallel num_threads(args.threads) if (args.threads > 1 && heads > 1)
+#pragma omp parallel num_threads(args.threads) if (args.threads > 1 && teams > 1)
     {
-        SearchScratch scratch;
+        SearchScratch scratches[most_together];
 #pragma omp for schedule(dynamic, 1)
-        for (std::int64_t head = 0; head < heads; ++head) {
+        for (std::int64_t team = 0; team < teams; ++team) {
             if (interruption.stop()) continue;
-            search_head(args, head, scratch);
+            search_heads(args, begin[team], static_cast<int>(begin[team + 1] - begin[team]), scratches);
             interruption.poll();
         }
     }
