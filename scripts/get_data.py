@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TIMEOUT_SECONDS = 60
+HUB_ROOT = "https://huggingface.co"
 
 
 def fetch_url(url: str, target: Path) -> None:
@@ -37,6 +38,8 @@ def fetch_rows(part: Part, target: Path) -> None:
     """Write a split of the hub as JSON lines; the essays as RULER has them: {"text": all}."""
     from datasets import load_dataset
 
+    with urllib.request.urlopen(HUB_ROOT, timeout=TIMEOUT_SECONDS):
+        pass  # without a network this fails at once; the hub's clients would try for a minute
     rows = [dict(row) for row in load_dataset(part.hub, part.config, split=part.split)]
     with whole(target) as file:
         if target.suffix == ".jsonl":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,7 @@ def test_rows_of_the_hub_become_lines(
         asked.append((name, config, split))
         return [{"text": "é"}, {"text": "b"}]
 
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: nullcontext())
     monkeypatch.setattr("datasets.load_dataset", load)
     assert script.main(["gpqa", "--to", str(tmp_path)]) == 0
     assert asked == [

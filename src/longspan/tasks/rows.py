@@ -6,11 +6,14 @@ import csv
 import hashlib
 import io
 import json
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from longspan.types import Example
@@ -86,13 +89,36 @@ def hub_rows(name: str, config: str | None, split: str, how: str) -> list[Row]:
     try:
         from datasets import load_dataset
 
-        return [dict(row) for row in load_dataset(name, config, split=split)]
+        with _offline_if_unreachable():
+            return [dict(row) for row in load_dataset(name, config, split=split)]
     except Exception as error:  # the hub's clients raise a zoo: offline, gated, missing, renamed
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
         raise ValueError(
             f"task.path is not set and {name} could not be read from the hub "
             f"({type(error).__name__}: {first}). {how}"
         ) from None
+
+
+@contextmanager
+def _offline_if_unreachable() -> Iterator[None]:
+    """Without a network only what is cached is looked for; the clients would try for a minute."""
+    import datasets
+    from huggingface_hub import constants
+
+    try:
+        with urllib.request.urlopen(constants.ENDPOINT, timeout=10):
+            unreachable = False
+    except urllib.error.HTTPError:
+        unreachable = False
+    except OSError:
+        unreachable = True
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if unreachable:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def field(row: Mapping[str, Any], names: Sequence[str], where: str) -> Any:
