@@ -163,8 +163,8 @@ def test_further_metrics_of_a_task_are_printed(cli: Cli, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(JsonFile, "aggregate", lambda *_: {f"m@{n}": 10.0 * n for n in range(14)})
     done = cli()
-    assert "full: m@0 0.0, m@1 10.0, " in done.out
-    assert "m@11 110.0, and 2 more in summary.json" in done.out
+    assert "full: m@0 0.0   m@1 10.0   " in done.out
+    assert "m@11 110.0   and 2 more in summary.json" in done.out
     assert done.json("summary.json")["metrics"]["m@13"] == 130.0
 
 

@@ -42,7 +42,7 @@ def test_a_job_that_breaks_is_reported_and_the_next_runs(
 ) -> None:
     from longspan.measures.quality import Quality
 
-    batch, count = Quality._batch, [0]
+    batch, count = Quality._answer_all, [0]
 
     def breaks_once(self: Quality, *given: object) -> object:
         count[0] += 1
@@ -50,7 +50,7 @@ def test_a_job_that_breaks_is_reported_and_the_next_runs(
             raise RuntimeError("the machine is on fire")
         return batch(self, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Quality, "_batch", breaks_once)
+    monkeypatch.setattr(Quality, "_answer_all", breaks_once)
     done = cli("-m", "seed=0,1")
     assert done.code == 1
     assert "RuntimeError: the machine is on fire" in done.out

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.methods.base import LayerState
-    from longspan.placement.store import KVStore
     from longspan.types import Estimate, LayerGeometry, Partial, Runs
 
 BLOCK = 32_768
@@ -30,7 +29,7 @@ def compare(
     `output_error`: relative error of the output, ||o - o'|| / ||o||.
     """
     selection, tokens = state.selection, len(state.store)
-    score_HT = scores(geometry, state.store, q_HD)
+    score_HT = scores(geometry, state, q_HD)
     lse_H = score_HT.logsumexp(-1)
     weight_HT = (score_HT - lse_H[:, None]).exp()
     steady_T = torch.zeros(tokens, dtype=torch.bool, device=score_HT.device)
@@ -39,7 +38,7 @@ def compare(
     read_HT = _reads(geometry, selection.retrieved, tokens, score_HT.device) & ~steady_T
     rest_H = (weight_HT * ~steady_T).sum(-1)
     taken_H = (weight_HT * read_HT).sum(-1)
-    exact_HD = output(geometry, state.store, weight_HT)
+    exact_HD = output(geometry, state, weight_HT)
     error_H = (partial.out.to(exact_HD) - exact_HD).norm(dim=-1) / exact_HD.norm(dim=-1)
     return {
         "recall": _recall(score_HT, steady_T, read_HT, at),
@@ -50,21 +49,21 @@ def compare(
     }
 
 
-def scores(geometry: LayerGeometry, store: KVStore, q_HD: Tensor) -> Tensor:
+def scores(geometry: LayerGeometry, state: LayerState, q_HD: Tensor) -> Tensor:
     """Exact scaled, soft-capped scores, float32 [H, T] in slot order."""
     blocks = []
-    for start in range(0, len(store), BLOCK):
-        for part in store.slices(start, min(start + BLOCK, len(store))):
+    for start in range(0, len(state.store), BLOCK):
+        for part in state.store.slices(start, min(start + BLOCK, len(state.store))):
             blocks.append(_scores(geometry, q_HD, part.keys_GTD))
     return torch.cat(blocks, dim=-1)
 
 
-def output(geometry: LayerGeometry, store: KVStore, weight_HT: Tensor) -> Tensor:
+def output(geometry: LayerGeometry, state: LayerState, weight_HT: Tensor) -> Tensor:
     """The values' mean under the weights, float32 [H, D]."""
     weight_GRT = weight_HT.reshape(geometry.kv_heads, -1, weight_HT.shape[-1])
     total_GRD = weight_HT.new_zeros(*weight_GRT.shape[:2], geometry.head_size)
-    for start in range(0, len(store), BLOCK):
-        for part in store.slices(start, min(start + BLOCK, len(store))):
+    for start in range(0, len(state.store), BLOCK):
+        for part in state.store.slices(start, min(start + BLOCK, len(state.store))):
             values_GTD = part.values_GTD.to(weight_HT)
             total_GRD += weight_GRT[..., part.first : part.stop] @ values_GTD
     return total_GRD.flatten(0, 1)

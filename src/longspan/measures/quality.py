@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from longspan.measures.reading import Prompt, Reader, batches
 from longspan.types import Record
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ class Job:
     samples: tuple[int, ...]
     begun: Mapping[int, Sequence[int]] = field(default_factory=dict)
     """By sample: the tokens of an answer that a stopped run had begun."""
+
+
+def context_id(job: Job) -> str | None:
+    """What the examples of one context have in common; None for an example of its own."""
+    shared = job.example.meta.get("context_id")
+    return None if shared is None else str(shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +64,22 @@ class Quality:
 
         `growing` is called after every token with the answers that are not.
         """
-        for start in range(0, len(jobs), self.batch):
-            yield from self._batch(jobs[start : start + self.batch], growing)
+        reader = Reader(self.subject)
+        for chunk, prompts, room in batches(jobs, context_id, self._prompt, self.batch):
+            yield from self._answer_all(chunk, prompts, reader(prompts, room), growing)
 
-    def _batch(
-        self, jobs: Sequence[Job], growing: Callable[[Sequence[Answer]], None] | None
+    def _prompt(self, job: Job) -> Prompt:
+        context, question = self.subject.model.encode(job.example)
+        return Prompt(context, question, self.voice.limit(job.example), context_id(job))
+
+    def _answer_all(
+        self,
+        jobs: Sequence[Job],
+        prompts: Sequence[Prompt],
+        read: tuple[Session, Tensor],
+        growing: Callable[[Sequence[Answer]], None] | None,
     ) -> Iterator[Record]:
-        session, logits_BV, answers = self._read(jobs)
+        session, logits_BV, answers = self._open(jobs, prompts, *read)
         row_of = {id(answer.stream): row for row, answer in enumerate(answers)}
         streams = [answer.stream for answer in answers]
         for grown in self.voice.generate(session, logits_BV, streams):
@@ -75,11 +91,14 @@ class Quality:
             if growing is not None:
                 growing([answer for answer in alive if answer.stream.finish is None])
 
-    def _read(self, jobs: Sequence[Job]) -> tuple[Session, Tensor, list[Answer]]:
-        """Read each prompt once and fork it for its answers; go on where begun answers stopped."""
-        prompts = [self.subject.model.encode(job.example) for job in jobs]
-        limits = [self.voice.limit(job.example) for job in jobs]
-        session, logits_BV = self.subject.read(prompts, max(limits))
+    def _open(
+        self,
+        jobs: Sequence[Job],
+        prompts: Sequence[Prompt],
+        session: Session,
+        logits_BV: Tensor,
+    ) -> tuple[Session, Tensor, list[Answer]]:
+        """Fork what was read for its answers; go on where begun answers stopped."""
         copies = max(len(job.samples) for job in jobs)
         if copies > 1:
             session = session.fork(copies)
@@ -87,8 +106,8 @@ class Quality:
             logits_BV = logits_BV.repeat_interleave(copies, dim=0)[rows]
             session = session if len(rows) == len(jobs) * copies else session.select(rows)
         answers = [
-            self._answer(job, sample, sum(map(len, prompt)), limit)
-            for job, prompt, limit in zip(jobs, prompts, limits, strict=True)
+            self._answer(job, sample, len(prompt), prompt.limit)
+            for job, prompt in zip(jobs, prompts, strict=True)
             for sample in job.samples
         ]
         if any(answer.stream.tokens for answer in answers):
