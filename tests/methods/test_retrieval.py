@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,6 +96,23 @@ def test_a_learning_index_gets_the_prompts_queries_once() -> None:
     assert [s.first_slot for s in index.appended] == [284, 334]
     assert all(s.queries_HSD is None for s in index.appended)
     assert state.indexed == (4, 384)
+
+
+def test_layers_take_turns_to_update() -> None:
+    data = layer(240)
+    grew: list[list[int]] = []
+    for number in (0, 1, 2, 52):
+        geometry = replace(data.geometry, layer=number)
+        state = RetrievalState(geometry, plan(), FlatIndex())
+        data.prefill(state, 0, 100)
+        state.seal()
+        sizes = [state.index.tokens]
+        for position in range(100, 240):
+            assert_close(data.step(state, position), data.oracle(position))
+            sizes.append(state.index.tokens)
+        grew.append([at for at in range(1, len(sizes)) if sizes[at] > sizes[at - 1]])
+        assert set(sizes) == {80, 130, 180}
+    assert grew == [[51, 101], [52, 102], [53, 103], [53, 103]]
 
 
 def test_budgets_count_indexed_tokens() -> None:

@@ -82,6 +82,7 @@ class StoredState(LayerState):
         """See LayerState. Freezes a long prompt, so that forks share it."""
         if len(self.store) - self.store.frozen >= FREEZE_TOKENS:
             self.store.freeze(len(self.store))
+            self.store.compact()
 
     def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
         """See LayerState."""

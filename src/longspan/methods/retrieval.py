@@ -89,9 +89,10 @@ class RetrievalState(StoredState):
 
     def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
         """See LayerState. When `update_tokens` wait for the index, they enter before the new token
-        is stored.
+        is stored; each layer a step later than the one below, lest one step pay for all.
         """
-        if self._waiting() >= self.plan.update_tokens:
+        update = self.plan.update_tokens
+        if self._waiting() >= update + self.geometry.layer % update:
             self._absorb(self.plan.update_tokens, generated=True)
         super().append(k_GD, v_GD)
 

@@ -34,7 +34,8 @@ class RetroInfer(Method):
     estimated mass is read, in place of retrieval_budget.
 
     Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
-    clusters at every step, not of each stretch; segments need not divide the context.
+    clusters at every step, not of each stretch; segments need not divide the context; layers take
+    in generated tokens one step after another.
     """
 
     name: ClassVar[str] = "retroinfer"
