@@ -1,0 +1,60 @@
+"""The methods where the model is on a GPU, keys and values beside it or in host memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.methods.cases import Layer, assert_close, layer
+
+from longspan.methods.full import Full
+from longspan.methods.oracle_topk import OracleTopK
+from longspan.methods.oracle_topp import OracleTopP
+from longspan.methods.random_k import RandomK
+from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.streaming_llm import StreamingLLM
+from longspan.types import Partial
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+METHODS = {
+    "full": Full,
+    "streaming_llm": lambda **given: StreamingLLM(budget=1.0, **given),
+    "oracle_topk": lambda **given: OracleTopK(budget=1.0, **given),
+    "oracle_topp": lambda **given: OracleTopP(coverage=1.0, **given),
+    "random_k": lambda **given: RandomK(budget=1.0, **given),
+    "retroinfer": lambda **given: RetroInfer(retrieval_budget=1.0, update_tokens=40, **given),
+    "retroinfer, every option": lambda **given: RetroInfer(
+        coverage=1.0,
+        tail="segment_mean",
+        estimation="gaussian",
+        vote="unmet",
+        update_tokens=40,
+        **given,
+    ),
+}
+
+
+def on_gpu(given: Layer) -> Layer:
+    q, k, v = (tensor.cuda() for tensor in (given.q_HTD, given.k_GTD, given.v_GTD))
+    return Layer(replace(given.geometry, device=q.device), q, k, v)
+
+
+@pytest.mark.parametrize("placement", ["cpu", "device"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_full_budget_is_full_attention(name: str, placement: str) -> None:
+    given = layer(300, groups=2, heads=3, size=16)
+    there = on_gpu(given)
+    state = METHODS[name](placement=placement).layer(there.geometry)
+    there.prefill(state, 0, 100, 101, 250)
+    state.seal()
+    assert state.store.device.type == ("cpu" if placement == "cpu" else "cuda")
+    for position in range(250, 300):
+        found = there.step(state, position)
+        assert found.out.device.type == found.lse.device.type == "cuda"
+        assert_close(Partial(found.out.cpu(), found.lse.cpu()), given.oracle(position), 1e-4)
+    twin = state.fork()
+    assert_close(twin.decode(there.q_HTD[:, -1]), state.decode(there.q_HTD[:, -1]))
