@@ -73,9 +73,7 @@ def _record(run: Made, number: int) -> Record:
         "distances": run.ctx / 16 if run.method != "full" else 0.0, "index_bytes": 0.0,
         "kv_bytes": read * 1024 * run.layers,
     }  # fmt: skip
-    return Record(
-        f"e{number}", 0, "an answer", ("right",), score, run.ctx, 9, "eos", 0, work, meta
-    )
+    return Record(f"e{number}", 0, "an answer", ("right",), score, run.ctx, 9, "eos", 0, work, meta)
 
 
 def _recall(run: Made, rng: np.random.Generator) -> dict[str, Any]:

@@ -70,7 +70,9 @@ def gather(folder: str | Path) -> Book:
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root}: there is no such folder")
-    entries, left_out, notes = [], [], []
+    entries: list[Entry] = []
+    left_out: list[str] = []
+    notes: list[str] = []
     for path in _candidates(root):
         try:
             entries.append(_entry(path, notes))

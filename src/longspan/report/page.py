@@ -71,7 +71,8 @@ def _article(number: int, group: Group, *, open_maps: bool) -> str:
         _figure("Milliseconds a token", charts.ledger(group), "The parts are clocked in steps of "
                 "their own, after the timed ones.", parts=True),
     ]  # fmt: skip
-    found = [*maps.needle_maps(group)]
+    needles = maps.needle_maps(group)
+    found = [f'<div class="maps">{"".join(needles)}</div>'] if needles else []
     if mass := maps.mass_maps(group):
         shown = " open" if open_maps else ""
         found.append(

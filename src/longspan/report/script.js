@@ -11,7 +11,7 @@ function sort(button) {
   const rising = head.getAttribute("aria-sort") === "descending";
   const rows = [...table.tBodies[0].rows].map((row) => [row.cells[column].dataset.sort ?? "", row]);
   const numbers = rows.every(([value]) => value === "" || !Number.isNaN(Number(value)));
-  const compare = numbers ? (a, b) => a - b : (a, b) => a.localeCompare(b, undefined, { numeric: true });
+  const compare = numbers ? (a, b) => a - b : (a, b) => a < b ? -1 : Number(a > b);
   rows.sort(([a], [b]) => {
     if (a === "" || b === "") return (a === "") - (b === ""); // what is missing comes last
     return rising ? compare(a, b) : compare(b, a);
