@@ -13,6 +13,8 @@ from longspan.types import LayerGeometry, Partial
 
 if TYPE_CHECKING:
     from longspan.methods.base import LayerState
+    from longspan.methods.retrieval import RetrievalState
+    from longspan.methods.retroinfer import RetroInfer
 
 
 @dataclass(frozen=True)
@@ -86,3 +88,11 @@ def assert_close(found: Partial, right: Partial, tolerance: float = 1e-5) -> Non
     """Both out and lse agree."""
     torch.testing.assert_close(found.out, right.out, atol=tolerance, rtol=tolerance)
     torch.testing.assert_close(found.lse, right.lse, atol=tolerance, rtol=tolerance)
+
+
+def sealed(given: Layer, method: RetroInfer, prompt: int) -> RetrievalState:
+    """A state that has read the first `prompt` tokens."""
+    state = method.layer(given.geometry)
+    given.prefill(state, 0, prompt)
+    state.seal()
+    return state

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from tests.methods.cases import Layer, assert_close, layer
+from tests.methods.cases import assert_close, layer, sealed
 
 from longspan.indexes.base import Budget, Segment
 from longspan.indexes.wave import WaveIndex
@@ -16,13 +16,6 @@ from longspan.types import Partial
 
 if TYPE_CHECKING:
     from longspan.methods.retrieval import RetrievalState
-
-
-def sealed(given: Layer, method: RetroInfer, prompt: int) -> RetrievalState:
-    state = method.layer(given.geometry)
-    given.prefill(state, 0, prompt)
-    state.seal()
-    return state
 
 
 def meta_of(state: RetrievalState) -> dict[str, torch.Tensor]:
@@ -52,24 +45,6 @@ def test_the_estimated_mass_never_exceeds_the_true_mass() -> None:
         assert (found.lse <= right.lse + 1e-5).all()
         short += float((right.lse - found.lse).sum())
     assert short > 0.1, "a bound that is always tight would test nothing"
-
-
-def test_gaussian_estimation_corrects_the_bias_of_gaussian_clusters() -> None:
-    rng = torch.Generator().manual_seed(0)
-    given = layer(2100, size=32)
-    centre_GCD = 2 * torch.randn(2, 132, 32, generator=rng)
-    noise_GTD = 0.7 * torch.randn(2, 2100, 32, generator=rng)
-    given = replace(given, k_GTD=centre_GCD.repeat_interleave(16, 1)[:, :2100] + noise_GTD)
-    bias = {}
-    for name in ("clusters", "gaussian"):
-        method = RetroInfer(retrieval_budget=0.001, estimation_budget=1.0, estimation=name)
-        state = sealed(given, method, 2090)
-        steps = range(2090, 2100)
-        bias[name] = sum(
-            float((given.step(state, t).lse - given.oracle(t).lse).mean()) for t in steps
-        )
-    assert bias["clusters"] < 0
-    assert abs(bias["gaussian"]) < abs(bias["clusters"]) / 3
 
 
 def test_the_zones_merge_into_one_softmax() -> None:
@@ -176,47 +151,6 @@ def test_a_second_seal_indexes_the_second_turn() -> None:
     given.prefill(full, 1500, 3999)
     full.seal()
     assert_close(given.step(full, 3999), given.oracle(3999))
-
-
-@pytest.mark.parametrize("options", [
-    {"vote": "max"}, {"vote": "sized"}, {"vote": "unmet"}, {"tail": "segment_mean"},
-    {"estimation": "none"}, {"estimation": "gaussian"}, {"coverage": 0.9},
-    {"final_assignment": "global"}, {"coverage": 0.5, "tail": "segment_mean"},
-])  # fmt: skip
-def test_every_ablation_comes_near_full_attention(options: dict[str, str | float]) -> None:
-    given = layer(3000, seed=3)
-    method = RetroInfer(retrieval_budget=0.3, segment_tokens=1000, **options)  # type: ignore[arg-type]
-    state = sealed(given, method, 2990)
-    for position in range(2990, 3000):
-        found, right = given.step(state, position), given.oracle(position)
-        error = (found.out - right.out).norm() / right.out.norm()
-        assert float(error) < 0.6
-    assert state.work().exact_tokens < 2900
-
-
-def test_the_tail_lets_everything_count() -> None:
-    given = layer(3000)
-    without, within = (
-        RetroInfer(tail=tail, estimation="gaussian") for tail in ("none", "segment_mean")
-    )
-    gaps: list[float] = []
-    for method in (without, within):
-        state = sealed(given, method, 2999)
-        gaps.append(float((given.oracle(2999).lse - given.step(state, 2999).lse).abs().mean()))
-    assert gaps[1] < gaps[0] / 2
-
-
-def test_coverage_reads_the_mass_it_promises() -> None:
-    given = layer(3000, seed=5)
-    read: list[float] = []
-    for coverage in (0.3, 0.6, 0.9, 0.99):
-        method = RetroInfer(coverage=coverage, estimation="none", tokens_per_cluster=1)
-        state = sealed(given, method, 2999)
-        found, right = given.step(state, 2999), given.oracle(2999)
-        assert (torch.exp(found.lse - right.lse) >= coverage - 0.03).all()
-        read.append(state.work().exact_tokens)
-    assert read == sorted(read)
-    assert read[0] < read[-1] < 3000
 
 
 def test_a_query_without_a_number_is_refused() -> None:
