@@ -22,6 +22,8 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
     jobs = _missing(run, folder)
     if not run.request.measure.quality or not jobs:
         return
+    if run.task.samples_per_example > 1 and run.sampling.temperature == 0:
+        screen.note("generation.temperature = 0: the answers to one example are all the same")
     wanted = sum(len(job.samples) for job in jobs)
     total = len(run.examples) * run.task.samples_per_example
     if wanted < total:
