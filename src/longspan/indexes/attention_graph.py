@@ -37,6 +37,8 @@ class WalkOptions:
     """Candidates a search holds: more is more exact and slower; at least twice k are held."""
     seeds: int = 32
     """Tokens found by the last step that the next one begins with."""
+    exact: bool = True
+    """Order what was found by the keys themselves, which must stay where they are."""
 
 
 class AttentionGraphIndex(KeyIndex):
@@ -69,7 +71,8 @@ class AttentionGraphIndex(KeyIndex):
             build(keys_GTD[row // rows_a_group], queries_SD, self.options)
             for row, queries_SD in enumerate(queries_GSD)
         )
-        self._keys_GTDs, self._first_slot = (segment.keys_GTD,), segment.first_slot
+        self._first_slot = segment.first_slot
+        self._keep(segment.keys_GTD)
 
     def append(self, segment: Segment) -> None:
         """Insert the keys, the queries of the last steps leading them."""
@@ -94,7 +97,7 @@ class AttentionGraphIndex(KeyIndex):
                 mine_HSD = recent_HSD.chunk(len(self._graphs))[row]
                 bridges_SD = mine_HSD[:, -BRIDGES:].flatten(0, 1).cpu()
             graph.insert(segment.keys_GTD[row // rows_a_group].cpu(), bridges_SD)
-        self._keys_GTDs = (*self._keys_GTDs, segment.keys_GTD)
+        self._keep(segment.keys_GTD)
 
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
         """The `retrieve_tokens` best slots the walk finds, per query head; `effort` is the beam."""
@@ -155,6 +158,10 @@ class AttentionGraphIndex(KeyIndex):
             index._keys_GTDs = (keys_GTD,)
         return index
 
+    def _keep(self, keys_GTD: Tensor) -> None:
+        if self.walk.exact and keys_GTD.device.type == "cpu":
+            self._keys_GTDs = (*self._keys_GTDs, keys_GTD)
+
     def _pooled(self, segment: Segment) -> Tensor:
         """[rows, S, D]: the sampled queries a graph each, those of a group together or not."""
         groups, _, size = segment.keys_GTD.shape
@@ -169,14 +176,13 @@ class AttentionGraphIndex(KeyIndex):
         seeds_HS = self._last_ids_HK
         if seeds_HS is not None and len(seeds_HS) != len(q_HD):
             seeds_HS = None
-        on_cpu = all(keys_GTD.device.type == "cpu" for keys_GTD in self._keys_GTDs)
         hits = search(
             [graph for graph in self._graphs for _ in range(heads_a_graph)],
             q_HD.cpu(),
             wanted,
             beam=effort or max(self.walk.beam, 2 * wanted),
             seeds_HS=seeds_HS,
-            keys_GTDs=self._keys_GTDs if on_cpu else (),
+            keys_GTDs=self._keys_GTDs,
         )
         return GraphHits(*(tensor.to(q_HD.device) for tensor in hits))
 

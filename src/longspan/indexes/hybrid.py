@@ -1,0 +1,156 @@
+"""Graph and clusters together: the best tokens are found by the graph, the rest is summarised.
+
+Beyond the papers. What the graph finds for the query heads of a group is read by all of them. A
+cluster stands for those of its members that are not read: it weighs ln(members - read) instead of
+ln(members), with the mean key and value of them all, so that no token counts twice; a cluster read
+in full does not count. (The means still contain what was read: the index holds no keys or values.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan.indexes.base import KeyIndex, SearchResult
+from longspan.types import Estimate, Runs
+from longspan_kernels.wave_search import wave_search
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan.indexes.attention_graph import AttentionGraphIndex
+    from longspan.indexes.base import Budget, Segment
+    from longspan.indexes.wave import WaveIndex
+
+
+class HybridIndex(KeyIndex):
+    """An attention graph and a wave index over the same tokens, in the order of the clusters."""
+
+    def __init__(self, graph: AttentionGraphIndex, wave: WaveIndex) -> None:
+        self.graph, self.wave = graph, wave
+        self._place_GT: Tensor | None = None
+        """int32: where, in the order of the clusters, the graph's tokens are."""
+        self._first_slot = 0
+
+    @property
+    def wants_queries(self) -> bool:
+        """See KeyIndex."""
+        return self.graph.wants_queries
+
+    def build(self, segment: Segment) -> Tensor:
+        """Both indexes take the stretch in; the order is that of the clusters."""
+        self.graph.build(segment)
+        return self._order(segment, self.wave.build(segment))
+
+    def append(self, segment: Segment) -> Tensor:
+        """As `build`."""
+        self.graph.append(segment)
+        return self._order(segment, self.wave.append(segment))
+
+    def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
+        """`retrieve_tokens` are found per query head; `estimate_tokens` may be summarised."""
+        found = self.graph.search(q_HD, budget, scale)
+        slot_GK, count_G = self._union(found.retrieved)
+        left_GC = self.wave.meta.size_GC - self._read(slot_GK, count_G)
+        estimate, products = self._estimate(q_HD, left_GC, budget, scale)
+        row_bytes = 2 * self.wave.meta.centroids_GCD[0, 0].nbytes
+        summaries = 0 if estimate is None else int(estimate.ids.count_N.sum())
+        return replace(
+            found,
+            retrieved=Runs(slot_GK, None, count_G),
+            estimated=estimate,
+            distances=found.distances + products,
+            bytes=found.bytes + summaries * row_bytes,
+        )
+
+    def fork(self) -> HybridIndex:
+        """See KeyIndex."""
+        twin = HybridIndex(self.graph.fork(), self.wave.fork())
+        twin._place_GT, twin._first_slot = self._place_GT, self._first_slot
+        return twin
+
+    @property
+    def tokens(self) -> int:
+        """See KeyIndex."""
+        return self.wave.tokens
+
+    @property
+    def nbytes(self) -> int:
+        """See KeyIndex."""
+        places = 0 if self._place_GT is None else self._place_GT.nbytes
+        return self.graph.nbytes + self.wave.nbytes + places
+
+    def _order(self, segment: Segment, order_GT: Tensor) -> Tensor:
+        before = 0 if self._place_GT is None else self._place_GT.shape[1]
+        if self._place_GT is None:
+            self._first_slot = segment.first_slot
+        place_GT = order_GT.argsort(dim=1).int() + before
+        old_GT = place_GT[:, :0] if self._place_GT is None else self._place_GT
+        self._place_GT = torch.cat([old_GT, place_GT], dim=1)
+        return order_GT
+
+    def _union(self, found: Runs) -> tuple[Tensor, Tensor]:
+        """Slots int32 [G, K] that any head of a group found, each once, and how many there are."""
+        assert self._place_GT is not None
+        groups = self._place_GT.shape[0]
+        live_HK = torch.arange(found.start_NK.shape[1], device=found.count_N.device)
+        live_HK = live_HK < found.count_N[:, None]
+        token_HK = torch.where(live_HK, found.start_NK - self._first_slot, 0)
+        token_GK = token_HK.reshape(groups, -1).long()
+        beyond = torch.iinfo(torch.int32).max
+        slot_GK = self._place_GT.gather(1, token_GK) + self._first_slot
+        slot_GK = torch.where(live_HK.reshape(groups, -1), slot_GK, beyond).sort(dim=1).values
+        again_GK = torch.zeros_like(slot_GK, dtype=torch.bool)
+        again_GK[:, 1:] = slot_GK[:, 1:] == slot_GK[:, :-1]
+        slot_GK = slot_GK.masked_fill(again_GK, beyond).sort(dim=1).values
+        return slot_GK, (slot_GK < beyond).sum(1, dtype=torch.int32)
+
+    def _read(self, slot_GK: Tensor, count_G: Tensor) -> Tensor:
+        """int32 [G, C]: how many members of each cluster are among the slots."""
+        meta = self.wave.meta
+        # the last cluster that begins at or before the slot; empty ones begin where the next does
+        ends_GC = meta.start_GC + meta.size_GC
+        cluster_GK = torch.searchsorted(ends_GC.contiguous(), slot_GK, right=True)
+        live_GK = torch.arange(slot_GK.shape[1], device=slot_GK.device) < count_G[:, None]
+        read_GC = torch.zeros_like(meta.size_GC)
+        last = meta.size_GC.shape[1] - 1
+        return read_GC.scatter_add_(1, cluster_GK.clamp(max=last), live_GK.int())
+
+    def _estimate(
+        self, q_HD: Tensor, left_GC: Tensor, budget: Budget, scale: float
+    ) -> tuple[Estimate | None, float]:
+        """The clusters that stand for what is not read, and the products it took to rank them."""
+        meta, clusters = self.wave.meta, left_GC.shape[1]
+        wanted = min(round(budget.estimate_tokens / self.tokens * clusters), clusters)
+        if not wanted:
+            return None, 0.0
+        open_GC = left_GC > 0
+        if wanted < clusters:
+            hits = wave_search(
+                q_HD,
+                meta.centroids_GCD,
+                left_GC,
+                retrieve=0,
+                estimate=wanted,
+                scale=scale,
+                softcap=self.wave.options.softcap,
+            )
+            ids_GE, products = hits.estimate_GK, float(clusters)
+            open_GE = open_GC.gather(1, ids_GE.long().clamp(0, clusters - 1))
+            open_GE &= torch.arange(wanted, device=ids_GE.device) < hits.live_G[:, None]
+        else:
+            ids_GE = torch.arange(clusters, device=left_GC.device, dtype=torch.int32)
+            ids_GE, open_GE, products = ids_GE.expand_as(left_GC), open_GC, 0.0
+        first_GE = (~open_GE).int().argsort(dim=1, stable=True)
+        return (
+            Estimate(
+                keys_GCD=meta.centroids_GCD,
+                values_GCD=meta.values_GCD,
+                bias_GC=left_GC.clamp(min=1).float().log(),
+                ids=Runs(ids_GE.gather(1, first_GE), None, open_GE.sum(1, dtype=torch.int32)),
+                tokens_GC=left_GC,
+            ),
+            products,
+        )
