@@ -3,14 +3,13 @@
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
+#include "attention_graph.hpp"
 #include "bind.hpp"
 #include "longspan/kernels.hpp"
-#include "tensors.hpp"
 
 namespace longspan {
 namespace {
 
-using CodesIn = nb::ndarray<nb::pytorch, const std::uint8_t, nb::c_contig, nb::device::cpu>;
 using CountsOut = nb::ndarray<nb::pytorch, std::int64_t, nb::c_contig, nb::device::cpu>;
 
 // Workers must not throw; the signal's own exception is raised when they are done.
@@ -26,39 +25,6 @@ void run_released(Call&& call) {
         call();
     }
     if (PyErr_Occurred()) throw nb::python_error();
-}
-
-Dtype storage_of(std::string_view name) {
-    if (name == "int8") return Dtype::i8;
-    if (name == "bfloat16") return Dtype::bf16;
-    if (name == "float16") return Dtype::f16;
-    if (name == "float32") return Dtype::f32;
-    throw std::invalid_argument("storage is '" + std::string(name) + "'; right is int8, bfloat16, float16 or float32");
-}
-
-std::string name_of(Dtype storage) {
-    switch (storage) {
-        case Dtype::i8: return "int8";
-        case Dtype::bf16: return "bfloat16";
-        case Dtype::f16: return "float16";
-        case Dtype::f32: break;
-    }
-    return "float32";
-}
-
-AttentionGraph empty_graph(const FloatsIn& mean, const FloatsIn& to_codes, const FloatsIn& to_queries, std::string_view storage) {
-    AttentionGraph graph;
-    graph.storage = storage_of(storage);
-    require(mean.ndim() == 1 && mean.size() > 0 && to_codes.ndim() == 2 && to_codes.shape(0) == mean.size() &&
-                to_queries.ndim() == 2 && to_queries.shape(0) == mean.size() && to_queries.shape(1) == to_codes.shape(1) &&
-                to_codes.shape(1) % 32 == 0 && to_codes.shape(1) > 0,
-            "mean must be [D], to_codes and to_queries [D, W] with W a multiple of 32");
-    graph.head_size = static_cast<int>(mean.size());
-    graph.width = static_cast<int>(to_codes.shape(1));
-    graph.mean.assign(mean.data(), mean.data() + mean.size());
-    graph.to_codes.assign(to_codes.data(), to_codes.data() + to_codes.size());
-    graph.to_queries.assign(to_queries.data(), to_queries.data() + to_queries.size());
-    return graph;
 }
 
 AttentionGraph build(const FloatsIn& mean, const FloatsIn& to_codes, const FloatsIn& to_queries, const FloatsIn& rows,
@@ -156,59 +122,6 @@ void insert(AttentionGraph& graph, const FloatsIn& keys, const FloatsIn& bridges
     run_released([&] { kernels.graph_insert(args); });
 }
 
-// A graph from what `arrays` gave; everything that a search relies on is checked.
-AttentionGraph restore(const FloatsIn& mean, const FloatsIn& to_codes, const FloatsIn& to_queries, const FloatsIn& step,
-                       const CodesIn& codes, const FloatsIn& half_norms, const IntsIn& edges, const IntsIn& entries,
-                       const IntsIn& token_of, std::string_view storage) {
-    AttentionGraph graph = empty_graph(mean, to_codes, to_queries, storage);
-    const std::size_t tokens = half_norms.size(), width = to_codes.shape(1);
-    require(tokens > 0 && edges.ndim() == 2 && edges.shape(0) == tokens && edges.shape(1) >= 1 && step.size() == width &&
-                entries.size() > 0 && token_of.size() == tokens && codes.size() == tokens * width * static_cast<std::size_t>(bytes_of(graph.storage)),
-            "arrays of the graph do not fit one another");
-    for (std::size_t e = 0; e < edges.size(); ++e)
-        require(edges.data()[e] >= -1 && edges.data()[e] < static_cast<std::int64_t>(tokens), "an edge leads nowhere");
-    for (std::size_t e = 0; e < entries.size(); ++e)
-        require(entries.data()[e] >= 0 && entries.data()[e] < static_cast<std::int64_t>(tokens), "an entry is not there");
-    graph.token_of.assign(token_of.data(), token_of.data() + tokens);
-    graph.node_of.assign(tokens, no_node);
-    for (std::size_t node = 0; node < tokens; ++node) {
-        const std::uint32_t token = graph.token_of[node];
-        require(token < tokens && graph.node_of[token] == no_node, "token_of is no permutation");
-        graph.node_of[token] = static_cast<std::uint32_t>(node);
-    }
-    graph.degree = static_cast<int>(edges.shape(1));
-    graph.step.assign(step.data(), step.data() + step.size());
-    graph.codes.assign(codes.data(), codes.data() + codes.size());
-    graph.half_norms.assign(half_norms.data(), half_norms.data() + tokens);
-    graph.edges.assign(edges.data(), edges.data() + edges.size());
-    graph.entries.assign(entries.data(), entries.data() + entries.size());
-    return graph;
-}
-
-// Views of the graph's memory, valid while it lives and does not grow.
-template <class T, class Array>
-nb::object view(const Array& array, std::initializer_list<std::size_t> shape, nb::handle owner) {
-    auto* data = const_cast<T*>(reinterpret_cast<const T*>(array.data()));
-    return nb::cast(nb::ndarray<nb::pytorch, T, nb::device::cpu>(data, shape, owner));
-}
-
-nb::dict arrays(nb::handle self) {
-    const auto& graph = nb::cast<const AttentionGraph&>(self);
-    const auto tokens = static_cast<std::size_t>(graph.tokens());
-    const auto size = static_cast<std::size_t>(graph.head_size), width = static_cast<std::size_t>(graph.width);
-    nb::dict all;
-    all["mean"] = view<float>(graph.mean, {size}, self);
-    all["to_codes"] = view<float>(graph.to_codes, {size, width}, self);
-    all["to_queries"] = view<float>(graph.to_queries, {size, width}, self);
-    all["step"] = view<float>(graph.step, {width}, self);
-    all["codes"] = view<std::uint8_t>(graph.codes, {tokens, graph.codes.size() / tokens}, self);
-    all["half_norms"] = view<float>(graph.half_norms, {tokens}, self);
-    all["edges"] = view<std::int32_t>(graph.edges, {tokens, static_cast<std::size_t>(graph.degree)}, self);
-    all["token_of"] = view<std::int32_t>(graph.token_of, {tokens}, self);
-    all["entries"] = view<std::int32_t>(graph.entries, {graph.entries.size()}, self);
-    return all;
-}
-
 }  // namespace
 
 void bind_attention_graph(nb::module_& module) {
@@ -218,10 +131,10 @@ void bind_attention_graph(nb::module_& module) {
         .def_ro("head_size", &AttentionGraph::head_size, "Size of a key.")
         .def_prop_ro("storage", [](const AttentionGraph& graph) { return name_of(graph.storage); }, "Type of the codes.")
         .def("copy", [](const AttentionGraph& graph) { return graph; }, "An independent copy.")
-        .def("arrays", &arrays, nb::sig("def arrays(self) -> dict[str, torch.Tensor]"),
+        .def("arrays", &graph_arrays, nb::sig("def arrays(self) -> dict[str, torch.Tensor]"),
              "Views of all parts by name, valid until the graph grows.");
     const auto plain = [](const char* name) { return nb::arg(name).noconvert(); };
-    module.def("graph_restore", &restore, plain("mean"), plain("to_codes"), plain("to_queries"), plain("step"), plain("codes"),
+    module.def("graph_restore", &restore_graph, plain("mean"), plain("to_codes"), plain("to_queries"), plain("step"), plain("codes"),
                plain("half_norms"), plain("edges"), plain("entries"), plain("token_of"), nb::arg("storage"), "A graph from its parts.");
     module.def("graph_nearest", &nearest, plain("queries"), plain("rows"), plain("ids"), nb::arg("threads"), nb::arg("isa"),
                "Exact best rows of every query by inner product into `ids` [S, k].");
