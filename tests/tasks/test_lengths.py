@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from stub_tokenizer import tokens
 
-from longspan.tasks import ruler_kinds, ruler_needles, ruler_wordlists
+from longspan.tasks import ruler_haystack, ruler_kinds, ruler_needles, ruler_wordlists
 from longspan.tasks.haystack import synthetic_words
 from longspan.tasks.lengths import LengthOracle
 from longspan.tasks.ruler_generate import generate
 from longspan.tasks.ruler_haystack import PrefixSplitter, sentence_spans
 from longspan.tasks.ruler_job import Job
 from longspan.tasks.ruler_specs import SPECS, RulerName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from longspan.tasks.ruler_job import Splitter
 
 
 class Counter:
@@ -53,8 +60,12 @@ def test_the_oracle_counts_what_may_not_fit() -> None:
     assert counter.calls < 300  # of 519; short texts are always counted
 
 
-@pytest.mark.parametrize("text", ["prose", "abbreviations"])
-def test_prefixes_are_split_as_if_alone(text: str) -> None:
+@pytest.mark.parametrize("window", [2_500, 50_000])
+@pytest.mark.parametrize("text", ["prose", "abbreviations", "no end"])
+def test_prefixes_are_split_as_if_alone(
+    text: str, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ruler_haystack, "_WINDOW_CHARS", window)
     words = synthetic_words(3, 6_000)
     if text == "abbreviations":
         words = [
@@ -75,12 +86,29 @@ def test_prefixes_are_split_as_if_alone(text: str) -> None:
             "Etc.",
             "etc.",
         ] * 300
+    if text == "no end":
+        words[400:5_000] = [word.strip(".?!") for word in words[400:5_000]]
     splitter = PrefixSplitter(words, "untrained")
     for count in (5_500, 1, 2, 17, 500, 1_000, 1_001, 3_333, 4_000, len(words)):
         alone = " ".join(words[:count]).strip()
         assert splitter(alone) == [alone[a:b] for a, b in sentence_spans(alone, "untrained")]
     other = "Another text. It is no prefix."
     assert splitter(other) == ["Another text.", "It is no prefix."]
+
+
+def test_a_slow_machine_does_not_stop_the_splitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nltk stops a match after a time; a text of any length must not need long at a time."""
+    sizes: list[int] = []
+    spans = ruler_haystack.sentence_spans
+
+    def watched(text: str, splitter: Splitter) -> Iterator[tuple[int, int]]:
+        sizes.append(len(text))
+        return spans(text, splitter)
+
+    monkeypatch.setattr(ruler_haystack, "sentence_spans", watched)
+    words = synthetic_words(0, 100_000)
+    assert " ".join(PrefixSplitter(words, "untrained")(" ".join(words))) == " ".join(words)
+    assert max(sizes) <= 50_000
 
 
 def test_missing_punkt_data_are_named() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SPARE_WORDS = 1_000
 """lm-eval's search looks one step of 500 words beyond the context."""
+_WINDOW_CHARS = 50_000
 _TAIL_CHARS = 2_000
 """A sentence end further than this from the end of a text does not depend on what follows."""
 
@@ -88,14 +89,15 @@ def sentence_spans(text: str, splitter: Splitter) -> Iterator[tuple[int, int]]:
 
 
 class PrefixSplitter:
-    """Splits any prefix of one long text, which itself is split only once and only as far as
-    needed.
+    """Splits any prefix of one long text, which itself is split once and only as far as needed.
+
+    By windows: nltk gives up on a text that takes it more than five seconds.
     """
 
     def __init__(self, words: Sequence[str], splitter: Splitter) -> None:
         self._text = " ".join(words).strip()
         self._splitter = splitter
-        self._spans = sentence_spans(self._text, splitter)
+        self._settled = 0
         self._starts: list[int] = []
         self._sentences: list[str] = []
 
@@ -103,18 +105,24 @@ class PrefixSplitter:
         """The sentences of `text`, as if it had been split alone."""
         if not self._text.startswith(text):
             return self._alone(text)
-        self._extend(len(text))
+        while self._settled < min(len(text), len(self._text)):
+            self._extend(_WINDOW_CHARS)
         settled = max(bisect_right(self._starts, len(text) - _TAIL_CHARS) - 1, 0)
         start = self._starts[settled] if self._starts else 0
         return self._sentences[:settled] + self._alone(text[start:])
 
-    def _extend(self, chars: int) -> None:
-        while not self._starts or self._starts[-1] < chars:
-            span = next(self._spans, None)
-            if span is None:
-                return
-            self._starts.append(span[0])
-            self._sentences.append(self._text[slice(*span)])
+    def _extend(self, size: int) -> None:
+        """Split the next `size` characters, or more where they hold no whole sentence."""
+        window = self._text[self._settled : self._settled + size]
+        last = self._settled + size >= len(self._text)
+        spans = list(sentence_spans(window, self._splitter))
+        kept = [span for span in spans if last or span[1] <= size - _TAIL_CHARS]
+        if not kept and not last:
+            return self._extend(2 * size)
+        self._starts += [self._settled + start for start, _ in kept]
+        self._sentences += [window[start:end] for start, end in kept]
+        self._settled += len(window) if last else spans[len(kept)][0]
+        return None
 
     def _alone(self, text: str) -> list[str]:
         return [text[start:end] for start, end in sentence_spans(text, self._splitter)]
