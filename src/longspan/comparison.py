@@ -76,7 +76,7 @@ def significance(runs: pd.DataFrame, samples: pd.DataFrame, baseline: str = "ful
 
 
 def _compared(
-    run: Mapping[str, Any], partner: pd.DataFrame, samples: pd.DataFrame
+    run: Mapping[Any, Any], partner: pd.DataFrame, samples: pd.DataFrame
 ) -> dict[str, Any]:
     if partner.empty:
         return {"delta": None, "low": None, "high": None, "verdict": "no baseline"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import pandas as pd
 
@@ -72,7 +72,7 @@ def _escape(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
-def _is_text(column: Sequence[Any] | Any) -> bool:
+def _is_text(column: pd.Series[Any]) -> bool:
     import pandas as pd
 
     return not pd.api.types.is_numeric_dtype(column)

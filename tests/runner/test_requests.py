@@ -173,3 +173,13 @@ def test_a_context_is_a_count_of_tokens(text: object, tokens: int | None) -> Non
 def test_nothing_else_is_a_context(value: object) -> None:
     with pytest.raises(ValueError, match=r"ctx = .*: not a token count"):
         parse_tokens("ctx", value)
+
+
+@pytest.mark.parametrize("measure", ["quality", "recall", "latency"])
+def test_data_beyond_the_models_positions_are_named(cli: Cli, tmp_path: Path, measure: str) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"input": "The sky is blue. " * 300, "outputs": ["x"]}))
+    done = cli(f"task.path={path}", f"measure={measure}")
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert re.match(r"error: ctx: example \S+ has \d+ tokens and may answer with ", done.err)
+    assert "1024 positions" in done.err

@@ -52,6 +52,20 @@ class Subject:
     tell: Callable[[int], Any] | None = None
     """Gets the tokens read so far while a prompt is read."""
 
+    def encode(self, example: types.Example, new_tokens: int) -> tuple[list[int], list[int]]:
+        """Token ids of (context, question). Raises ValueError where they and `new_tokens` more are
+        beyond the model's positions.
+        """
+        context, question = self.model.encode(example)
+        total, most = len(context) + len(question) + new_tokens, self.model.max_positions
+        if most is not None and total > most:
+            raise ValueError(
+                f"ctx: example {example.id} has {len(context) + len(question)} tokens and may "
+                f"answer with {new_tokens}, but {self.model.name} has {most} positions; right would "
+                "be a smaller ctx, shorter data or another model"
+            )
+        return context, question
+
     def read(
         self, prompts: Sequence[tuple[Sequence[int], Sequence[int]]], new_tokens: int
     ) -> tuple[Session, Tensor]:

@@ -91,7 +91,8 @@ def _read(
     subject: Subject, examples: Sequence[Example], new_tokens: int, ledger: dict[str, float]
 ) -> tuple[Session, torch.Tensor]:
     """Prefill with the question, whatever the protocol: latency is about context and answer."""
-    rows = [[*context, *question] for context, question in map(subject.model.encode, examples)]
+    pairs = [subject.encode(example, new_tokens) for example in examples]
+    rows = [[*context, *question] for context, question in pairs]
     longest = max(map(len, rows))
     session = subject.model.session(subject.method, len(rows), longest + new_tokens)
     with clocked(session, ledger, ("build_s",)):

@@ -69,8 +69,8 @@ class Quality:
             yield from self._answer_all(chunk, prompts, reader(prompts, room), growing)
 
     def _prompt(self, job: Job) -> Prompt:
-        context, question = self.subject.model.encode(job.example)
-        return Prompt(context, question, self.voice.limit(job.example), context_id(job))
+        limit = self.voice.limit(job.example)
+        return Prompt(*self.subject.encode(job.example, limit), limit, context_id(job))
 
     def _answer_all(
         self,

@@ -82,7 +82,7 @@ def recall(
     tally = Tally(subject.model, at)
     fed = 0
     for count, (example, tokens) in enumerate(_lessons(subject.model, examples, steps), start=1):
-        session, logits_BV = subject.read([subject.model.encode(example)], len(tokens))
+        session, logits_BV = subject.read([subject.encode(example, steps)], steps)
         session.observer = tally
         feed(session, logits_BV, [tokens])
         fed += len(tokens)
