@@ -40,7 +40,7 @@ def vt_sequence(material: Material, length: int, exact: bool) -> Sequence:
         _append(material, sequence, example, _chains(material, 1, HOPS, EXAMPLE_LETTERS), 0)
         sequence.add(material.fixed("\n\n\n\n"))
     hops = HOPS if exact or length > 300 else rng.randint(3, HOPS)
-    room = max(1, (length - len(sequence.ids) - single) // (hops * 14 + 75))
+    room = max(1, (length - len(sequence.ids) - single) // (hops * 14 + 55))
     count = 1 if exact else min(room, rng.choice((1, 1, 2, 3, 4, 6)))
     chains = _chains(material, count, hops, LETTERS)
     _append(material, sequence, length - len(sequence.ids), chains, 1)
@@ -62,9 +62,9 @@ def _append(
 ) -> None:
     """Header, noise with the chains inside, and one question a chain in random order."""
     tail = Sequence()
-    for chain in material.rng.sample(chains, len(chains)):
-        _ask(material, tail, chain, number)
-        number += 1
+    for index, chain in enumerate(material.rng.sample(chains, len(chains))):
+        brief = index > 0 and material.rng.random() < 0.7
+        _ask(material, tail, chain, number + index, brief)
     header = material.fixed(material.templates.vt_header)
     out.add(header)
     placed: list[tuple[float, list[int]]] = []
@@ -76,7 +76,7 @@ def _append(
     space = length - len(header) - len(tail.ids) - sum(len(ids) for _, ids in placed)
     noise = material.templates.noise + "\n"
     units = max(1, space // len(material.fixed(noise)))
-    cursor, run = 0, 1
+    cursor, run = 0, max(out.haystack, default=0) + 1
     for index in range(units + 1):
         while cursor < len(placed) and int(placed[cursor][0] * (units + 1)) <= index:
             out.add(placed[cursor][1])
@@ -86,11 +86,14 @@ def _append(
     out.extend(tail)
 
 
-def _ask(material: Material, out: Sequence, chain: Chain, number: int) -> None:
+def _ask(material: Material, out: Sequence, chain: Chain, number: int, brief: bool) -> None:
+    """The question and the variables; `brief` keeps the answer prefix alone."""
     example = len(chain.names[0]) == EXAMPLE_LETTERS
     question = material.templates.vt_question.format(query=chain.value, num_v=len(chain.names))
+    if brief:
+        question = question[question.index(" Answer:") + 1 :]
     # The example of the benchmark has one blank more and is followed by the real question.
-    out.add(material.encode(question + (" " if example else "")))
+    out.add(material.encode(("\n" if brief else "") + question + (" " if example else "")))
     for place, name in enumerate(chain.names):
         out.add(material.encode(f" {name}"), answer=number * PARTS + place)
     if not example:

@@ -25,7 +25,7 @@ WORDING = Templates(
     headers={pair: "Read this." for pair in PAIRS},
     questions={pair: "Which for {query}? For {query} it is" for pair in PAIRS},
     vt_header="Follow this.\n\n",
-    vt_question="\nWhich {num_v} hold {query}? They are:",
+    vt_question="\nWhich {num_v} hold {query}? Answer: They are:",
     cwe_header="",
     cwe_question="",
     fwe_header="",
@@ -147,5 +147,5 @@ def test_each_task_grows_on_its_own_accuracy() -> None:
     for _ in range(WINDOW):
         curriculum.note(Job("vt", before["vt"], 0, 8, False, True), 1.0)
         curriculum.note(Job("niah", before["niah"], 0, 8, False, True), 0.5)
-    assert curriculum.lengths["vt"] == int(before["vt"] * 1.5)
+    assert curriculum.lengths["vt"] == int(before["vt"] * 1.7)
     assert curriculum.lengths["niah"] == before["niah"]
