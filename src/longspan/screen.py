@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
+
+    from rich.progress import Task
+
+
+class Pace(ProgressColumn):
+    """How much is done and how long the rest will take, where that is known."""
+
+    def render(self, task: Task) -> Text:
+        """See rich."""
+        spent = f"{_clock(task.elapsed)} gone"
+        if task.total is None:
+            return Text(spent)
+        return Text(
+            f"{task.completed:.0f}/{task.total:.0f}  {spent}, {_clock(task.time_remaining)} left"
+        )
+
+
+def _clock(seconds: float | None) -> str:
+    return "?" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
 class Screen:
@@ -26,12 +40,9 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         self._bars = Progress(
-            TextColumn("{task.description}", table_column=None),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            Pace(),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
