@@ -26,7 +26,9 @@ __all__ = [
     "paired_bootstrap",
     "pareto",
     "read",
+    "read_heads",
     "read_samples",
+    "read_steps",
     "significance",
 ]
 
@@ -85,6 +87,23 @@ def read_samples(folder: str | Path) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     frame.attrs["corrupt"] = corrupt
     return frame
+
+
+def read_heads(folder: str | Path) -> pd.DataFrame:
+    """A row a layer and query head of a run: recall, recovered_mass, output_error, ...
+
+    Raises ValueError where no run has measured it.
+    """
+    from longspan.recall_table import by_head
+
+    return by_head((path, _facts(path)) for path in _runs(folder))
+
+
+def read_steps(folder: str | Path) -> pd.DataFrame:
+    """As `read_heads`, a row a teacher-forced step, means over layers and heads."""
+    from longspan.recall_table import by_step
+
+    return by_step((path, _facts(path)) for path in _runs(folder))
 
 
 def _runs(folder: str | Path) -> Sequence[Path]:

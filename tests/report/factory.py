@@ -35,6 +35,8 @@ class Made:
     heads: int = 8
     needle: bool = False
     latency: bool = True
+    rows: int = 1
+    """Sequences decoded together."""
 
 
 def make(root: Path, run: Made) -> Path:
@@ -78,12 +80,16 @@ def _record(run: Made, number: int) -> Record:
 
 def _recall(run: Made, rng: np.random.Generator) -> dict[str, Any]:
     mass = 1 - (1 - run.share**0.08) * rng.random((run.layers, run.heads))
+    none = [[None] * run.heads] * run.layers
     table = {
         "at": 100, "examples": 2, "tokens": 32, "layers": list(range(run.layers)),
         "mean": {"recall": float(mass.mean() ** 2), "recovered_mass": float(mass.mean())},
         "worst_5_percent": {"recovered_mass": float(mass.min())},
-        "by_layer_and_head": {"recovered_mass": mass.tolist()},
-        "by_step": {"recovered_mass": mass.mean(1).tolist()},
+        "by_layer_and_head": {
+            "recall": (mass**2).tolist(), "recovered_mass": mass.tolist(), "estimated_mass": none,
+            "output_error": (1 - mass).tolist(),
+        },
+        "by_step": {"recall": [0.5] * 16, "recovered_mass": rng.random(16).tolist()},
     }  # fmt: skip
     return {"sizes": {"samples": 2, "steps": 16, "at": 100}, "found": table}
 
@@ -95,7 +101,7 @@ def _summary(run: Made, folder: RunFolder, digest: str, pairing: str) -> dict[st
     ledger = {"build_s": 0.3, "search_ms": 0.4, "attend_ms": 0.2, "gather_attend_ms": attend,
               "update_ms": 0.1, "other_ms": 2.0}  # fmt: skip
     timing = {"ttft_s": run.ctx / 9000, "ms_per_token": 2.8 + attend, "tokens_per_s": 200.0,
-              "rows": 1, "steps": 32, "threads": 2, "ledger": ledger}  # fmt: skip
+              "rows": run.rows, "steps": 32, "threads": 2, "ledger": ledger}  # fmt: skip
     none: dict[str, Any] = {**dict.fromkeys(timing), "ledger": dict.fromkeys(ledger)}
     interval: Any = mean_interval(scores)._asdict() if scores else {}
     return {

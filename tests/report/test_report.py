@@ -63,6 +63,16 @@ def test_labels_name_the_settings_that_differ(swept: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_sweep_over_batch_sizes_is_one_table(tmp_path: Path) -> None:
+    for rows in (1, 4, 16):
+        for method in ("full", "retroinfer"):
+            make(tmp_path / f"rows-{rows}", Made(method=method, samples=0, rows=rows))
+    (group,) = grouped(gather(tmp_path))
+    labels = {row.label for row in group.rows}
+    assert labels == {f"{name} rows={n}" for name in ("full", "retroinfer") for n in (1, 4, 16)}
+    assert leaderboard(group).count("tokens/s") > 0
+
+
 def test_what_cannot_be_told_apart_is_marked(tmp_path: Path) -> None:
     make(tmp_path, Made())
     make(tmp_path, Made(method="same"))

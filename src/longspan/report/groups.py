@@ -155,7 +155,21 @@ def _labels(entries: Sequence[Entry]) -> dict[Any, str]:
         for run in runs:
             parts = [f"{name}={_short(run.settings.get(name))}" for name in varied]
             labels[run.folder] = " ".join([method, *parts])
+    for twins in _twins(entries, labels):
+        rows = {each.facts.get("latency.rows") for each in twins}
+        for number, each in enumerate(twins, start=1):
+            own = f"rows={each.facts.get('latency.rows')}"
+            what = own if len(rows) == len(twins) else f"({each.folder.parents[3].name}, {number})"
+            labels[each.folder] += f" {what}"
     return labels
+
+
+def _twins(entries: Sequence[Entry], labels: Mapping[Any, str]) -> list[list[Entry]]:
+    """The same run in several folders, as a sweep over batch sizes leaves it."""
+    same = defaultdict(list)
+    for entry in entries:
+        same[entry.facts["pairing"], labels[entry.folder]].append(entry)
+    return [each for each in same.values() if len(each) > 1]
 
 
 def _apart(conditions: Sequence[Mapping[str, Any]]) -> list[str]:

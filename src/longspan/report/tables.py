@@ -38,6 +38,15 @@ def _fact(name: str, scale: float = 1.0) -> Callable[[Row], float | None]:
     return value
 
 
+def _together(row: Row) -> float | None:
+    """Throughput, where more than one sequence was decoded at a time."""
+    return (
+        row.entry.number("latency.tokens_per_s")
+        if row.entry.facts.get("latency.rows") != 1
+        else None
+    )
+
+
 COLUMNS = (
     Column("recall@k %", recall_percent, "{:.1f}", "of the k keys that weigh most, those read"),
     Column("mass %", _fact("recall.recovered_mass", 100), "{:.1f}", "attention recovered"),
@@ -46,6 +55,7 @@ COLUMNS = (
     Column("scored %", scanned_percent, "{:.1f}", "keys or centroids scored, of the context"),
     Column("B/token", _fact("work.bytes_per_token"), "B", "read for a token, all layers"),
     Column("first token s", _fact("latency.ttft_s"), "{:.2f}", "to the first token"),
+    Column("tokens/s", _together, "{:.0f}", "of all sequences decoded together"),
     Column("ms/token", _fact("latency.ms_per_token"), "{:.2f}", "median of a decode step"),
 )
 
