@@ -1,0 +1,110 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What a budget buys
+#
+# Score against the share of the context that a method reads, with intervals, and which runs can be
+# told from full attention. Made by
+#
+#     python run.py -cd experiments/sweeps -cn baseline_nano -m
+#     python run.py -cd experiments/sweeps -cn budgets_nano -m
+
+# %% tags=["parameters"]
+folder = "../results"
+
+# %%
+import matplotlib.pyplot as plt
+
+from longspan import results
+
+runs = results.read(folder)
+samples = results.read_samples(folder)
+runs.groupby(["task", "ctx", "model", "method"]).size().rename("runs").to_frame()
+
+# %% [markdown]
+# ## Score against the retrieval budget
+#
+# One panel a task and length; a line for each value of the estimation budget. The dashed line is
+# full attention.
+
+
+# %%
+def panel(axes, curve, baseline):
+    lines = "set.estimation_budget" if "set.estimation_budget" in curve else "method"
+    for name, line in curve.groupby(lines):
+        mean = line["score.mean"]
+        spread = [mean - line["score.low"], line["score.high"] - mean]
+        label = f"{lines.removeprefix('set.')} {name}"
+        axes.errorbar(
+            100 * line["set.retrieval_budget"], mean, spread, marker="o", capsize=3, label=label
+        )
+    for score in baseline["score.mean"]:
+        axes.axhline(score, color="grey", linestyle="--")
+    axes.set(xscale="log", xlabel="retrieval budget, %", ylabel="score")
+
+
+swept = runs.dropna(subset=["set.retrieval_budget"]).sort_values("set.retrieval_budget")
+panels = list(swept.groupby(["task", "ctx", "model", "pairing"]))
+figure, grid = plt.subplots(
+    1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False, sharey=True
+)
+for axes, ((task, ctx, model, pairing), curve) in zip(grid[0], panels, strict=True):
+    panel(axes, curve, runs[(runs["pairing"] == pairing) & (runs["method"] == "full")])
+    axes.set_title(f"{task}, {ctx:,.0f} tokens, {model}")
+grid[0][0].legend()
+figure.tight_layout()
+
+# %% [markdown]
+# ## What can be told from full attention
+#
+# Differences on the same samples. Where the interval holds zero, nothing can be said, and the last
+# column says how many samples would show a difference of two points.
+
+# %%
+table = results.significance(runs, samples)
+
+
+def needed(row, effect=2.0):
+    """Samples that would show `effect` points, from the spread seen so far."""
+    run = runs[runs["folder"] == row["folder"]].iloc[0]
+    partner = runs[(runs["pairing"] == run["pairing"]) & (runs["method"] == "full")]
+    if partner.empty:
+        return None
+    mine, full = (
+        samples[samples["folder"] == name].groupby("id")["score"].mean()
+        for name in (row["folder"], partner.iloc[0]["folder"])
+    )
+    differences = (mine - full).dropna()
+    return (
+        results.needed_samples(effect, differences.tolist()) if differences.nunique() > 1 else None
+    )
+
+
+table["n for 2 points"] = [needed(row) for row in table.to_dict("records")]
+table.drop(columns="folder").round(1)
+
+# %% [markdown]
+# ## The front
+#
+# Runs that no other run of the same task, length and model beats in both bytes read and score.
+
+# %%
+front = results.pareto(runs)
+shown = [
+    "task",
+    "ctx",
+    "method",
+    "set.retrieval_budget",
+    "work.bytes_per_token",
+    "work.read_fraction",
+    "score.mean",
+]
+front.reindex(columns=shown).round(3)
