@@ -37,7 +37,7 @@ format: $(STAMP)  ## let ruff write the format
 	$(BIN)/ruff format .
 
 bench: $(STAMP)   ## kernel benchmarks: tables with ratios measured in one run
-	$(BIN)/python -m kernels.bench
+	$(BIN)/python kernels/bench/run.py
 
 clean:            ## remove what was built
 	rm -rf build $(VENV)

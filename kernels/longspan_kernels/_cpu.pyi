@@ -66,6 +66,9 @@ def merge(outs: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C'
     Merge P partial attentions (out [.., D], lse [..]) into `out` and `lse`.
     """
 
+def read(words: Annotated[torch.Tensor, dict(dtype='int64', order='C', device='cpu', writable=False)], threads: int, isa: str) -> int:
+    """The exclusive or of all words: a measure of read bandwidth."""
+
 def segmented_kmeans(keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], segments: int, iterations: int, all: bool, order: Annotated[torch.Tensor, dict(dtype='int64', order='C', device='cpu')], start: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], size: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], centroids: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], mean_values: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], spread: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Cluster the keys of each head; `all`: the last assignment sees the centroids of all segments.

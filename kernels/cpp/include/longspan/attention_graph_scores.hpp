@@ -11,7 +11,7 @@
 namespace longspan::LONGSPAN_ISA {
 
 inline void prefetch_row(const void* row, int bytes) {
-    for (int at = 0; at < bytes; at += 64) __builtin_prefetch(static_cast<const char*>(row) + at, 0, 3);
+    for (int at = 0; at < bytes; at += 64) prefetch(static_cast<const char*>(row) + at);
 }
 
 // out[W] = vector[D] map[D, W]

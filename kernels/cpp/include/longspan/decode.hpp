@@ -77,16 +77,9 @@ template <class Body>
 inline void with_rows(const RowsView& view, std::int64_t group, const std::int32_t* entries, int count, Body&& body) {
     with_storage(view.dtype, [&]<class T>(const T*) {
         const T* base = static_cast<const T*>(view.data) + group * view.group_stride;
-        const T* rows[block_entries];
+        const T* rows[block_entries + most_ahead];
         for (int t = 0; t < count; ++t) rows[t] = base + entries[t] * view.row_stride;
         body(rows);
-    });
-}
-
-inline void prefetch_block(const RowsView& view, std::int64_t group, const std::int32_t* entries, int count,
-                           int head_size) {
-    with_rows(view, group, entries, count, [&](auto& rows) {
-        for (int t = 0; t < count; ++t) prefetch_row(rows[t], head_size);
     });
 }
 
@@ -101,15 +94,13 @@ inline void attend_piece(const DecodeArgs& args, const DecodePlan& plan, std::in
     for (std::int64_t begin = 0; begin < total; begin += block_entries) {
         const std::int32_t* entries = scratch.entries.data() + begin;
         const int count = static_cast<int>(std::min<std::int64_t>(block_entries, total - begin));
-        const int next = static_cast<int>(std::clamp<std::int64_t>(total - begin - count, 0, block_entries));
-        prefetch_block(args.keys, group, entries + count, next, args.head_size);
-        with_rows(args.keys, group, entries, count, [&](auto& rows) { softmax.score(q, rows, count); });
+        const int known = static_cast<int>(std::min<std::int64_t>(count + most_ahead, total - begin));
+        with_rows(args.keys, group, entries, known, [&](auto& rows) { softmax.score(q, rows, count, known); });
         softmax.absorb(count, args.scale, args.softcap,
                        gather(args.key_scale.group(group), entries, count, scratch.key_scale),
                        gather(args.value_scale.group(group), entries, count, scratch.value_scale),
                        gather(args.bias.group(group), entries, count, scratch.bias));
-        prefetch_block(args.values, group, entries + count, next, args.head_size);
-        with_rows(args.values, group, entries, count, [&](auto& rows) { softmax.weigh(rows, count); });
+        with_rows(args.values, group, entries, known, [&](auto& rows) { softmax.weigh(rows, count, known); });
     }
     softmax.finish(out, lse);
 }

@@ -1,6 +1,8 @@
 // Inner products of a few queries with many rows, each row being read once for all queries of a tile.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -8,6 +10,22 @@
 #include "longspan/simd.hpp"
 
 namespace longspan::LONGSPAN_ISA {
+
+inline constexpr std::int64_t prefetch_bytes = 8192;
+inline constexpr std::int64_t most_ahead = 64;
+
+template <class T>
+inline void prefetch_row(const T* row, int head_size) {
+    const char* bytes = reinterpret_cast<const char*>(row);
+    for (std::size_t line = 0; line < head_size * sizeof(T); line += 64) prefetch(bytes + line);
+}
+
+// How many rows ahead of the one in use to prefetch: some kilobytes, so that a fetch that crosses a page is done in
+// time. In small steps between the arithmetic; of a long burst of prefetches, most are dropped.
+template <class T>
+inline std::int64_t rows_ahead(int head_size) {
+    return std::clamp<std::int64_t>(prefetch_bytes / (head_size * static_cast<std::int64_t>(sizeof(T))), 4, most_ahead);
+}
 
 // Rows that a tile of `Queries` queries takes at once: one accumulator a pair, all of them reduced together.
 template <int Queries>
@@ -38,12 +56,17 @@ inline void dot_tile(const float* q, const T* const* rows, int head_size, float*
 }
 
 // The same for any number of rows. The last rows of an incomplete tile are computed again rather than read beyond.
+// rows[count .. known) are those that will be wanted next: they are prefetched.
 template <int Queries, class T>
-inline void dot_rows(const float* q, const T* const* rows, std::int64_t count, int head_size, float* out,
-                     std::int64_t out_stride) {
+inline void dot_rows(const float* q, const T* const* rows, std::int64_t count, std::int64_t known, int head_size,
+                     float* out, std::int64_t out_stride) {
     constexpr int Rows = rows_a_tile<Queries>;
+    const std::int64_t ahead = rows_ahead<T>(head_size);
     std::int64_t t = 0;
-    for (; t + Rows <= count; t += Rows) dot_tile<Queries>(q, rows + t, head_size, out + t, out_stride);
+    for (; t + Rows <= count; t += Rows) {
+        for (std::int64_t i = t + ahead; i < std::min(t + ahead + Rows, known); ++i) prefetch_row(rows[i], head_size);
+        dot_tile<Queries>(q, rows + t, head_size, out + t, out_stride);
+    }
     if (t == count) return;
     const T* rest[Rows];
     float product[Vec::lanes];

@@ -6,6 +6,7 @@
 #include "longspan/isa.hpp"
 #include "longspan/kmeans_args.hpp"
 #include "longspan/merge_args.hpp"
+#include "longspan/read_args.hpp"
 #include "longspan/score_args.hpp"
 #include "longspan/wave_search_args.hpp"
 
@@ -17,9 +18,10 @@ struct Kernels {
     void (*graph_insert)(const GraphInsertArgs&);
     void (*graph_nearest)(const GraphNearestArgs&);
     void (*graph_search)(const GraphSearchArgs&);
-    void (*segmented_kmeans)(const KmeansArgs&);
     void (*merge)(const MergeArgs&);
+    std::uint64_t (*read)(const ReadArgs&);
     void (*score)(const ScoreArgs&);
+    void (*segmented_kmeans)(const KmeansArgs&);
     void (*wave_search)(const WaveSearchArgs&);
 };
 

@@ -51,11 +51,12 @@ class OnlineSoftmax {
         std::fill(sum_.begin(), sum_.end(), 0.0F);
     }
 
+    // rows[count .. known) will be wanted next.
     template <class T>
-    void score(const float* q, const T* const* rows, int count) {
+    void score(const float* q, const T* const* rows, int count, int known) {
         for_query_tiles(heads_, [&](int r, auto tile) {
-            dot_rows<tile()>(q + r * query_stride(head_size_), rows, count, head_size_, &score_[r * block_entries],
-                             block_entries);
+            dot_rows<tile()>(q + r * query_stride(head_size_), rows, count, r == 0 ? known : 0, head_size_,
+                             &score_[r * block_entries], block_entries);
         });
     }
 
@@ -80,10 +81,10 @@ class OnlineSoftmax {
     }
 
     template <class T>
-    void weigh(const T* const* rows, int count) {
+    void weigh(const T* const* rows, int count, int known) {
         for_query_tiles(heads_, [&](int r, auto tile) {
-            weigh_rows<tile()>(&score_[r * block_entries], block_entries, &decay_[r], rows, count, head_size_,
-                               &sum_[r * query_stride(head_size_)]);
+            weigh_rows<tile()>(&score_[r * block_entries], block_entries, &decay_[r], rows, count, r == 0 ? known : 0,
+                               head_size_, &sum_[r * query_stride(head_size_)]);
         });
     }
 

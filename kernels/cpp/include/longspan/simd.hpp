@@ -11,6 +11,15 @@
 
 namespace longspan::LONGSPAN_ISA {
 
+// GCC takes a loop of nothing but __builtin_prefetch for one without effect, and drops it.
+inline void prefetch(const char* address) {
+#if defined(__x86_64__)
+    asm volatile("prefetcht0 %0" : : "m"(*address));
+#else
+    __builtin_prefetch(address);
+#endif
+}
+
 // The elements of a row from `d` on, zeros beyond its end.
 template <class T>
 inline Vec load_tail(const T* row, int d, int head_size) {
