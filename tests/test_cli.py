@@ -80,3 +80,14 @@ def test_a_study_brings_its_own_configuration(
 def test_a_missing_configuration_folder_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["-cd", "/nowhere/at/all"], ROOT / "conf") == 2
     assert capsys.readouterr().err.startswith("error: --config-dir = '/nowhere/at/all': ")
+
+
+def test_a_study_may_be_a_sweep_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        f"defaults: [config, _self_]\nresults: {tmp_path / 'results'}\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {ctx: 'banana,apple'}}}\n"
+    )
+    assert main(["-cd", str(tmp_path), "-cn", "sweep"], ROOT / "conf") == 2
+    assert "0 of 2 jobs done, 2 not" in capsys.readouterr().out

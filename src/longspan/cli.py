@@ -55,7 +55,8 @@ def main(argv: Sequence[str], conf: Path) -> int:
         hydra = _hydra(arguments, conf)
         if _shows(hydra, arguments, parser):
             return 0
-        outcomes = _run(hydra, arguments)
+        sweep = _is_sweep(hydra, arguments)
+        outcomes = _run(hydra, arguments, sweep=sweep)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
         return INTERRUPTED
@@ -63,13 +64,13 @@ def main(argv: Sequence[str], conf: Path) -> int:
         return _fail(error, debug)[1]
     finally:
         GlobalHydra.instance().clear()
-    return _report(outcomes, sweep=arguments.multirun)
+    return _report(outcomes, sweep=sweep)
 
 
-def job(config: DictConfig, workbench: Workbench, sweep: str | None = None) -> Outcome:
+def job(config: DictConfig, workbench: Workbench, group: str | None = None) -> Outcome:
     """Run one composed configuration; whatever goes wrong is in the outcome.
 
-    `sweep` names the group of runs that it belongs to.
+    `group` names the sweep that it belongs to, for recorders that show sweeps together.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -83,8 +84,8 @@ def job(config: DictConfig, workbench: Workbench, sweep: str | None = None) -> O
     debug = bool(config.get("debug"))
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        if sweep and "group" in plain["recorder"]:
-            plain["recorder"]["group"] = plain["recorder"]["group"] or sweep
+        if group and "group" in plain["recorder"]:
+            plain["recorder"]["group"] = plain["recorder"]["group"] or group
         with Screen() as screen:
             run = prepare(plain, workbench, screen, alone=alone)
             folder, summary = execute(run, screen)
@@ -133,17 +134,25 @@ def _shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:
     return True
 
 
-def _run(hydra: Hydra, arguments: Namespace) -> list[Outcome]:
+def _is_sweep(hydra: Hydra, arguments: Namespace) -> bool:
+    """With -m, and where a study's configuration says so by hydra.mode."""
+    if arguments.multirun or arguments.run:
+        return bool(arguments.multirun)
+    mode = hydra.get_mode(arguments.config_name or "config", arguments.overrides)
+    return getattr(mode, "name", None) == "MULTIRUN"
+
+
+def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
     from longspan.workbench import Workbench
 
     workbench = Workbench()
-    sweep = _sweep_name(arguments.overrides) if arguments.multirun else None
+    group = _sweep_name([str(arguments.config_name), *arguments.overrides]) if sweep else None
 
     def task(config: DictConfig) -> Outcome:
-        return job(config, workbench, sweep)
+        return job(config, workbench, group)
 
     name = arguments.config_name or "config"
-    if not arguments.multirun:
+    if not sweep:
         return [hydra.run(name, task, arguments.overrides).return_value]
     batches = hydra.multirun(name, task, arguments.overrides)
     return [done.return_value for batch in batches for done in batch]

@@ -135,3 +135,15 @@ def test_clocks_leave_no_trace_and_change_no_answer(model: HuggingFaceModel) -> 
     assert ledger == spent
     assert all(value > 0 for value in spent.values())
     assert logits_BV.shape[0] == 1
+
+
+def test_a_prompt_that_fills_the_model_still_has_its_passes(model: HuggingFaceModel) -> None:
+    text = Example("full", "The sky is blue. " * 60, "What?", ("the sky is blue",), 8)
+    spare = 1024 - sum(map(len, model.encode(text)))
+    text = replace(text, context=text.context + "7" * (spare - 5))  # no digits merge
+    assert 0 < 1024 - sum(map(len, model.encode(text))) < 10
+    timing, _ = latency(subject(model, Full()), [text], warmup=2, steps=12)
+    assert timing["context_tokens"] == 1024 - 2 - 12 - 8
+    found = recall(subject(model, Full()), [text], steps=16, at=10)
+    assert found is not None
+    assert 0 < found["tokens"] < 10

@@ -180,3 +180,14 @@ def test_recall_and_latency_are_taken_again_only_for_other_sizes(cli: Cli) -> No
     recall, latency = stamps()
     assert recall == first[0]
     assert latency > first[1]
+
+
+def test_the_mirror_has_the_numbers_of_the_summary(cli: Cli) -> None:
+    from tests.record.test_mirror import mirrored
+
+    from longspan.record.wandb import metrics
+
+    done = cli("recorder=wandb_offline", *SMALL)
+    (file,) = done.results.rglob("*.wandb")
+    found, summary = mirrored(file), done.json("summary.json")
+    assert {name: found.get(name) for name, _ in metrics(summary)} == dict(metrics(summary))

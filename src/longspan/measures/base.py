@@ -61,8 +61,8 @@ class Subject:
         if most is not None and total > most:
             raise ValueError(
                 f"ctx: example {example.id} has {len(context) + len(question)} tokens and may "
-                f"answer with {new_tokens}, but {self.model.name} has {most} positions; right would "
-                "be a smaller ctx, shorter data or another model"
+                f"answer with {new_tokens}, but {self.model.name} has {most} positions; right "
+                "would be a smaller ctx, shorter data or another model"
             )
         return context, question
 

@@ -90,9 +90,14 @@ def _per_token(step_ms: Sequence[float], rows: int) -> dict[str, float]:
 def _read(
     subject: Subject, examples: Sequence[Example], new_tokens: int, ledger: dict[str, float]
 ) -> tuple[Session, torch.Tensor]:
-    """Prefill with the question, whatever the protocol: latency is about context and answer."""
-    pairs = [subject.encode(example, new_tokens) for example in examples]
+    """Prefill with the question, whatever the protocol: latency is about context and answer.
+
+    A prompt that leaves no room for the steps loses its beginning.
+    """
+    pairs = [subject.encode(example, 0) for example in examples]
     rows = [[*context, *question] for context, question in pairs]
+    if (most := subject.model.max_positions) is not None:
+        rows = [row[max(0, len(row) + new_tokens - most) :] for row in rows]
     longest = max(map(len, rows))
     session = subject.model.session(subject.method, len(rows), longest + new_tokens)
     with clocked(session, ledger, ("build_s",)):
@@ -137,27 +142,28 @@ def _hang(
     if act is None or where[-1] in getattr(owner, "__dict__", {where[-1]}):
         return []
     unit = 1.0 if name.endswith("_s") else 1000.0
-    setattr(owner, where[-1], _timed(act, ledger, name, unit, state.store.device))
+    setattr(owner, where[-1], _timed(act, ledger, name, unit))
     return [(owner, where[-1])]
 
 
 def _timed(
-    act: Callable[..., Any], ledger: dict[str, float], name: str, unit: float, device: torch.device
+    act: Callable[..., Any], ledger: dict[str, float], name: str, unit: float
 ) -> Callable[..., Any]:
     def timed(*arguments: Any, **named: Any) -> Any:
-        _wait(device)
+        _wait()
         start = time.perf_counter()
         result = act(*arguments, **named)
-        _wait(device)
+        _wait()
         ledger[name] += (time.perf_counter() - start) * unit
         return result
 
     return timed
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _wait() -> None:
+    """Until every device has done what it was given; K and V may be elsewhere than the model."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 @contextmanager

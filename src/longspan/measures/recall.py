@@ -82,7 +82,10 @@ def recall(
     tally = Tally(subject.model, at)
     fed = 0
     for count, (example, tokens) in enumerate(_lessons(subject.model, examples, steps), start=1):
-        session, logits_BV = subject.read([subject.encode(example, steps)], steps)
+        prompt = subject.encode(example, 0)
+        if (most := subject.model.max_positions) is not None:
+            tokens = tokens[: most - sum(map(len, prompt))]
+        session, logits_BV = subject.read([prompt], len(tokens))
         session.observer = tally
         feed(session, logits_BV, [tokens])
         fed += len(tokens)
