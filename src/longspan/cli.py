@@ -40,22 +40,21 @@ def main(argv: Sequence[str], conf: Path) -> int:
 
     0 done, 1 a job failed, 2 the request was wrong, 130 interrupted.
     """
-    from hydra import version
-    from hydra._internal.utils import get_args_parser
     from hydra.core.global_hydra import GlobalHydra
 
-    version.setbase("1.3")
-    parser = get_args_parser()
+    from longspan import composition
+
+    parser = composition.parser()
     try:
         arguments = parser.parse_args(list(argv))
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
     debug = any(each.replace(" ", "").lower() == "debug=true" for each in arguments.overrides)
     try:
-        hydra = _hydra(arguments, conf)
-        if _shows(hydra, arguments, parser):
+        hydra = composition.opened(arguments, conf)
+        if composition.shows(hydra, arguments, parser):
             return 0
-        sweep = _is_sweep(hydra, arguments)
+        sweep = composition.is_sweep(hydra, arguments)
         outcomes = _run(hydra, arguments, sweep=sweep)
     except KeyboardInterrupt:
         _say("interrupted; the same command goes on from here")
@@ -95,54 +94,8 @@ def job(config: DictConfig, workbench: Workbench, group: str | None = None) -> O
     return Outcome(overrides, 0, None, str(folder), summary)
 
 
-def _hydra(arguments: Namespace, conf: Path) -> Hydra:
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_config_search_path
-    from hydra.core.config_search_path import SearchPathQuery
-
-    search = create_config_search_path(str(conf.resolve()))
-    if arguments.config_dir is not None:
-        extra = Path(arguments.config_dir).resolve()
-        if not extra.is_dir():
-            raise ValueError(f"--config-dir = {arguments.config_dir!r}: there is no such folder")
-        anchor = SearchPathQuery(provider="schema")
-        search.prepend(provider="command-line", path=f"file://{extra}", anchor=anchor)
-    return Hydra.create_main_hydra2(task_name="longspan", config_search_path=search)
-
-
-def _shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:
-    """Print what is asked for, if the command line asks for anything but a run."""
-    name = arguments.config_name or "config"
-    if arguments.help:
-        hydra.app_help(config_name=name, args_parser=parser, args=arguments)
-    elif arguments.hydra_help:
-        hydra.hydra_help(config_name=name, args_parser=parser, args=arguments)
-    elif arguments.cfg:
-        hydra.show_cfg(
-            config_name=name,
-            overrides=arguments.overrides,
-            cfg_type=arguments.cfg,
-            package=arguments.package,
-            resolve=arguments.resolve,
-        )
-    elif arguments.info:
-        hydra.show_info(arguments.info, config_name=name, overrides=arguments.overrides)
-    elif arguments.shell_completion:
-        hydra.shell_completion(config_name=name, overrides=arguments.overrides)
-    else:
-        return False
-    return True
-
-
-def _is_sweep(hydra: Hydra, arguments: Namespace) -> bool:
-    """With -m, and where a study's configuration says so by hydra.mode."""
-    if arguments.multirun or arguments.run:
-        return bool(arguments.multirun)
-    mode = hydra.get_mode(arguments.config_name or "config", arguments.overrides)
-    return getattr(mode, "name", None) == "MULTIRUN"
-
-
 def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
+    from longspan.composition import config_name
     from longspan.workbench import Workbench
 
     workbench = Workbench()
@@ -151,7 +104,7 @@ def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
     def task(config: DictConfig) -> Outcome:
         return job(config, workbench, group)
 
-    name = arguments.config_name or "config"
+    name = config_name(arguments)
     if not sweep:
         return [hydra.run(name, task, arguments.overrides).return_value]
     batches = hydra.multirun(name, task, arguments.overrides)

@@ -162,7 +162,7 @@ def _timed(
 
 def _wait() -> None:
     """Until every device has done what it was given; K and V may be elsewhere than the model."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 

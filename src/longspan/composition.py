@@ -1,0 +1,73 @@
+"""Composing configurations: the only file that knows Hydra's inside (1.3, the last of its line)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from hydra._internal.hydra import Hydra
+
+
+def parser() -> ArgumentParser:
+    """Of Hydra's command line."""
+    from hydra import version
+    from hydra._internal.utils import get_args_parser
+
+    version.setbase("1.3")
+    return get_args_parser()
+
+
+def config_name(arguments: Namespace) -> str:
+    """The root of the composition."""
+    return str(arguments.config_name or "config")
+
+
+def opened(arguments: Namespace, conf: Path) -> Hydra:
+    """Hydra over the folder `conf` and the one of --config-dir; ValueError where that is none."""
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+
+    search = create_config_search_path(str(conf.resolve()))
+    if arguments.config_dir is not None:
+        extra = Path(arguments.config_dir).resolve()
+        if not extra.is_dir():
+            raise ValueError(f"--config-dir = {arguments.config_dir!r}: there is no such folder")
+        anchor = SearchPathQuery(provider="schema")
+        search.prepend(provider="command-line", path=f"file://{extra}", anchor=anchor)
+    return Hydra.create_main_hydra2(task_name="longspan", config_search_path=search)
+
+
+def shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:
+    """Print what is asked for, if the command line asks for anything but a run."""
+    name = config_name(arguments)
+    if arguments.help:
+        hydra.app_help(config_name=name, args_parser=parser, args=arguments)
+    elif arguments.hydra_help:
+        hydra.hydra_help(config_name=name, args_parser=parser, args=arguments)
+    elif arguments.cfg:
+        hydra.show_cfg(
+            config_name=name,
+            overrides=arguments.overrides,
+            cfg_type=arguments.cfg,
+            package=arguments.package,
+            resolve=arguments.resolve,
+        )
+    elif arguments.info:
+        hydra.show_info(arguments.info, config_name=name, overrides=arguments.overrides)
+    elif arguments.shell_completion:
+        hydra.shell_completion(config_name=name, overrides=arguments.overrides)
+    else:
+        return False
+    return True
+
+
+def is_sweep(hydra: Hydra, arguments: Namespace) -> bool:
+    """With -m, and where a study's configuration says so by hydra.mode."""
+    if arguments.multirun or arguments.run:
+        return bool(arguments.multirun)
+    mode = hydra.get_mode(config_name(arguments), arguments.overrides)
+    return getattr(mode, "name", None) == "MULTIRUN"
