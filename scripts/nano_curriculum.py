@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 START: Final = {"copy": 64, "niah": 256, "vt": 160}
 EXACT: Final = {"copy": 0.0, "niah": 0.2, "vt": 0.5}
 """Share of jobs in the form of the evaluation."""
+LONGEST_REAL: Final = 4500
 GATE: Final = 0.68
 WINDOW: Final = 20
 
@@ -63,7 +64,7 @@ class Curriculum:
         copied = self.recent["copy"]
         formed = len(copied) == WINDOW and sum(copied) / WINDOW > 0.6
         if not self.copying:
-            weights = (0.0, 0.55, 0.45)
+            weights = (0.0, 0.5, 0.5)
         elif not formed:
             weights = (1.0, 0.0, 0.0)
         else:
@@ -71,13 +72,13 @@ class Curriculum:
             self.copying = self.lengths["niah"] < 400
         task = rng.choices(("copy", "niah", "vt"), weights)[0]
         top = self.lengths[task]
-        counts = task == "copy" or rng.random() < 0.75
+        counts = task == "copy" or rng.random() < 0.4
         length = top if counts else int(START[task] * (top / START[task]) ** rng.random())
         exact = rng.random() < EXACT[task]
         real, virtual = length, 0
         if length > self.real:
             virtual = length
-            stays_real = rng.random() < truly_long
+            stays_real = rng.random() < truly_long and length <= LONGEST_REAL
             real = length if stays_real else int(self.real * rng.uniform(0.8, 1.2))
             virtual = 0 if stays_real else length
         rows = max(1, self.tokens // real)

@@ -40,7 +40,7 @@ def niah_sequence(material: Material, length: int, form: Form) -> Sequence:
     """A sequence of about `length` tokens."""
     rng = material.rng
     keys, asked = _keys(material, length, form)
-    table = _table(material, keys, form, several=rng.random() < 0.3 and length > 150)
+    table = _table(material, keys, form, several=rng.random() < 0.4 and length > 150)
     needles = [(key, value) for key, values in table.items() for value in values]
     rng.shuffle(needles)
     for key in table:
@@ -71,7 +71,7 @@ def _keys(material: Material, length: int, form: Form) -> tuple[list[str], int]:
     """Different keys and how many of them are asked about."""
     rng = material.rng
     cost = NEEDLE_TOKENS[form.kind] + (16 if form.uuid_keys else 0)
-    room = max(1, int(length * 0.8) // (cost + QUESTION_TOKENS))
+    room = max(1, int(length * 0.65) // (cost + QUESTION_TOKENS))
     most = min(room, 4 if form.exact else 24)
     asked = max(1, min(most, rng.choice((1, 2, 4, 4, 8, 16, 24))))
     unasked = 0 if form.exact else rng.randint(0, min(40, int(length * 0.2) // cost))
@@ -95,7 +95,9 @@ def _confuse(material: Material, keys: list[str]) -> None:
 def _table(material: Material, keys: list[str], form: Form, several: bool) -> dict[str, list[str]]:
     """Values by key; `several` gives most keys two to four."""
     rng = material.rng
-    counts = {key: rng.randint(2, 4) if several and rng.random() < 0.7 else 1 for key in keys}
+    counts = {
+        key: rng.choice((2, 3, 4, 4)) if several and rng.random() < 0.7 else 1 for key in keys
+    }
     return {key: [material.value(form.kind) for _ in range(n)] for key, n in counts.items()}
 
 
@@ -127,7 +129,8 @@ def _ask(
 ) -> None:
     """One question and its answer: each key named again, then its values.
 
-    Naming the key first makes the text before a value the same as in the needle.
+    Several values come in a random order, and any that is left is a right continuation. Naming
+    the key first makes the text before a value the same as in the needle.
 
     `brief` leaves the question out and keeps the answer prefix, for more answers a sequence.
     """
@@ -142,7 +145,11 @@ def _ask(
     for index, (key, values) in enumerate(group):
         lead = f", {key} is:" if index else f" {key} is:"
         out.add(material.encode(lead), answer=number * PARTS + LEAD)
-        for position, value in enumerate(values):
+        order = material.rng.sample(values, len(values))
+        for position, value in enumerate(order):
+            if kind == "numbers" and position + 1 < len(order):
+                first = [material.encode(f" {other}")[0] for other in order[position:]]
+                out.choices[len(out.ids) + (position > 0)] = first
             out.add(material.encode(f", {value}" if position else f" {value}"), answer=part)
             part += 1
     out.add([material.eos], answer=number * PARTS + END)

@@ -35,6 +35,8 @@ class Sequence:
     """Number of the answer a token belongs to, NO_ANSWER elsewhere."""
     haystack: list[int] = field(default_factory=list)
     """Number of the haystack run a token belongs to, 0 elsewhere."""
+    choices: dict[int, list[int]] = field(default_factory=dict)
+    """Tokens that are as right as the one at this index: values may come in any order."""
 
     def add(self, ids: list[int], answer: int = NO_ANSWER, run: int = 0) -> None:
         """Append tokens that share one purpose."""
@@ -44,6 +46,7 @@ class Sequence:
 
     def extend(self, other: Sequence) -> None:
         """Append another sequence as it is."""
+        self.choices |= {len(self.ids) + index: ids for index, ids in other.choices.items()}
         self.ids += other.ids
         self.answers += other.answers
         self.haystack += other.haystack

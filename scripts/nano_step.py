@@ -39,6 +39,33 @@ def _accuracy(right: torch.Tensor, answers_BT: torch.Tensor) -> float:
     return float((wrong == 0).float().mean())
 
 
+def _accept_choices(
+    sequences: list[Sequence],
+    chosen_BT: torch.Tensor,
+    logits: torch.Tensor,
+    losses: torch.Tensor,
+    right: torch.Tensor,
+) -> torch.Tensor:
+    """Losses where any of several tokens is right; marks those places in `right`."""
+    number_BT = chosen_BT.flatten().cumsum(0).view_as(chosen_BT) - 1
+    wide = [
+        (int(number_BT[row, index - 1]), ids)
+        for row, sequence in enumerate(sequences)
+        for index, ids in sequence.choices.items()
+    ]
+    if not wide:
+        return losses
+    places = torch.tensor([place for place, _ in wide], device=logits.device)
+    most = max(len(ids) for _, ids in wide)
+    padded = torch.tensor([ids + ids[:1] * (most - len(ids)) for _, ids in wide])
+    distinct = torch.tensor([[i < len(ids) for i in range(most)] for _, ids in wide])
+    padded, distinct = padded.to(logits.device), distinct.to(logits.device)
+    rows = logits[places]
+    picked = rows.gather(1, padded).masked_fill(~distinct, float("-inf"))
+    right[places] = (rows.argmax(-1, keepdim=True) == padded).any(-1)
+    return losses.index_copy(0, places, rows.logsumexp(-1) - picked.logsumexp(-1))
+
+
 def backward(
     model: Any, job: Job, sequences: list[Sequence], noise: torch.Generator, device: str
 ) -> Outcome:
@@ -57,14 +84,15 @@ def backward(
         hidden = hidden_states(model, ids.to(device), positions_BT.to(device), bias_BT)[:, :-1]
         logits = model.lm_head(hidden[chosen]).float()
     labels = target.to(device)[chosen]
+    right = logits.argmax(-1) == labels
     losses = F.cross_entropy(logits, labels, reduction="none")
+    losses = _accept_choices(sequences, chosen, logits, losses, right)
     here = is_answer.to(device)[chosen]
     # Most tokens of an answer only go on copying; the weight is on those that are still wrong.
     hard = 1.1 - (-losses[here].detach()).exp()
     loss = (hard * losses[here]).sum() / hard.sum() + 0.1 * losses[~here].mean()
     loss.backward()
-    right = (logits.argmax(-1) == labels)[here].cpu()
-    return Outcome(float(loss.detach()), _accuracy(right, answers), ids.numel())
+    return Outcome(float(loss.detach()), _accuracy(right[here].cpu(), answers), ids.numel())
 
 
 class Stepper:
