@@ -105,6 +105,14 @@ def test_every_length_leaves_room_for_prefix_and_answer(tmp_path: Path) -> None:
     assert streams > {0}
 
 
+def test_a_redrawn_essay_fills_its_context(tmp_path: Path) -> None:
+    task = ruler("niah_single_2", tmp_path)
+    made = [make(task, ctx, 1)[0] for ctx in range(4100, 4620, 8)]
+    redrawn = [example for example in made if example.meta["stream"]]
+    assert redrawn
+    assert all(example.meta["fill"] > 0.95 for example in redrawn)
+
+
 def test_redrawn_examples_do_not_depend_on_the_count(tmp_path: Path) -> None:
     ctx = next(
         ctx

@@ -17,7 +17,7 @@ SHORT_TOKENS = 4096
 """Below RULER's shortest length its steps are too coarse for the room, so ours are finer; from here
 on all bytes are RULER's.
 """
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Rises whenever the rows for the same job change; part of every cache key."""
 
 

@@ -34,7 +34,9 @@ def needles(job: Job, count: Count) -> Source:
         options = _options(job, seed)
         with replaced(module, tqdm=ticking(report), cached_sent_tokenize=splitter):
             hay = haystack
-            if essay and job.context_tokens < SHORT_TOKENS:
+            # Redrawn samples are not RULER's bytes anyway, and its search takes minutes at 1m.
+            redrawn = limit < job.context_tokens - job.overhead_tokens
+            if essay and (redrawn or job.context_tokens < SHORT_TOKENS):
                 hay = _words_that_fit(module, job, haystack, options, count, room)
             made = module.generate_samples(
                 hay,
@@ -70,7 +72,7 @@ def _options(job: Job, seed: int) -> dict[str, Any]:
 def _words_that_fit(
     module: Any, job: Job, words: list[str], options: dict[str, Any], count: Count, room: int
 ) -> list[str]:
-    """Prose for a short prompt, cut to the word: lm-eval's steps of 500 words would leave it half
+    """Prose for a prompt, cut to the word: lm-eval's steps of 500 words would leave it half
     empty.
 
     It then takes the whole haystack, as with any that is shorter than the context.
