@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from html import unescape
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.report.browser import needed, opened
 
 from longspan.report.gather import gather
 from longspan.report.page import page
@@ -18,7 +16,6 @@ from longspan.report.page import page
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DRIVER = """
 <script>
 const told = {};
@@ -51,24 +48,7 @@ note.textContent = JSON.stringify(told); document.body.append(note);
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(NAMES)} is installed")
-    return found
-
-
-def opened(browser: str, html: str, folder: Path, *flags: str) -> tuple[str, list[str]]:
-    """The document after its scripts have run, and what was said on the console."""
-    path = folder / "report.html"
-    path.write_text(html)
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    command = [
-        browser, "--headless=new", *sandbox, "--disable-gpu", "--enable-logging=stderr",
-        f"--user-data-dir={folder / 'profile'}", "--disable-extensions", *flags, "--dump-dom",
-        path.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return needed()
 
 
 def test_the_page_works_without_a_word_on_the_console(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from tests.report.factory import Made, make
 
 from longspan.report.gather import gather
 from longspan.report.groups import grouped
-from longspan.report.page import filled, page
+from longspan.report.page import page
 from longspan.report.tables import frame, leaderboard
 from longspan.report.terminal import interval_bar, show
 
@@ -99,91 +98,6 @@ def test_the_best_comes_first_and_the_front_is_what_none_beats(swept: Path) -> N
         assert len(cost) > 1
         assert cost == sorted(cost)
         assert scores == sorted(scores)
-
-
-def test_a_folder_without_runs_is_no_report(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no such folder"):
-        gather(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"holds no finished run; python run.py results="):
-        gather(tmp_path)
-
-
-@pytest.mark.parametrize("broken", ["summary.json", "fingerprint.json"])
-def test_a_half_written_run_is_left_out_by_name(tmp_path: Path, broken: str) -> None:
-    make(tmp_path, Made())
-    bad = make(tmp_path, Made(method="retroinfer", share=0.02))
-    (bad / broken).unlink()
-    book = gather(tmp_path)
-    assert [entry.method for entry in book.entries] == ["full"]
-    (line,) = book.left_out
-    assert bad.name in line
-    html = page(book)
-    assert f"Left out: {bad.relative_to(tmp_path)}" in html
-    (tmp_path / "ruler_vt/8k/nano" / bad.name / "samples.jsonl").unlink()
-
-
-def test_only_a_half_written_run_is_no_report(tmp_path: Path) -> None:
-    (make(tmp_path, Made()) / "summary.json").write_text('{"task": "ruler')
-    with pytest.raises(ValueError, match=r"holds no finished run; .*missing or cut short"):
-        gather(tmp_path)
-
-
-def test_mixed_fingerprints_are_left_out_by_name(tmp_path: Path) -> None:
-    make(tmp_path, Made())
-    bad = make(tmp_path, Made(method="retroinfer"))
-    row = json.loads((bad / "samples.jsonl").read_text().splitlines()[0])
-    with (bad / "samples.jsonl").open("a") as file:
-        file.write(json.dumps({**row, "id": "new", "fingerprint": "stranger"}) + "\n")
-    (line,) = gather(tmp_path).left_out
-    assert "the samples are of fingerprint stranger" in line
-
-
-def test_a_corrupt_line_is_skipped_counted_and_named(tmp_path: Path) -> None:
-    path = make(tmp_path, Made())
-    with (path / "samples.jsonl").open("a") as file:
-        file.write("{half\n\x00\n")
-    book = gather(tmp_path)
-    assert len(book.entries[0].scores) == 30
-    (note,) = book.notes
-    assert note.endswith("samples.jsonl: 2 lines are no sample and were skipped: 31, 32")
-    assert path.name in page(book).split("Not in the tables")[1].split("</section>")[0]
-
-
-def test_what_was_not_measured_has_no_column_and_no_chart(tmp_path: Path) -> None:
-    for method in ("full", "retroinfer"):
-        path = make(tmp_path, Made(method=method, latency=False))
-        (path / "recall.json").unlink()
-    html = page(gather(tmp_path))
-    assert "Milliseconds a token" not in html
-    assert "data-rows=" not in html
-    assert "ms/token" not in html
-
-
-def test_a_run_that_only_took_time_is_shown(tmp_path: Path) -> None:
-    make(tmp_path, Made(samples=0))
-    html = page(gather(tmp_path))
-    assert "Milliseconds a token" in html
-    assert "Score against bytes read" not in html
-
-
-def test_names_are_written_and_never_run(tmp_path: Path) -> None:
-    name = "<script>alert(1)</script>&\"'"
-    path = make(tmp_path, Made())
-    summary = json.loads((path / "summary.json").read_text())
-    (path / "summary.json").write_text(json.dumps({**summary, "task": name, "method": name}))
-    html = page(gather(tmp_path))
-    assert "<script>alert" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;&quot;&#x27;" in html
-    assert filled("{{a}} {{b}}", {"a": "{{b}}", "b": "$1"}) == "{{b}} $1"
-
-
-def test_runs_of_two_machines_are_not_compared_in_time(tmp_path: Path) -> None:
-    make(tmp_path, Made())
-    other = make(tmp_path, Made(method="retroinfer"))
-    assert "did not share one machine" not in page(gather(tmp_path))
-    facts = json.loads((other / "environment.json").read_text())
-    (other / "environment.json").write_text(json.dumps({**facts, "gpus": [{"name": "a GPU"}]}))
-    assert "did not share one machine" in page(gather(tmp_path))
 
 
 @pytest.mark.parametrize("width", [60, 120, 400])
