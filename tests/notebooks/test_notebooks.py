@@ -116,14 +116,14 @@ def test_the_tutorial_runs_and_compares(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     rows = [
         {"context": "The sky is blue. " * 30, "question": f"Number {n}?", "outputs": [str(n)]}
-        for n in range(3)
+        for n in range(2)
     ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     results = tmp_path / "results"
     common = [
         "model=hf", f"model.path={tiny}", "model.dtype=float32", "task=json_file",
-        f"task.path={data}", "samples=3", "generation.max_new_tokens=4", "recorder=local",
-        "measure.latency.enabled=false", "measure.recall.samples=1", f"results={results}",
+        f"task.path={data}", "samples=2", "generation.max_new_tokens=2", "recorder=local",
+        "measure.latency.enabled=false", "measure.recall.samples=1", "measure.recall.steps=3", f"results={results}",
     ]  # fmt: skip
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
