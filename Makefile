@@ -24,8 +24,9 @@ setup: $(STAMP)   ## create .venv, install, build the native kernels
 demo: $(STAMP)    ## the main job on the embedded model: RetroInfer beside full attention
 	$(BIN)/python run.py -m method=full,retroinfer
 
+# Two workers of one thread each: the tests are many and small.
 test: $(STAMP)    ## the whole test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)    ## ruff and mypy --strict
 	$(BIN)/ruff check .
