@@ -59,7 +59,7 @@ def test_a_corrupt_line_is_skipped_counted_and_named(tmp_path: Path) -> None:
     book = gather(tmp_path)
     assert len(book.entries[0].scores) == 30
     (note,) = book.notes
-    assert note.endswith("samples.jsonl: 2 lines are no sample and were skipped: 31, 32")
+    assert note.endswith("samples.jsonl: skipped 2 lines that hold no sample: 31, 32")
     assert path.name in page(book).split("Not in the tables")[1].split("</section>")[0]
 
 

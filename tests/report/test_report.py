@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import sys
 from pathlib import Path
@@ -54,6 +56,18 @@ def test_tables_hold_only_runs_of_one_pairing(swept: Path, tmp_path: Path) -> No
     assert all(len(group.rows) == 6 for group in grouped(gather(swept)))
 
 
+def test_what_the_task_reports_itself_is_shown(tmp_path: Path) -> None:
+    path = make(tmp_path, Made())
+    summary = json.loads((path / "summary.json").read_text())
+    metrics = {"avg@8": 40.0, "avg@8_se": 8.9, "category/sqa": 3.0}
+    (path / "summary.json").write_text(json.dumps({**summary, "metrics": metrics}))
+    book = gather(tmp_path)
+    assert "avg@8 40.0 ± 8.9</td>" in page(book)
+    console = Console(width=400, record=True, file=io.StringIO())
+    show(book, console)
+    assert "avg@8 40.0 ± 8.9" in console.export_text()
+
+
 def test_labels_name_the_settings_that_differ(swept: Path) -> None:
     labels = {row.label for group in grouped(gather(swept)) for row in group.rows}
     assert labels == {
@@ -102,7 +116,7 @@ def test_the_best_comes_first_and_the_front_is_what_none_beats(swept: Path) -> N
 
 @pytest.mark.parametrize("width", [60, 120, 400])
 def test_the_terminal_shows_all_of_it_however_narrow(swept: Path, width: int) -> None:
-    console = Console(width=width, record=True, force_terminal=True, file=sys.stderr)
+    console = Console(width=width, record=True, force_terminal=True, file=io.StringIO())
     show(gather(swept), console)
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width

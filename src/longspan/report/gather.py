@@ -44,6 +44,16 @@ class Entry:
         """Its method's name."""
         return str(self.facts["method"])
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The task's own numbers beside the score, by name."""
+        found = {name: self.number(name) for name in self.facts if name.startswith("metrics.")}
+        return {
+            name.removeprefix("metrics."): value
+            for name, value in found.items()
+            if value is not None
+        }
+
     def number(self, name: str) -> float | None:
         """A measured fact; None where it was not measured."""
         value = self.facts.get(name)
@@ -130,7 +140,8 @@ def _samples(
     frame = results.read_samples(path)
     for file, lines in frame.attrs["corrupt"].items():
         shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
-        notes.append(f"{file}: {len(lines)} lines are no sample and were skipped: {shown}")
+        word = "line" if len(lines) == 1 else "lines"
+        notes.append(f"{file}: skipped {len(lines)} {word} that hold no sample: {shown}")
     scores, cells = defaultdict(list), defaultdict(list)
     for row in frame.to_dict("records"):
         scores[str(row["id"])].append(float(row["score"]))

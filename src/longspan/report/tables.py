@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longspan.report.charts import recall_percent, scanned_percent
 from longspan.report.groups import BASELINE, EFFECT
 from longspan.report.svg import COLOURS, SHAPES, counted
+from longspan.table import headline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +55,12 @@ COLUMNS = (
     Column("read %", _fact("work.read_fraction", 100), "{:.1f}", "of the context, token by token"),
     Column("scored %", scanned_percent, "{:.1f}", "keys or centroids scored, of the context"),
     Column("B/token", _fact("work.bytes_per_token"), "B", "read for a token, all layers"),
-    Column("first token s", _fact("latency.ttft_s"), "{:.2f}", "to the first token"),
+    Column(
+        "ttft s",
+        _fact("latency.ttft_s"),
+        "{:.2f}",
+        "time to the first token, the prompt read and indexed",
+    ),
     Column("tokens/s", _together, "{:.0f}", "of all sequences decoded together"),
     Column("ms/token", _fact("latency.ms_per_token"), "{:.2f}", "median of a decode step"),
 )
@@ -65,15 +71,17 @@ def leaderboard(group: Group) -> str:
     columns = [c for c in COLUMNS if any(c.value(row) is not None for row in group.rows)]
     base = next((row for row in group.rows if row.entry.method == BASELINE), None)
     baseline = base.entry.number("score.mean") if base else None
+    own = [headline(row.entry.metrics) for row in group.rows]
     heads = [
         _head("method", "with the settings that differ"),
         _head("n", "samples"),
         _head("score", "0 to 100, with its 95% interval"),
         _head("against full", "difference on the same samples, with its 95% interval"),
         *(_head(column.name, column.meaning) for column in columns),
+        *([_head("its own", "what the task reports beside its score")] if any(own) else []),
     ]
     body = []
-    for row in group.rows:
+    for row, words in zip(group.rows, own, strict=True):
         cells = [
             f'<th scope="row" data-sort="{escape(row.label)}">{swatch(row.colour)}'
             f"{escape(row.label)}</th>",
@@ -81,6 +89,7 @@ def leaderboard(group: Group) -> str:
             _score(row, baseline),
             _against(row.delta, is_base=row.entry.method == BASELINE),
             *(_number(column, row) for column in columns),
+            *([f'<td data-sort="{escape(words)}">{escape(words)}</td>'] if any(own) else []),
         ]
         body.append(f'<tr data-run="{escape(row.entry.folder.name)}">{"".join(cells)}</tr>')
     return (

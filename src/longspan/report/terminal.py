@@ -9,6 +9,7 @@ from rich.table import Table
 
 from longspan.report.groups import BASELINE, grouped
 from longspan.report.tables import COLUMNS, DASH, told, written
+from longspan.table import headline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,7 @@ def pieces(columns: Sequence[Column], width: int) -> list[list[Column]]:
 def _columns(group: Group) -> list[Column]:
     rows, front = group.rows, {row.label for row in group.front}
     labels = [f"{row.label} *" if row.label in front else row.label for row in rows]
+    own = [headline(row.entry.metrics) for row in rows]
     measured = [c for c in COLUMNS if any(c.value(row) is not None for row in rows)]
     return [
         Column("method", "left", labels),
@@ -74,6 +76,7 @@ def _columns(group: Group) -> list[Column]:
             Column(each.name, "right", [written(each, each.value(row)) for row in rows])
             for each in measured
         ),
+        *([Column("its own", "left", own)] if any(own) else []),
     ]
 
 
