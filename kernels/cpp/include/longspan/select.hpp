@@ -65,6 +65,7 @@ class TwoTier {
             if (middle != ids.end()) std::nth_element(ids.begin(), middle, ids.end(), better);
             return middle;
         };
+        const auto scanned = static_cast<std::ptrdiff_t>(second.size());  // these are ascending already
         if (inner.bin == outer.bin) {  // both borders in one bin: drop what is beyond the outer one first
             inner_.erase(cut(inner_, outer.room), inner_.end());
         } else {
@@ -74,7 +75,8 @@ class TwoTier {
         first.insert(first.end(), inner_.begin(), middle);
         second.insert(second.end(), middle, inner_.end());
         std::sort(first.begin(), first.end(), better);
-        std::sort(second.begin(), second.end());
+        std::sort(second.begin() + scanned, second.end());
+        std::inplace_merge(second.begin(), second.begin() + scanned, second.end());
     }
 
     std::vector<std::int64_t> histogram_;
