@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from longspan_kernels.attention_graph.options import GraphOptions
 
 Arrays = dict[str, "Tensor"]
+ENTRIES_KEPT = 48
+"""The best so many entries are walked from; the others may still be come upon."""
 
 
 def nearest(queries_SW: Tensor, rows_NW: Tensor, k: int) -> Tensor:
@@ -179,9 +181,11 @@ def walk(
                 bisect.insort(pool, (-score[node], -node))
                 del pool[beam:]
 
-    offer(graph["entries"].tolist())
+    entries: list[int] = graph["entries"].tolist()
+    offer(sorted(entries, key=lambda node: (-score[node], -node))[: min(ENTRIES_KEPT, beam)])
     offer(seeds)
     while open_nodes := [-node for _, node in pool if -node not in expanded]:
         expanded.add(open_nodes[0])
         offer(graph["edges"][open_nodes[0]].tolist())
-    return [-node for _, node in pool], len(visited), len(expanded)
+    scored = len(visited) + max(0, len(entries) - min(ENTRIES_KEPT, beam))
+    return [-node for _, node in pool], scored, len(expanded)

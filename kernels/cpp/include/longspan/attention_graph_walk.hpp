@@ -21,30 +21,23 @@ struct Frontier {
         keys.resize(static_cast<std::size_t>(beam));
         size = cursor = 0;
     }
-    // The best of many, instead of what there was.
-    void fill(std::vector<std::uint64_t>& offered) {
-        size = static_cast<int>(std::min(keys.size(), offered.size()));
-        cursor = 0;
-        if (offered.size() > keys.size())
-            std::nth_element(offered.begin(), offered.begin() + size, offered.end(), std::greater<>());
-        std::copy_n(offered.begin(), size, keys.begin());
-        std::sort(keys.begin(), keys.begin() + size, std::greater<>());
-    }
     bool takes(std::uint64_t key) const { return size < static_cast<int>(keys.size()) || key > keys[size - 1]; }
     // The place it got; the caller has asked `takes`.
     int insert(std::uint64_t key) {
-        int place = 0;  // how many are better; the steps are the same whatever the outcome, so none is mispredicted
-        for (int length = size; length > 0;) {
-            const int half = (length + 1) / 2;
-            place += keys[place + half - 1] > key ? half : 0;
-            length -= half;
-        }
+        // How many are better. The same steps whatever the outcome, so that none is mispredicted: halves, then a count.
+        int place = 0, length = size;
+        for (; length > counted_at_once; length -= length / 2) place += keys[place + length / 2 - 1] > key ? length / 2 : 0;
+        int better = 0;
+        for (int i = 0; i < length; ++i) better += keys[place + i] > key;
+        place += better;
         if (size < static_cast<int>(keys.size())) ++size;
         std::memmove(&keys[place] + 1, &keys[place], static_cast<std::size_t>(size - 1 - place) * sizeof(std::uint64_t));
         keys[place] = key;
         cursor = std::min(cursor, place);
         return place;
     }
+    static constexpr int counted_at_once = 64;
+
     // The best unexpanded node, marked as expanded; no_node if there is none.
     std::uint32_t next() {
         while (cursor < size && (keys[cursor] & expanded_mark)) ++cursor;
@@ -68,17 +61,16 @@ struct SearchScratch {
     void reset(const AttentionGraph& graph, int beam) {
         frontier.reset(beam);
         visited.assign(static_cast<std::size_t>(graph.tokens() + 63) / 64, 0);
-        const std::size_t widest = std::max<std::size_t>(static_cast<std::size_t>(graph.degree), graph.entries.size());
+        const std::size_t widest = std::max<std::size_t>(static_cast<std::size_t>(graph.degree) + 1, graph.entries.size());
         batch.resize(widest);
         scores.resize(widest);
         distances = hops = 0;
     }
     bool visit(std::uint32_t node) {
         std::uint64_t& word = visited[node >> 6];
-        const std::uint64_t bit = std::uint64_t{1} << (node & 63);
-        if (word & bit) return false;
-        word |= bit;
-        return true;
+        const std::uint64_t before = word;
+        word = before | std::uint64_t{1} << (node & 63);
+        return before != word;
     }
 };
 
@@ -90,6 +82,7 @@ struct BeamSearch {
     SearchScratch& scratch;
     int goal;      // the first so many of the frontier are what is looked for
     int patience;  // expansions that do not change the goal before giving up; 0: never
+    static constexpr std::size_t entries_kept = 48;
     std::uint32_t node = no_node;
     int batched = 0;
     int idle = 0;
@@ -117,15 +110,9 @@ struct BeamSearch {
     }
 
     void begin(const std::int32_t* seeds, int seed_count) {
-        int count = 0;
-        for (std::uint32_t entry : graph.entries)
-            if (scratch.visit(entry)) scratch.batch[count++] = entry;
-        score(count);
-        scratch.offered.clear();
-        for (int i = 0; i < count; ++i) scratch.offered.push_back(key_of(i));
-        scratch.frontier.fill(scratch.offered);
+        begin_with_entries();
         const int capacity = static_cast<int>(scratch.batch.size());
-        count = 0;
+        int count = 0;
         for (int s = 0; s < seed_count; ++s) {
             const std::uint32_t seed = seeds[s] < 0 ? no_node : graph.node_of[seeds[s]];
             if (seed == no_node || !scratch.visit(seed)) continue;
@@ -135,6 +122,22 @@ struct BeamSearch {
             count = 0;
         }
         if (count > 0) offer(count);
+    }
+
+    // The best entries; the others stay unvisited, so that the walk may still come upon them.
+    void begin_with_entries() {
+        const int count = static_cast<int>(graph.entries.size());
+        std::copy(graph.entries.begin(), graph.entries.end(), scratch.batch.begin());
+        score(count);
+        std::vector<std::uint64_t>& offered = scratch.offered;
+        offered.resize(graph.entries.size());
+        for (int i = 0; i < count; ++i) offered[i] = key_of(i);
+        const auto kept = std::min<std::size_t>({entries_kept, offered.size(), scratch.frontier.keys.size()});
+        std::nth_element(offered.begin(), offered.begin() + (kept - 1), offered.end(), std::greater<>());
+        std::sort(offered.begin(), offered.begin() + kept, std::greater<>());
+        std::copy_n(offered.begin(), kept, scratch.frontier.keys.begin());
+        scratch.frontier.size = static_cast<int>(kept);
+        for (std::size_t i = 0; i < kept; ++i) scratch.visit(node_of(offered[i]));
     }
 
     // Chooses the node to expand; false at the end of the search.
@@ -150,10 +153,12 @@ struct BeamSearch {
         batched = 0;
         const std::uint32_t* row = edges();
         for (int e = 0; e < graph.degree && row[e] != no_node; ++e) {
-            if (!scratch.visit(row[e])) continue;
-            scratch.batch[batched++] = row[e];
-            prefetch_row(codes() + static_cast<std::int64_t>(row[e]) * graph.width, graph.width * static_cast<int>(sizeof(T)));
+            scratch.batch[batched] = row[e];
+            batched += scratch.visit(row[e]);
         }
+        for (int i = 0; i < batched; ++i)
+            prefetch_row(codes() + static_cast<std::int64_t>(scratch.batch[i]) * graph.width,
+                         graph.width * static_cast<int>(sizeof(T)));
     }
     void settle() { idle = batched > 0 && offer(batched) < goal ? 0 : idle + 1; }
 
