@@ -50,11 +50,15 @@ def rows(path: Path) -> list[Any]:
 
 
 def mirrored(path: Path) -> dict[str, Any]:
+    """The summary in an offline file; wandb's own process writes it after `finish` has returned."""
+    deadline = time.monotonic() + 60
+    while not any(row.HasField("exit") for row in rows(path)):
+        assert time.monotonic() < deadline, f"{path} is not complete"
+        time.sleep(0.05)
     values: dict[str, Any] = {}
     for row in rows(path):
         for item in row.summary.update:
-            key = "/".join(item.nested_key) or item.key
-            values[key] = json.loads(item.value_json)
+            values["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
     return values
 
 

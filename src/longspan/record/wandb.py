@@ -101,7 +101,10 @@ class WandbRecorder(Recorder):
             self._guard(lambda: self.live.run.summary.update(values), "summary")
 
     def close(self) -> None:
-        """Finish; gives up waiting for the server after `patience` (what is local stays)."""
+        """Finish; gives up waiting for the server after `patience`, what is local stays.
+
+        An offline file is complete a moment later: a process of wandb's own writes it.
+        """
         if self.live.run is not None:
             run = self.live.run
             self.live.run = None
