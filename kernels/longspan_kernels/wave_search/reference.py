@@ -26,6 +26,10 @@ def check(q_HD: Tensor, centroids_GCD: Tensor, retrieve: int, estimate: int) -> 
             f"retrieve={retrieve} and estimate={estimate} select {retrieve + estimate} clusters;"
             f" it should be 1 to {clusters}"
         )
+
+
+def check_finite(q_HD: Tensor) -> None:
+    """ValueError where a query is not finite."""
     if not torch.isfinite(q_HD).all():
         raise ValueError("q holds NaN or infinity; searching needs finite queries")
 
@@ -51,6 +55,7 @@ def wave_search(
     in float32. RetroInfer, section 4.2.
     """
     check(q_HD, centroids_GCD, retrieve, estimate)
+    check_finite(q_HD)
     empty_G1C = (size_GC <= 0)[:, None]
     score_GRC = scores(q_HD, centroids_GCD, scale, softcap)
     score_GRC = score_GRC.masked_fill(empty_G1C, float("-inf"))
