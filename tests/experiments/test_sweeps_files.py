@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hydra import version
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -96,6 +97,20 @@ def test_a_method_that_is_added_joins_the_sweeps_of_all(hydra: Hydra) -> None:
     every = {path.stem for path in (ROOT / "conf/method").glob("*.yaml")}
     for name in ("methods_nano", "ruler_128k", "longbench"):
         assert set(choices(hydra, name)["method"]) == every
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_is_one_without_m(hydra: Hydra, name: str) -> None:
+    assert composed(hydra, name, []).hydra.mode is RunMode.MULTIRUN
+
+
+def test_the_command_line_replaces_a_parameter(hydra: Hydra) -> None:
+    given = composed(hydra, "budgets_nano", []).hydra.sweeper.params
+    lines = [*(f"{key}={value}" for key, value in given.items()), "ctx=4k", "samples=10"]
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(lines)
+    (batch,) = BasicSweeper.split_arguments(parsed, None)
+    assert len(batch) == 20
+    assert all("ctx=4k" in job and "samples=10" in job for job in batch)
 
 
 def test_every_batch_size_has_a_folder_of_its_own(hydra: Hydra) -> None:
