@@ -16,7 +16,7 @@ Metric = Literal["queries", "keys"]
 class GraphOptions:
     """How a graph is built. RetrievalAttention publishes none of these; see README.md for ours."""
 
-    degree: int = 24
+    degree: int = 28
     """Edges a node: 4 bytes each."""
     list_tokens: int = 100
     """Nearest keys of each sampled query that are brought together."""
@@ -33,7 +33,7 @@ class GraphOptions:
     entries: int = 512
     """Nodes every search begins with: half hubs, half middles of clusters; 1/64 of the keys at
     most."""
-    slack: float = 1.3
+    slack: float = 1.15
     """A kept edge hides a candidate that it is this many times nearer to than the node is."""
     storage: Storage = "int8"
     """What the search reads while it walks."""
