@@ -79,7 +79,7 @@ def _compared(
     run: Mapping[Any, Any], partner: pd.DataFrame, samples: pd.DataFrame
 ) -> dict[str, Any]:
     if partner.empty:
-        return {"delta": None, "low": None, "high": None, "verdict": "no baseline"}
+        return {"delta": None, "low": None, "high": None, "n": 0, "verdict": "no baseline"}
     ours = samples[samples["folder"] == run["folder"]]
     theirs = samples[samples["folder"] == partner.iloc[0]["folder"]]
     delta = paired_bootstrap(ours, theirs)
@@ -88,6 +88,7 @@ def _compared(
         "delta": delta.mean,
         "low": delta.low,
         "high": delta.high,
+        "n": len(set(ours["id"]) & set(theirs["id"])),
         "verdict": verdict if delta.excludes_zero else "not distinguishable",
     }
 

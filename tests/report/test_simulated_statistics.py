@@ -58,3 +58,4 @@ def test_the_same_outputs_are_not_distinguishable_in_a_table() -> None:
     table = results.significance(runs, samples).set_index("method")
     assert table["verdict"].to_dict() == {"same": "not distinguishable", "worse": "worse"}
     assert table.loc["same", "delta"] == 0.0
+    assert table["n"].tolist() == [20, 20]
