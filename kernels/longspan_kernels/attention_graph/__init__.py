@@ -34,7 +34,8 @@ def search(
     bring nothing into the first k, then stop; 0: until the beam is exhausted. seeds_HS: int32,
     further nodes to begin with (what the last step found), -1 where there are fewer. keys_GTDs: the
     keys themselves, in stretches; if given, the `rerank` best (default: a quarter more than k) are
-    ordered by their exact products, query h using keys of head h * G // H. Threads do not change results.
+    ordered by their exact products, query h using keys of head h * G // H. Threads do not change
+    results.
 
     Raises ValueError where k is not 1 to the keys of every graph, on NaN or infinity, on shapes
     that do not fit.
