@@ -15,12 +15,16 @@ pids=()
 stop() {
     local code=$?
     (( code == 0 )) || tail -n 20 "$work"/*.log >&2 || true
+    # A step outlives its daemons: let the jobs end first.
+    for _ in $(seq 20); do [[ -z $(squeue --noheader 2>/dev/null) ]] && break; sleep 1; done
+    [[ -z $(squeue --noheader 2>/dev/null) ]] || { scancel --user=root --full; sleep 3; }
     (( ${#pids[@]} )) && kill "${pids[@]}" 2>/dev/null || true
     wait 2>/dev/null || true
     rm -rf "$work"
     exit "$code"
 }
 trap stop EXIT
+trap 'exit 143' TERM INT
 
 host=$(hostname -s)
 mkdir -p "$work/state" "$work/spool" /run/munge

@@ -123,7 +123,8 @@ def test_the_tutorial_runs_and_compares(tmp_path: Path) -> None:
     common = [
         "model=hf", f"model.path={tiny}", "model.dtype=float32", "task=json_file",
         f"task.path={data}", "samples=2", "generation.max_new_tokens=2", "recorder=local",
-        "measure.latency.enabled=false", "measure.recall.samples=1", "measure.recall.steps=3", f"results={results}",
+        "measure.latency.enabled=false", "measure.recall.samples=1", "measure.recall.steps=3",
+        f"results={results}",
     ]  # fmt: skip
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
