@@ -103,7 +103,7 @@ def _cwe(module: Any, ctx: int, count: int, count_tokens: Any) -> list[dict[str,
     words = 10
     while len(count_tokens(build(words + 10)[0]).input_ids) + 120 <= ctx:
         words += 10
-    rows = []
+    rows: list[dict[str, Any]] = []
     while len(rows) < count:
         text, answer = build(words)
         if len(count_tokens(text).input_ids) + 120 > ctx:
@@ -120,8 +120,47 @@ def score(text: str, references: list[str]) -> float:
     return sum(str(reference).lower() in lowered for reference in references) / len(references)
 
 
+def answers(model: Any, tokenizer: Any, row: dict[str, Any], new_tokens: int) -> tuple[str, int]:
+    """Greedy answer and length of the prompt in tokens."""
+    import torch
+
+    text = row["input"].rstrip() + " " + row["gen_prefix"]
+    ids = tokenizer(text, return_tensors="pt").input_ids.to(model.device)
+    with torch.inference_mode():
+        out = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+        )
+    return tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True), ids.shape[1]
+
+
+def evaluate(
+    model: Any, tokenizer: Any, task: str, rows: list[dict[str, Any]], show: int
+) -> dict[str, Any]:
+    """Mean score in percent, half a 95% interval, longest prompt, seconds a sample."""
+    scores, longest, begun = [], 0, time.monotonic()
+    for index, row in enumerate(rows):
+        answer, length = answers(model, tokenizer, row, NEW_TOKENS.get(task, 128))
+        scores.append(score(answer, row["outputs"]))
+        longest = max(longest, length)
+        if index < show:
+            print(repr(answer[:160]), row["outputs"])
+    mean = sum(scores) / len(scores)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in scores) / len(scores))
+    return {
+        "count": len(scores),
+        "score": round(100 * mean, 2),
+        "error": round(196 * spread / math.sqrt(len(scores)), 2),
+        "longest": longest,
+        "seconds": round((time.monotonic() - begun) / len(scores), 2),
+    }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Evaluate every task at every length."""
+    parser = argparse.ArgumentParser(description="Score a model folder on RULER's tasks.")
     parser.add_argument("--model", default="src/longspan/models/nano")
     parser.add_argument("--ctx", default="1024,2048,4096")
     parser.add_argument("--tasks", default=",".join(TASKS))
@@ -135,44 +174,19 @@ def main() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16).to(device)
-    model.eval()
-    tasks = options.tasks.split(",")
+    model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.bfloat16).eval()
+    if torch.cuda.is_available():
+        model.to("cuda")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         for ctx in (int(item) for item in options.ctx.split(",")):
-            for task in tasks:
+            for task in options.tasks.split(","):
                 request = (task, ctx, options.count, options.seed, options.model)
                 rows = pool.submit(make_samples, *request).result()
-                scores, begun = [], time.monotonic()
-                for index, row in enumerate(rows):
-                    text = row["input"].rstrip() + " " + row["gen_prefix"]
-                    ids = tokenizer(text, return_tensors="pt").input_ids.to(device)
-                    with torch.inference_mode():
-                        out = model.generate(
-                            ids,
-                            attention_mask=torch.ones_like(ids),
-                            max_new_tokens=NEW_TOKENS.get(task, 128),
-                            do_sample=False,
-                        )
-                    answer = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
-                    scores.append(score(answer, row["outputs"]))
-                    if index < options.show:
-                        print(repr(answer[:160]), row["outputs"])
-                mean = sum(scores) / len(scores)
-                spread = math.sqrt(sum((s - mean) ** 2 for s in scores) / len(scores))
-                line = {
-                    "task": task,
-                    "ctx": ctx,
-                    "count": len(scores),
-                    "score": round(100 * mean, 2),
-                    "error": round(196 * spread / math.sqrt(len(scores)), 2),
-                    "longest": ids.shape[1],
-                    "seconds": round((time.monotonic() - begun) / len(scores), 2),
-                }
+                line = {"task": task, "ctx": ctx}
+                line |= evaluate(model, tokenizer, task, rows, options.show)
                 print(json.dumps(line), flush=True)
-                options.out.parent.mkdir(parents=True, exist_ok=True)
                 with options.out.open("a") as log:
                     log.write(json.dumps(line) + "\n")
 

@@ -41,7 +41,7 @@ def vt_sequence(material: Material, length: int, exact: bool) -> Sequence:
         sequence.add(material.fixed("\n\n\n\n"))
     hops = HOPS if exact or length > 300 else rng.randint(3, HOPS)
     room = max(1, (length - len(sequence.ids) - single) // (hops * 14 + 55))
-    count = 1 if exact else min(room, rng.choice((1, 1, 2, 3, 4, 6)))
+    count = 1 if exact else min(room, rng.choice((1, 2, 2, 3, 4)))
     chains = _chains(material, count, hops, LETTERS)
     _append(material, sequence, length - len(sequence.ids), chains, 1)
     return sequence

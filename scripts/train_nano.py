@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 180 --resume
 
 Cost: about 12,000 tokens a second on two idle CPU cores at length 1,000. `--minutes` counts from
-the start of the first run; the learning rate falls over the last 30%. The state goes to
+the start of the first run; the learning rate falls at the end. The state goes to
 results/nano/state.pt every `--save-every` seconds, one JSON line every 10 steps to log.jsonl, and
 the model in Hugging Face form to results/nano/export.
 """
@@ -43,6 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=2048, help="tokens a worker and step")
     parser.add_argument("--workers", type=int, default=2, help="threads; 1 on a GPU")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--decay", type=float, default=0.15, help="share of the time")
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--mlp", type=int, default=384)
@@ -135,9 +136,9 @@ class Trainer:
         export.to(torch.bfloat16).save_pretrained(out / "export")
 
     def rate(self, elapsed: float) -> float:
-        """Warm-up over 100 steps, constant, then down to 3% over the last 30% of the time."""
+        """Warm-up over 100 steps, then constant; down to 3% over the last share `decay`."""
         warm = min(1.0, (self.counts["step"] + 1) / 100)
-        left = (1 - elapsed / (self.options.minutes * 60)) / 0.3
+        left = (1 - elapsed / (self.options.minutes * 60)) / self.options.decay
         return float(self.options.rate * warm * min(1.0, max(0.03, left)))
 
     def step(self, elapsed: float) -> dict[str, list[Outcome]]:
