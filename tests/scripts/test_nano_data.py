@@ -11,6 +11,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+import itertools
+
 from nano_curriculum import WINDOW, Curriculum, Job
 from nano_model import build_model, hidden_states, look_back_init, virtual_length
 from nano_niah import Form, niah_sequence
@@ -22,8 +24,8 @@ PAIRS = [(kind, plural) for kind in ("numbers", "uuids") for plural in (False, T
 WORDING = Templates(
     needle="Remember the {type_needle_v} of {key}, namely {value}.",
     noise="Rain falls. Wind blows.",
-    headers={pair: "Read this." for pair in PAIRS},
-    questions={pair: "Which for {query}? For {query} it is" for pair in PAIRS},
+    headers=dict.fromkeys(PAIRS, "Read this."),
+    questions=dict.fromkeys(PAIRS, "Which for {query}? For {query} it is"),
     vt_header="Follow this.\n\n",
     vt_question="\nWhich {num_v} hold {query}? Answer: They are:",
     cwe_header="",
@@ -45,7 +47,7 @@ def decode(ids: list[int]) -> str:
 
 @pytest.fixture
 def material() -> Material:
-    prose = "The cat sat. A dog ran far. Nobody saw it. End.".split()
+    prose = ["The", "cat", "sat.", "A", "dog", "ran", "far.", "Nobody", "saw", "it.", "End."]
     return Material(encode, WORDING, prose, (["red", "old"], ["fox", "hen"]), EOS, -3)
 
 
@@ -88,7 +90,7 @@ def test_variable_chains_are_answered_in_order(material: Material) -> None:
     answers = [value for key, value in sorted(answer_texts(sequence).items()) if key >= PARTS]
     assert len(answers) == 5
     assert re.search(rf"VAR {answers[0]} = \d{{5}}", text)
-    for old, new in zip(answers, answers[1:], strict=False):
+    for old, new in itertools.pairwise(answers):
         assert f"VAR {new} = VAR {old} " in text
 
 
