@@ -64,7 +64,8 @@ def niah_sequence(material: Material, length: int, form: Form) -> Sequence:
 
 def _needle(material: Material, kind: str, key: str, value: str, lead: str) -> list[int]:
     text: str = material.templates.needle.format(type_needle_v=kind, key=key, value=value)
-    return material.encode(lead + text)
+    ids: list[int] = material.encode(lead + text)
+    return ids
 
 
 def _keys(material: Material, length: int, form: Form) -> tuple[list[str], int]:
