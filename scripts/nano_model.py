@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 HEAD = 64
@@ -99,6 +101,19 @@ def look_back_init(model: Any, theta: float) -> None:
         variance = (index + 1) * EMBEDDING**2 + CONSTANT**2 / width
         constant = CONSTANT / variance**0.5
         _look_back(model.model.layers[index].self_attn, distances, constant, theta)
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Take over the weights of an exported folder; ValueError where they are of another shape."""
+    from safetensors.torch import load_file
+
+    try:
+        left_out = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"--start {folder}: the weights are of another shape ({error})") from error
+    absent = set(left_out.missing_keys) - {"lm_head.weight"}  # tied to the embedding
+    if absent or left_out.unexpected_keys:
+        raise ValueError(f"--start {folder}: the weights lack {sorted(absent)}")
 
 
 def virtual_length(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import string
 from typing import TYPE_CHECKING, Final
 
@@ -114,3 +115,10 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
         clean_up_tokenization_spaces=False,
     )
     fast.save_pretrained(folder)
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Use the tokenizer of an exported folder, which its weights were trained on."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(source / name, target / name)

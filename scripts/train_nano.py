@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 120
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 180 --resume
+    ... --minutes 60 --start src/longspan/models/nano    # the embedded weights go on, elsewhere
 
 Cost: about 12,000 tokens a second on two idle CPU cores at length 1,000. `--minutes` counts from
 the start of the first run; the learning rate falls at the end. The state goes to
@@ -21,16 +22,16 @@ from typing import Any
 
 import torch
 from nano_curriculum import Curriculum
-from nano_model import build_model, look_back_init
+from nano_model import build_model, load_weights, look_back_init
 from nano_sequence import Material
 from nano_step import Outcome, Stepper
 from nano_templates import load_templates
-from nano_tokenizer import build_tokenizer, save_tokenizer, tokenizer_corpus
+from nano_tokenizer import build_tokenizer, copy_tokenizer, save_tokenizer, tokenizer_corpus
 
 from longspan.tasks.haystack import synthetic_words
 
 PROSE_WORDS = 400_000
-POSITIONS = 131_072
+POSITIONS = 262_144
 
 
 def arguments() -> argparse.Namespace:
@@ -39,6 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("results/nano"))
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start", type=Path, help="begin with the weights of an exported folder")
     parser.add_argument("--seed", type=int, default=-1, help="negative: training seeds are")
     parser.add_argument("--tokens", type=int, default=2048, help="tokens a worker and step")
     parser.add_argument("--workers", type=int, default=2, help="threads; 1 on a GPU")
@@ -85,6 +87,8 @@ class Trainer:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if options.start is not None:
+            copy_tokenizer(options.start, options.out / "export")
         self.data, fast = prepare(options.out, options.seed)
         self.vocabulary = len(fast)
         sizes = {"layers": options.layers, "width": options.width, "mlp": options.mlp}
@@ -95,6 +99,8 @@ class Trainer:
             positions=POSITIONS,
         )
         look_back_init(self.model, options.theta)
+        if options.start is not None:
+            load_weights(self.model, options.start)
         self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
