@@ -61,7 +61,9 @@ def steps(states: list[RetrievalState]) -> Callable[[], object]:
 def dense_seconds(state: RetrievalState, tokens: int, settings: Settings) -> tuple[float, float]:
     """Seconds of our dense attention over the same tokens, and of the faster of torch's."""
     (part, *_) = state.store.slices(4, tokens - 64)
-    inputs = (torch.randn(HEADS, WIDTH).bfloat16(), part.keys_GTD, part.values_GTD)
+    # whole tensors: torch's batched product takes a slow path over the views of a growing store
+    keys_GTD, values_GTD = part.keys_GTD.contiguous(), part.values_GTD.contiguous()
+    inputs = (torch.randn(HEADS, WIDTH).bfloat16(), keys_GTD, values_GTD)
     calls = {
         "dense": lambda: dense_decode(*inputs, scale=WIDTH**-0.5),
         "fused": lambda: fused(*inputs),
