@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_submitit_runs_a_process_a_job(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="no sweeps extra")
     tiny = save_tiny("llama", tmp_path / "tiny", initializer_range=0.3)
     data = tmp_path / "data.jsonl"
     rows = [{"context": "The sky is blue. ", "question": "Which?", "outputs": ["blue"]}]

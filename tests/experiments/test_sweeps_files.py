@@ -121,7 +121,7 @@ def test_every_batch_size_has_a_folder_of_its_own(hydra: Hydra) -> None:
 
 
 def test_the_cluster_launcher_composes(hydra: Hydra) -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="no sweeps extra")
     overrides = ["hydra/launcher=cluster", "hydra.launcher.partition=gpu"]
     launcher = composed(hydra, "ruler_128k", overrides).hydra.launcher
     assert launcher["_target_"].endswith("SlurmLauncher")

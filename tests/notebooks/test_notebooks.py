@@ -31,7 +31,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_windows() -> Iterator[None]:
-    pytest.importorskip("matplotlib").use("Agg")
+    pytest.importorskip("matplotlib", reason="no plots extra").use("Agg")
     from matplotlib import pyplot
 
     yield

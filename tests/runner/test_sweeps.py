@@ -101,7 +101,7 @@ def test_nothing_is_left_outside_the_results(cli: Cli, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_joblib_runs_the_jobs_and_refuses_a_latency(cli: Cli) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="no sweeps extra")
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = cli("-m", *launcher, "seed=0,1", "measure=all", "measure.recall.enabled=false")
     assert done.code == 0, done.err
