@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longspan.placement.store import KVStore
@@ -64,6 +64,7 @@ def check(found: KVStore, model: Model) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(OPERATIONS)
+@example([("append", 4), ("freeze", 0.25), ("freeze", 0.7), ("freeze", 1.0), ("compact", 0)])
 def test_it_holds_what_was_put_in_whatever_happens(operations: list[tuple[str, float]]) -> None:
     found, model = store(), Model([[], []])
     left_behind: list[tuple[KVStore, Model]] = []

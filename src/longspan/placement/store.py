@@ -130,15 +130,17 @@ class KVStore:
         )
 
     def compact(self) -> None:
-        """Join the last frozen parts while one is no longer than those after it.
+        """Join frozen parts until each is longer than the one after it.
 
         Each token is then copied, and the store cut into, logarithmically often.
         """
-        while len(self._frozen) > 1:
-            *rest, left, right = self._frozen
-            if left.stop - left.first > right.stop - right.first:
-                return
-            self._frozen = (*rest, left.joined(right))
+        kept: list[Part] = []
+        for part in self._frozen:
+            joined = part
+            while kept and kept[-1].stop - kept[-1].first <= joined.stop - joined.first:
+                joined = kept.pop().joined(joined)
+            kept.append(joined)
+        self._frozen = tuple(kept)
 
     def fork(self) -> KVStore:
         """A second store that grows on its own: the frozen parts are shared, the tail is copied."""
