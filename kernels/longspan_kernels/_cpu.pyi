@@ -66,6 +66,14 @@ def merge(outs: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C'
     Merge P partial attentions (out [.., D], lse [..]) into `out` and `lse`.
     """
 
+def page_gather(store: Annotated[torch.Tensor, dict(dtype='uint8', device='cpu', writable=False)], cache: Annotated[torch.Tensor, dict(dtype='uint8', device='cpu', writable=False)] | None, sources: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], targets: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], out: Annotated[torch.Tensor, dict(dtype='uint8', device='cpu')], first: int, threads: int) -> None:
+    """
+    Copy pages of a store and of a cache into a buffer; all are rows of bytes.
+    """
+
+def page_admit(buffer: Annotated[torch.Tensor, dict(dtype='uint8', device='cpu', writable=False)], sources: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], targets: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], cache: Annotated[torch.Tensor, dict(dtype='uint8', device='cpu')], threads: int) -> None:
+    """Copy pages of a buffer into a cache; both are rows of bytes."""
+
 def read(words: Annotated[torch.Tensor, dict(dtype='int64', order='C', device='cpu', writable=False)], threads: int, isa: str) -> int:
     """The exclusive or of all words: a measure of read bandwidth."""
 

@@ -38,6 +38,23 @@ class Runs:
 
 
 @dataclass(frozen=True, slots=True)
+class Pages:
+    """Which stretches of rows to copy to and from a buffer [N, E, D]: page p of row n is the
+    `size_NP[n, p]` entries of the buffer from `target_NP[n, p]` on.
+
+    int32. `source_NP` >= 0: the first row of the page in a cache [V, D]; below 0: it is the slot
+    ~source (that is -1 - source) of a store. Row n has `count_N[n]` pages, none longer than `page`;
+    what lies beyond the count is unspecified. Pages of a row never overlap in the buffer.
+    """
+
+    source_NP: Tensor
+    target_NP: Tensor
+    size_NP: Tensor
+    count_N: Tensor
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
 class Clusters:
     """A partition of T tokens into C clusters per KV head, with what stands for each cluster.
 

@@ -12,6 +12,7 @@ NB_MODULE(_cpu, module) {
     longspan::bind_attention_graph(module);
     longspan::bind_decode(module);
     longspan::bind_merge(module);
+    longspan::bind_page_gather(module);
     longspan::bind_read(module);
     longspan::bind_segmented_kmeans(module);
     longspan::bind_wave_search(module);
