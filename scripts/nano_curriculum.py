@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nano_sequence import Material, Sequence
 
 START: Final = {"copy": 64, "niah": 256, "vt": 160}
-EXACT: Final = {"copy": 0.0, "niah": 0.2, "vt": 0.3}
+EXACT: Final = {"copy": 0.0, "niah": 0.35, "vt": 0.4}
 """Share of jobs in the form of the evaluation."""
 LONGEST_REAL: Final = 4500
 GATE: Final = 0.68
@@ -64,7 +64,7 @@ class Curriculum:
         copied = self.recent["copy"]
         formed = len(copied) == WINDOW and sum(copied) / WINDOW > 0.6
         if not self.copying:
-            weights = (0.0, 0.85, 0.15)
+            weights = (0.0, 0.55, 0.45)
         elif not formed:
             weights = (1.0, 0.0, 0.0)
         else:

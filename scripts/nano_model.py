@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,11 +11,14 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from nano_clusters import Probe
     from torch import Tensor
 
 HEAD = 64
 EXTRA = 8
-"""Dimensions added to a head to carry the key bias through a fused attention kernel."""
+"""Dimensions added to a head to carry biases through a fused attention kernel."""
+UNSEEN = -1e4
+"""Bias of a key that the queries of the tail do not see."""
 
 
 def build_model(
@@ -154,31 +158,79 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
+@dataclass(frozen=True)
+class Biases:
+    """What is added to the scores of a key, (B, T) each: for every query, and for those of the tail
+    alone, layer by layer.
+    """
+
+    every_BT: Tensor
+    tail_BT: Tensor
+    """1.0 where the query belongs to the tail."""
+    unseen_NBT: Tensor
+    """1.0 where layer n hides a key from the tail."""
+
+    def attach(self, layer: int, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys with EXTRA dimensions whose products are the biases."""
+        heads, groups = q.shape[1], k.shape[1]
+        on_q = torch.stack((torch.ones_like(self.tail_BT), self.tail_BT), dim=-1)
+        on_k = torch.stack((self.every_BT, UNSEEN * self.unseen_NBT[layer]), dim=-1)
+        on_q, on_k = (F.pad(x, (0, EXTRA - 2)).to(q.dtype)[:, None] for x in (on_q, on_k))
+        q = torch.cat((q, on_q.expand(-1, heads, -1, -1)), dim=-1)
+        return q, torch.cat((k, on_k.expand(-1, groups, -1, -1)), dim=-1)
+
+
+def unseen_haystack(haystack_BT: Tensor, layers: int, generator: torch.Generator) -> Tensor:
+    """Hide parts of the haystack, (N, B, T) float: in each layer and row none, all, or a share.
+
+    What a head returns to a question must not hang on the average of what it does not look for, as
+    it does not in large models, whose heads rest on a sink.
+    """
+    rows, length = haystack_BT.shape
+    rate_NB1 = torch.rand(layers, rows, 1, generator=generator) * 2 - 0.5
+    drawn_NBT = torch.rand(layers, rows, length, generator=generator)
+    return ((drawn_NBT < rate_NB1) & (haystack_BT > 0)).float()
+
+
+def after_haystack(haystack_BT: Tensor) -> Tensor:
+    """1.0 for the tokens behind the last haystack: the questions and answers."""
+    later_BT = haystack_BT.flip(1).cummax(1).values.flip(1)
+    return (later_BT == 0).float()
+
+
 def _attention(
-    layer: Any, x_BTC: Tensor, cos: Tensor, sin: Tensor, bias_BT: Tensor | None
+    mixer: Any,
+    x_BTC: Tensor,
+    rotation: tuple[Tensor, Tensor],
+    biases: Biases | None,
+    probe: Probe | None,
+    layer: int,
 ) -> Tensor:
     rows, length, _ = x_BTC.shape
-    q = layer.q_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
-    k = layer.k_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
-    v = layer.v_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
-    q, k = _rotate(q, cos, sin) * HEAD**-0.5, _rotate(k, cos, sin)
-    if bias_BT is not None:
-        one = F.pad(q.new_ones(*q.shape[:3], 1), (0, EXTRA - 1))
-        q = torch.cat((q, one), dim=-1)
-        bias = bias_BT[:, None, :, None].expand(*k.shape[:3], 1).to(k.dtype)
-        k = torch.cat((k, F.pad(bias, (0, EXTRA - 1))), dim=-1)
+    q = mixer.q_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
+    k = mixer.k_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
+    v = mixer.v_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
+    q, k = _rotate(q, *rotation) * HEAD**-0.5, _rotate(k, *rotation)
+    if probe is not None:
+        probe.note(q, k)
+    if biases is not None:
+        q, k = biases.attach(layer, q, k)
         v = F.pad(v, (0, EXTRA))
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
     out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True, scale=1.0)
-    mixed: Tensor = layer.o_proj(out[..., :HEAD].transpose(1, 2).reshape(rows, length, -1))
+    mixed: Tensor = mixer.o_proj(out[..., :HEAD].transpose(1, 2).reshape(rows, length, -1))
     return mixed
 
 
 def hidden_states(
-    model: Any, ids_BT: Tensor, positions_BT: Tensor, bias_BT: Tensor | None
+    model: Any,
+    ids_BT: Tensor,
+    positions_BT: Tensor,
+    biases: Biases | None,
+    probe: Probe | None = None,
 ) -> Tensor:
-    """Last hidden states after the final norm, (B, T, C); equals Hugging Face's without a bias."""
+    """Last hidden states after the final norm, (B, T, C); equals Hugging Face's without biases."""
     body = model.model
     x = body.embed_tokens(ids_BT)
     cos, sin = body.rotary_emb(x, positions_BT)
@@ -186,8 +238,9 @@ def hidden_states(
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         cos, sin = cos.to(dtype), sin.to(dtype)
-    for layer in body.layers:
-        x = x + _attention(layer.self_attn, layer.input_layernorm(x), cos, sin, bias_BT)
+    for index, layer in enumerate(body.layers):
+        normed = layer.input_layernorm(x)
+        x = x + _attention(layer.self_attn, normed, (cos, sin), biases, probe, index)
         x = x + layer.mlp(layer.post_attention_layernorm(x))
-    normed: Tensor = body.norm(x)
-    return normed
+    out: Tensor = body.norm(x)
+    return out

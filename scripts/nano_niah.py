@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nano_sequence import END, LEAD, PARTS, Sequence
 
@@ -23,8 +23,12 @@ class Form:
     hay: str
     """noise, prose or needle."""
     uuid_keys: bool
-    exact: bool
-    """One question, at most four keys: the form of the evaluation."""
+    exact: str
+    """A form of the evaluation: `single` (one of one to four keys), `values` (four of one key),
+    `queries` (four keys at once). Empty: none of them, many keys and questions."""
+
+
+EXACT: Final = ("single", "values", "values", "queries")
 
 
 def choose_form(material: Material, length: int, exact: bool) -> Form:
@@ -33,19 +37,21 @@ def choose_form(material: Material, length: int, exact: bool) -> Form:
     kind = "numbers" if rng.random() < 0.94 else "uuids"
     hay = rng.choices(("noise", "prose", "needle"), (3, 5, 2))[0]
     uuid_keys = rng.random() < (0.12 if hay == "needle" and length > 400 else 0.02)
-    return Form(kind, hay, uuid_keys, exact)
+    kinds = EXACT if hay == "prose" and length > 250 else EXACT[:1]
+    return Form(kind, hay, uuid_keys, rng.choice(kinds) if exact else "")
 
 
 def niah_sequence(material: Material, length: int, form: Form) -> Sequence:
     """A sequence of about `length` tokens."""
     rng = material.rng
     keys, asked = _keys(material, length, form)
-    table = _table(material, keys, form, several=rng.random() < 0.4 and length > 150)
+    several = form.exact == "values" or (not form.exact and rng.random() < 0.4 and length > 150)
+    table = _table(material, keys, form, several)
     needles = [(key, value) for key, values in table.items() for value in values]
     rng.shuffle(needles)
     for key in table:
         table[key] = [value for other, value in needles if other == key]
-    groups = _groups(material, keys, table, asked)
+    groups = [keys[:asked]] if form.exact else _groups(material, keys, table, asked)
     tail = Sequence()
     for number, group in enumerate(groups):
         asked_keys = [(key, table[key]) for key in group]
@@ -72,15 +78,20 @@ def _keys(material: Material, length: int, form: Form) -> tuple[list[str], int]:
     """Different keys and how many of them are asked about."""
     rng = material.rng
     cost = NEEDLE_TOKENS[form.kind] + (16 if form.uuid_keys else 0)
-    room = max(1, int(length * 0.65) // (cost + QUESTION_TOKENS))
-    most = min(room, 4 if form.exact else 24)
-    asked = max(1, min(most, rng.choice((1, 2, 4, 4, 8, 16, 24))))
-    unasked = 0 if form.exact else rng.randint(0, min(40, int(length * 0.2) // cost))
+    if form.exact:
+        most = {"single": rng.choice((1, 4)), "values": 1, "queries": 4}[form.exact]
+        asked = most if form.exact == "queries" else 1
+        most = max(asked, min(most, int(length * 0.4) // cost))
+        unasked = most - asked
+    else:
+        most = min(24, max(1, int(length * 0.65) // (cost + QUESTION_TOKENS)))
+        asked = max(1, min(most, rng.choice((1, 2, 4, 4, 8, 16, 24))))
+        unasked = rng.randint(0, min(40, int(length * 0.2) // cost))
     make = material.unique_id if form.uuid_keys else material.word
     keys = list(dict.fromkeys(make() for _ in range(asked + unasked)))
     if len(keys) > 1 and not form.uuid_keys and rng.random() < 0.3:
         _confuse(material, keys)
-    return keys, 1 if form.exact else asked
+    return keys, asked
 
 
 def _confuse(material: Material, keys: list[str]) -> None:
@@ -94,11 +105,11 @@ def _confuse(material: Material, keys: list[str]) -> None:
 
 
 def _table(material: Material, keys: list[str], form: Form, several: bool) -> dict[str, list[str]]:
-    """Values by key; `several` gives most keys two to four."""
+    """Values by key; `several` gives most keys two to four, in the evaluation's form four."""
     rng = material.rng
-    counts = {
-        key: rng.choice((2, 3, 4, 4)) if several and rng.random() < 0.7 else 1 for key in keys
-    }
+    counts = dict.fromkeys(keys, 4 if form.exact else 1) if several else dict.fromkeys(keys, 1)
+    if several and not form.exact:
+        counts = {key: rng.choice((2, 3, 4, 4)) if rng.random() < 0.7 else 1 for key in keys}
     return {key: [material.value(form.kind) for _ in range(n)] for key, n in counts.items()}
 
 
@@ -128,10 +139,10 @@ def _ask(
     number: int,
     brief: bool,
 ) -> None:
-    """One question and its answer: each key named again, then its values.
+    """One question and its answer: before each value its key is named again.
 
     Several values come in a random order, and any that is left is a right continuation. Naming
-    the key first makes the text before a value the same as in the needle.
+    the key makes the text before a value the same as in the needle.
 
     `brief` leaves the question out and keeps the answer prefix, for more answers a sequence.
     """
@@ -143,15 +154,15 @@ def _ask(
         question = question[question.index("? ") + 2 :]
     out.add(material.encode("\n" + question))
     part = number * PARTS
-    for index, (key, values) in enumerate(group):
-        lead = f", {key} is:" if index else f" {key} is:"
-        out.add(material.encode(lead), answer=number * PARTS + LEAD)
+    for key, values in group:
         order = material.rng.sample(values, len(values))
         for position, value in enumerate(order):
+            comma = "," if part > number * PARTS else ""
+            out.add(material.encode(f"{comma} {key} is:"), answer=number * PARTS + LEAD)
             if kind == "numbers" and position + 1 < len(order):
                 first = [material.encode(f" {other}")[0] for other in order[position:]]
-                out.choices[len(out.ids) + (position > 0)] = first
-            out.add(material.encode(f", {value}" if position else f" {value}"), answer=part)
+                out.choices[len(out.ids)] = first
+            out.add(material.encode(f" {value}"), answer=part)
             part += 1
     out.add([material.eos], answer=number * PARTS + END)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from nano_model import hidden_states, virtual_length
+from nano_clusters import MOST_QUERIES, Probe
+from nano_model import Biases, after_haystack, hidden_states, unseen_haystack, virtual_length
 from nano_sequence import END, NO_ANSWER, PARTS, pack
 
 if TYPE_CHECKING:
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 
 LANGUAGE_SHARE = 0.08
 """Share of the tokens outside answers that enter the loss, and with weight 0.1."""
+SUMMARY_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Loss, share of answers right in every token, tokens used."""
+    """Loss, share of answers right in every token, tokens used, loss of the cluster summaries."""
 
     loss: float
     accuracy: float
     tokens: int
+    summaries: float
 
 
 def _accuracy(right: torch.Tensor, answers_BT: torch.Tensor) -> float:
@@ -66,23 +69,44 @@ def _accept_choices(
     return losses.index_copy(0, places, rows.logsumexp(-1) - picked.logsumexp(-1))
 
 
+def _probe(
+    haystack_BT: torch.Tensor,
+    is_answer_BT: torch.Tensor,
+    bias_BT: torch.Tensor,
+    noise: torch.Generator,
+) -> Probe:
+    """Looks at up to MOST_QUERIES tokens a row that predict a token of an answer."""
+    asking, stops = [], []
+    for row_T, answers_T in zip(haystack_BT, is_answer_BT, strict=True):
+        last = int(row_T.nonzero().max()) if row_T.any() else 0
+        places = answers_T.nonzero().flatten()
+        places = places[places > last]
+        asking.append(places[torch.randperm(len(places), generator=noise)[:MOST_QUERIES]])
+        stops.append(last)
+    return Probe(asking, stops, bias_BT)
+
+
 def backward(
     model: Any, job: Job, sequences: list[Sequence], noise: torch.Generator, device: str
 ) -> Outcome:
     """Add the gradients of one job to `model`."""
     ids, answers, haystack = (torch.from_numpy(x) for x in pack(sequences, pad=0))
-    positions_BT = torch.arange(ids.shape[1]).repeat(len(ids), 1)
-    bias_BT = None
-    if job.virtual > ids.shape[1]:
-        positions_BT, bias_BT = virtual_length(haystack, job.virtual, noise)
-        bias_BT = bias_BT.to(device)
     target, answers = ids[:, 1:], answers[:, 1:]
     is_answer = answers != NO_ANSWER
+    positions_BT = torch.arange(ids.shape[1]).repeat(len(ids), 1)
+    every_BT = torch.zeros(ids.shape)
+    if job.virtual > ids.shape[1]:
+        positions_BT, every_BT = virtual_length(haystack, job.virtual, noise)
+    layers = len(model.model.layers)
+    unseen_NBT = unseen_haystack(haystack, layers, noise)
+    on = (x.to(device) for x in (every_BT, after_haystack(haystack), unseen_NBT))
+    biases = Biases(*on) if job.task != "copy" else None
+    probe = _probe(haystack, is_answer, every_BT, noise) if job.task != "copy" else None
     is_other = (torch.rand(target.shape, generator=noise) < LANGUAGE_SHARE) & ~is_answer
     chosen = (is_answer | (is_other & (target > 0))).to(device)
     with torch.autocast(device, torch.bfloat16):
-        hidden = hidden_states(model, ids.to(device), positions_BT.to(device), bias_BT)[:, :-1]
-        logits = model.lm_head(hidden[chosen]).float()
+        hidden = hidden_states(model, ids.to(device), positions_BT.to(device), biases, probe)
+        logits = model.lm_head(hidden[:, :-1][chosen]).float()
     labels = target.to(device)[chosen]
     right = logits.argmax(-1) == labels
     losses = F.cross_entropy(logits, labels, reduction="none")
@@ -91,8 +115,14 @@ def backward(
     # Most tokens of an answer only go on copying; the weight is on those that are still wrong.
     hard = 1.1 - (-losses[here].detach()).exp()
     loss = (hard * losses[here]).sum() / hard.sum() + 0.1 * losses[~here].mean()
-    loss.backward()
-    return Outcome(float(loss.detach()), _accuracy(right[here].cpu(), answers), ids.numel())
+    summaries = probe.loss() if probe is not None else 0.0
+    (loss + SUMMARY_WEIGHT * summaries).backward()
+    return Outcome(
+        float(loss.detach()),
+        _accuracy(right[here].cpu(), answers),
+        ids.numel(),
+        float(torch.as_tensor(summaries).detach()),
+    )
 
 
 class Stepper:

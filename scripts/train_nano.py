@@ -16,6 +16,8 @@ import argparse
 import json
 import os
 import random
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -105,7 +107,9 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
-        self.curriculum = Curriculum(options.tokens, options.real, options.longest)
+        self.curriculum = Curriculum(
+            options.tokens, options.real, options.longest, copying=options.start is None
+        )
         self.counts = {"step": 0, "tokens": 0}
         self.spent = 0.0
         if options.resume:
@@ -171,13 +175,17 @@ class Trainer:
             log.write(json.dumps(line) + "\n")
 
     def run(self) -> None:
-        """Train until the minutes are over."""
+        """Train until the minutes are over, or until interrupted: either way the state is saved."""
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
         begun = last_save = last_log = time.monotonic()
         window, elapsed = self.counts["tokens"], self.spent
         losses: dict[str, list[float]] = {}
-        while elapsed < self.options.minutes * 60:
+        while elapsed < self.options.minutes * 60 and not stop.is_set():
             for task, outcomes in self.step(elapsed).items():
                 losses.setdefault(task, []).extend(outcome.loss for outcome in outcomes)
+                losses.setdefault("summary", []).extend(o.summaries for o in outcomes)
             now = time.monotonic()
             elapsed = self.spent + now - begun
             if self.counts["step"] % 10 == 0:

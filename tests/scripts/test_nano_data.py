@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 import sys
 from pathlib import Path
 
@@ -13,8 +14,17 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import itertools
 
+from nano_clusters import summary_loss
 from nano_curriculum import WINDOW, Curriculum, Job
-from nano_model import build_model, hidden_states, look_back_init, virtual_length
+from nano_model import (
+    Biases,
+    after_haystack,
+    build_model,
+    hidden_states,
+    look_back_init,
+    unseen_haystack,
+    virtual_length,
+)
 from nano_niah import Form, niah_sequence
 from nano_sequence import END, NO_ANSWER, PARTS, Material, Sequence, copy_sequence, pack
 from nano_templates import Templates
@@ -48,7 +58,8 @@ def decode(ids: list[int]) -> str:
 @pytest.fixture
 def material() -> Material:
     prose = ["The", "cat", "sat.", "A", "dog", "ran", "far.", "Nobody", "saw", "it.", "End."]
-    return Material(encode, WORDING, prose, (["red", "old"], ["fox", "hen"]), EOS, -3)
+    words = [f"{a}{b}y" for a in string.ascii_lowercase for b in "aeiou"]
+    return Material(encode, WORDING, prose, (words, words), EOS, -3)
 
 
 def answer_texts(sequence: Sequence) -> dict[int, str]:
@@ -60,9 +71,9 @@ def answer_texts(sequence: Sequence) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("hay", ["noise", "prose", "needle"])
-@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("exact", ["", "single", "values", "queries"])
 def test_every_needle_answer_stands_beside_its_key(
-    material: Material, hay: str, exact: bool
+    material: Material, hay: str, exact: str
 ) -> None:
     for _ in range(20):
         sequence = niah_sequence(material, 1500, Form("numbers", hay, False, exact))
@@ -73,14 +84,17 @@ def test_every_needle_answer_stands_beside_its_key(
         assert {value for _, value in needles} >= set(answers.values())
         if exact:
             assert {answer // PARTS for answer in answers} == {0}
+            assert len(answers) == (1 if exact == "single" else 4)
         asked = re.findall(r"[ ]([a-z-]+) is: (\d{7})", text)
         assert asked
         assert set(asked) <= set(needles)
+        if exact:
+            assert len({key for key, _ in asked}) == (4 if exact == "queries" else 1)
 
 
 def test_sequences_keep_to_the_length(material: Material) -> None:
     for hay in ("noise", "prose", "needle"):
-        sequence = niah_sequence(material, 6000, Form("numbers", hay, False, True))
+        sequence = niah_sequence(material, 6000, Form("numbers", hay, False, "single"))
         assert 5500 < len(sequence.ids) <= 6000
 
 
@@ -137,10 +151,54 @@ def test_training_forward_equals_hugging_face_and_bias_counts_copies() -> None:
     with torch.no_grad():
         expected = model.model(ids).last_hidden_state
         torch.testing.assert_close(hidden_states(model, ids, positions, None), expected)
-        constant = torch.full((2, 40), 1.3)
+        biases = Biases(torch.full((2, 40), 1.3), torch.zeros(2, 40), torch.ones(2, 2, 40))
         torch.testing.assert_close(
-            hidden_states(model, ids, positions, constant), expected, atol=1e-4, rtol=1e-4
+            hidden_states(model, ids, positions, biases), expected, atol=1e-4, rtol=1e-4
         )
+
+
+def test_the_tail_alone_does_not_see_what_is_hidden() -> None:
+    torch.manual_seed(0)
+    model = build_model((50, 0, 1), layers=2, width=128, mlp=64, theta=1e8, positions=512)
+    ids = torch.randint(2, 50, (1, 20))
+    changed = ids.clone()
+    changed[0, 5:8] = (changed[0, 5:8] - 1) % 48 + 2
+    positions = torch.arange(20)[None]
+    hidden_NBT = torch.zeros(2, 1, 20)
+    hidden_NBT[:, :, 5:8] = 1.0
+    tail_BT = (torch.arange(20) >= 8).float()[None]
+    biases = Biases(torch.zeros(1, 20), tail_BT, hidden_NBT)
+    with torch.no_grad():
+        first, second = (hidden_states(model, x, positions, biases)[0] for x in (ids, changed))
+    torch.testing.assert_close(first[8:], second[8:])
+    assert (first[5:8] - second[5:8]).abs().max() > 1e-3
+
+
+def test_haystack_is_hidden_in_shares_and_the_tail_begins_behind_it() -> None:
+    haystack_BT = torch.tensor([[0, 1, 1, 0, 2, 2, 0, 0]]).repeat(400, 1)
+    unseen_NBT = unseen_haystack(haystack_BT, 3, torch.Generator().manual_seed(0))
+    assert unseen_NBT[..., haystack_BT[0] == 0].sum() == 0
+    shares = unseen_NBT[..., haystack_BT[0] > 0].mean(-1)
+    assert 0.4 < shares.mean() < 0.6
+    assert (shares == 0).any()
+    assert (shares == 1).any()
+    assert after_haystack(haystack_BT)[0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+
+
+def test_summaries_cost_nothing_where_keys_of_a_cluster_agree() -> None:
+    torch.manual_seed(0)
+    axes_CD = 20.0 * torch.eye(64)[:16]
+    pure_GTD = axes_CD.repeat_interleave(16, 0)[None]
+    q_HQD = torch.nn.functional.one_hot(torch.tensor([[3]]), 64).float()
+    places_Q, bias_T = torch.tensor([259]), torch.zeros(260)
+    steady_GTD = torch.zeros(1, 4, 64)
+    pure = summary_loss(q_HQD, torch.cat([steady_GTD, pure_GTD], 1), bias_T, places_Q, 4, 260)
+    mixed_GTD = torch.cat([steady_GTD, pure_GTD[:, torch.randperm(256)]], 1)
+    lone_GTD = mixed_GTD.clone()
+    lone_GTD[0, 4:] = 3 * torch.randn(256, 64)
+    lone_GTD[0, 40] = axes_CD[3]
+    assert pure < 1e-3
+    assert summary_loss(q_HQD, lone_GTD, bias_T, places_Q, 4, 260) > 10 * pure
 
 
 def test_each_task_grows_on_its_own_accuracy() -> None:

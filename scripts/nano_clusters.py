@@ -1,0 +1,77 @@
+"""A loss that makes keys good to summarise: what a cluster's mean key scores should tell its mass.
+
+Large models' keys are redundant enough for that (RetroInfer, arXiv 2505.02922, section 3); those of
+a small model that matches single tokens are not, unless it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan_kernels.segmented_kmeans.reference import nearest, train
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SINK = 4
+TOKENS_PER_CLUSTER = 16
+ROUNDS = 3
+MOST_QUERIES = 64
+
+
+@dataclass
+class Probe:
+    """Looks at the queries of answers in every layer and adds up the loss."""
+
+    asking: list[Tensor]
+    """For each row, the places of the queries to look at (int64)."""
+    stops: list[int]
+    """For each row, where the haystack ends."""
+    bias_BT: Tensor
+    losses: list[Tensor] = field(default_factory=list)
+
+    def note(self, q_BHTD: Tensor, k_BGTD: Tensor) -> None:
+        """Take in one layer; `q_BHTD` is scaled."""
+        for row, (places, stop) in enumerate(zip(self.asking, self.stops, strict=True)):
+            if len(places) and stop - SINK >= 8 * TOKENS_PER_CLUSTER:
+                q_HQD, k_GTD = q_BHTD[row][:, places].float(), k_BGTD[row].float()
+                with torch.autocast(k_GTD.device.type, enabled=False):
+                    loss = summary_loss(q_HQD, k_GTD, self.bias_BT[row], places, SINK, stop)
+                self.losses.append(loss)
+
+    def loss(self) -> Tensor | float:
+        """Mean over layers and rows."""
+        return torch.stack(self.losses).mean() if self.losses else 0.0
+
+
+def summary_loss(
+    q_HQD: Tensor, k_GTD: Tensor, bias_T: Tensor, places_Q: Tensor, first: int, stop: int
+) -> Tensor:
+    """Cross entropy between the attention that clusters of the keys in [first, stop) get and the
+    softmax over the scores of their means; queries that attend elsewhere weigh less.
+    """
+    groups, length, width = k_GTD.shape
+    q_GRD = q_HQD.reshape(groups, -1, width)
+    with torch.no_grad():
+        middle_GTD = k_GTD[:, first:stop]
+        x_GTD = middle_GTD - middle_GTD.mean(1, keepdim=True)
+        clusters = (stop - first) // TOKENS_PER_CLUSTER
+        label_GT = nearest(x_GTD, train(x_GTD, clusters, ROUNDS))
+        later_QT = torch.arange(length, device=bias_T.device) > places_Q[:, None]
+        score_GRT = q_GRD @ k_GTD.mT + bias_T
+        later_RT = later_QT.repeat(q_GRD.shape[1] // len(places_Q), 1)
+        share_GRT = score_GRT.masked_fill(later_RT, float("-inf")).softmax(-1)[..., first:stop]
+        index_GRT = label_GT[:, None].expand_as(share_GRT)
+        mass_GRC = torch.zeros(*share_GRT.shape[:2], clusters, device=bias_T.device)
+        mass_GRC.scatter_add_(2, index_GRT, share_GRT)
+        size_GC = torch.zeros(groups, clusters, device=bias_T.device)
+        size_GC.scatter_add_(1, label_GT, torch.ones_like(label_GT, dtype=torch.float32))
+    sums_GCD = torch.zeros(groups, clusters, width, device=bias_T.device).scatter_add(
+        1, label_GT[..., None].expand(-1, -1, width), k_GTD[:, first:stop]
+    )
+    centroid_GCD = sums_GCD / size_GC.clamp(min=1)[..., None]
+    logit_GRC = (q_GRD @ centroid_GCD.mT).masked_fill(size_GC[:, None] == 0, -1e4)
+    return -(mass_GRC * logit_GRC.log_softmax(-1)).sum(-1).mean()
