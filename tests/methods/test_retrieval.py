@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from tests.methods.cases import assert_close, layer
 
 from longspan.indexes.flat import FlatIndex
+from longspan.methods.faiss_flat import FaissFlat
 from longspan.methods.queries import QuerySample
 from longspan.methods.retrieval import Amount, Plan, RetrievalState
+from longspan.methods.retroinfer import RetroInfer
 
 if TYPE_CHECKING:
     from longspan.indexes.base import Segment
@@ -160,3 +162,21 @@ def test_forks_share_the_prompt_and_keep_their_own_index() -> None:
     assert state.store.parts[0].keys_GTD.data_ptr() == twin.store.parts[0].keys_GTD.data_ptr()
     with pytest.raises(RuntimeError):
         _ = state.selection
+
+
+@pytest.mark.parametrize("method", [RetroInfer, FaissFlat], ids=lambda method: method.name)
+def test_every_layer_may_have_a_budget_of_its_own(method: type[RetroInfer]) -> None:
+    if method is FaissFlat:
+        pytest.importorskip("faiss", reason="no faiss extra")
+    data = layer(2300)
+    built = method(layer_budgets=(0.01, 0.5), sink_tokens=4, local_tokens=64)
+    read = []
+    for number in (0, 1):
+        state = built.layer(replace(data.geometry, layer=number))
+        data.prefill(state, 0, 2299)
+        state.seal()
+        data.step(state, 2299)
+        read.append(state.work().exact_tokens)
+    assert read[1] > 4 * read[0]
+    with pytest.raises(ValueError, match=r"method\.layer_budgets has 2 entries.*a layer 2"):
+        built.layer(replace(data.geometry, layer=2))

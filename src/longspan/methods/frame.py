@@ -78,6 +78,12 @@ class StoredState(LayerState):
         self.store.append(k_GQD, v_GQD)
         return total
 
+    def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:
+        """Store a prompt that was attended elsewhere, in place of `prefill`; `q_HSD` are some of
+        its queries, in order.
+        """
+        self.store.append(k_GTD, v_GTD)
+
     def seal(self) -> None:
         """See LayerState. Freezes a long prompt, so that forks share it."""
         if len(self.store) - self.store.frozen >= FREEZE_TOKENS:

@@ -18,6 +18,8 @@ from longspan_kernels.merge import merge
 from longspan_kernels.sparse_decode import sparse_decode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from longspan.indexes.base import KeyIndex, SearchResult
@@ -35,6 +37,16 @@ class Amount:
     def of(self, indexed: int) -> int:
         """The count out of `indexed` tokens."""
         return min(round(self.share * indexed) + self.tokens, indexed)
+
+
+def share_of_layer(budgets: Sequence[float], layer: int) -> float:
+    """The budget of one of the model's layers. Raises ValueError where the list is too short."""
+    if layer >= len(budgets):
+        raise ValueError(
+            f"method.layer_budgets has {len(budgets)} entries; it should have one for each of the "
+            f"model's layers, which has a layer {layer}"
+        )
+    return budgets[layer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +91,12 @@ class RetrievalState(StoredState):
         if self._queries is not None:
             self._queries.add(q_HQD)
         return result
+
+    def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:
+        """See StoredState."""
+        super().adopt(k_GTD, v_GTD)
+        if self._queries is not None and q_HSD is not None:
+            self._queries.add(q_HSD)
 
     def seal(self) -> None:
         """See LayerState. Indexes everything but sink and local window, if that is at least

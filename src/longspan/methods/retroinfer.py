@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import Tail, Vote, WaveOptions
 from longspan.methods.base import Method
-from longspan.methods.retrieval import Amount, Plan, RetrievalState
-from longspan.options import Count, Fraction, Share, Tokens, settings
+from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
+from longspan.options import Count, Fraction, Fractions, Share, Tokens, settings
 from longspan.placement.base import PlacementName
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class RetroInfer(Method):
     how a group of query heads ranks clusters. estimation: by `clusters`, `gaussian` clusters (their
     spread corrects the lower bound) or `none`. tail: whether the clusters beyond both zones weigh
     in with the mean value of their segment. coverage: retrieve until this share of every head's
-    estimated mass is read, in place of retrieval_budget.
+    estimated mass is read, in place of retrieval_budget. layer_budgets: a retrieval_budget of each
+    of the model's layers.
 
     Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
     clusters at every step, not of each stretch; segments need not divide the context; layers take
@@ -55,6 +56,7 @@ class RetroInfer(Method):
     estimation: Literal["clusters", "gaussian", "none"] = "clusters"
     tail: Tail = "none"
     coverage: Fraction | None = None
+    layer_budgets: Fractions | None = None
 
     def layer(self, geometry: LayerGeometry) -> RetrievalState:
         """See Method."""
@@ -70,12 +72,15 @@ class RetroInfer(Method):
             coverage=self.coverage,
             softcap=geometry.softcap,
         )
+        retrieve, budgets = self.retrieval_budget, self.layer_budgets
+        if budgets is not None:
+            retrieve = share_of_layer(budgets, geometry.layer)
         estimate = 0.0 if self.estimation == "none" else self.estimation_budget
         plan = Plan(
             sink_tokens=self.sink_tokens,
             local_tokens=self.local_tokens,
             update_tokens=self.update_tokens,
-            retrieve=Amount(share=self.retrieval_budget),
+            retrieve=Amount(share=retrieve),
             estimate=Amount(share=estimate),
             placement=self.placement,
         )

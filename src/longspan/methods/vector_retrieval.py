@@ -6,8 +6,8 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from longspan.methods.base import Method
-from longspan.methods.retrieval import Amount, Plan, RetrievalState
-from longspan.options import Count, Fraction, Tokens, settings
+from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
+from longspan.options import Count, Fraction, Fractions, Tokens, settings
 from longspan.placement.base import PlacementName
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ class VectorRetrieval(Method):
     """What its subclasses share.
 
     Static: the first sink_tokens, the last local_tokens and whatever is not indexed yet. top_tokens
-    (or retrieval_budget, a share of the indexed tokens) are retrieved per query head.
+    (or retrieval_budget, a share of the indexed tokens, or layer_budgets, such a share of each of
+    the model's layers) are retrieved per query head.
     update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
     tokens outside the static ones is attended in full. placement: where keys and values live.
     """
@@ -29,6 +30,7 @@ class VectorRetrieval(Method):
     local_tokens: Tokens = 512
     top_tokens: Count = 100
     retrieval_budget: Fraction | None = None
+    layer_budgets: Fractions | None = None
     update_tokens: Count = 1024
     placement: PlacementName = "cpu"
 
@@ -49,6 +51,8 @@ class VectorRetrieval(Method):
     def layer(self, geometry: LayerGeometry) -> RetrievalState:
         """See Method."""
         share, (window, cap) = self.retrieval_budget, self.query_sample
+        if self.layer_budgets is not None:
+            share = share_of_layer(self.layer_budgets, geometry.layer)
         retrieve = Amount(tokens=self.top_tokens) if share is None else Amount(share=share)
         plan = Plan(
             sink_tokens=self.sink_tokens,

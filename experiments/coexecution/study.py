@@ -1,0 +1,212 @@
+"""Where a step's time goes, and what attending two parts at once saves. See README.md.
+
+python experiments/coexecution/study.py --out experiments/coexecution
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from longspan.indexes.base import Budget, KeyIndex, SearchResult
+from longspan.indexes.faiss_ivf import FaissIvfIndex
+from longspan.indexes.flat import FlatIndex
+from longspan.indexes.wave import WaveIndex
+from longspan.indexes.wave_options import WaveOptions
+from longspan.studies.plots import panels
+from longspan.studies.search import Built
+from longspan.studies.study import Study, begin
+from longspan_kernels.dense_decode import dense_decode
+from longspan_kernels.merge import merge
+from longspan_kernels.sparse_decode import sparse_decode
+from longspan_kernels.types import Partial
+
+sys.path.append(str(Path(__file__).parents[2] / "kernels" / "bench"))
+from inputs import topic_keys, topic_queries
+from report import Settings, time_together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pandas as pd
+    from torch import Tensor
+
+INDEXES: dict[str, Callable[[], KeyIndex]] = {
+    "wave": lambda: WaveIndex(WaveOptions(kmeans_rounds=3)),
+    "IVF": FaissIvfIndex,
+    "flat": FlatIndex,
+}
+PARTS = ("static", "search", "retrieved", "merge")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Defaults of the command line; the shape is that of a layer of an 8B model."""
+
+    tokens: int = 65_536
+    static: tuple[int, ...] = (640, 4096, 16_384)
+    """Tokens attended whatever the query, where the model is."""
+    retrieve: int = 1180
+    """Tokens retrieved: 1.8% of the default context."""
+    heads: int = 32
+    groups: int = 8
+    width: int = 128
+    rounds: int = 15
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decode step of one layer, in parts."""
+
+    built: Built
+    static_GTD: Tensor
+    """On the accelerator, where there is one, else on the CPU; keys and values alike."""
+    budget: Budget
+    queries: Iterator[Tensor]
+
+    @property
+    def scale(self) -> float:
+        """Of the scores."""
+        return float(self.static_GTD.shape[2] ** -0.5)
+
+    def static(self, q_HD: Tensor, threads: int) -> Partial:
+        """Attend the static tokens; on an accelerator this only starts it."""
+        q_HD = q_HD.to(self.static_GTD.device)
+        keys_GTD = self.static_GTD
+        return dense_decode(q_HD, keys_GTD, keys_GTD, scale=self.scale, threads=threads)
+
+    def search(self, q_HD: Tensor) -> SearchResult:
+        """Find the others."""
+        return self.built.index.search(q_HD, self.budget, self.scale)
+
+    def retrieved(self, q_HD: Tensor, found: SearchResult) -> Partial:
+        """Attend them."""
+        keys_GTD = self.built.keys_GTD
+        return sparse_decode(q_HD, keys_GTD, keys_GTD, found.retrieved, scale=self.scale)
+
+    def merged(self, parts: Sequence[Partial]) -> Partial:
+        """One attention; waits for the accelerator."""
+        return merge([Partial(part.out.cpu(), part.lse.cpu()) for part in parts])
+
+    def sequential(self, threads: int) -> Partial:
+        """One after the other, each with all threads."""
+        torch.set_num_threads(threads)
+        q_HD = next(self.queries)
+        static = self.static(q_HD, threads)
+        wait()
+        return self.merged([static, self.retrieved(q_HD, self.search(q_HD))])
+
+    def together(self, threads: int, pool: ThreadPoolExecutor) -> Partial:
+        """At once: the accelerator and all threads, or half of the threads for each."""
+        half = 0 if self.static_GTD.device.type == "cuda" else max(1, threads // 2)
+        torch.set_num_threads(max(1, threads - half))
+        q_HD = next(self.queries)
+        running = pool.submit(self.static, q_HD, half or threads)
+        retrieved = self.retrieved(q_HD, self.search(q_HD))
+        return self.merged([running.result(), retrieved])
+
+    def parts(self, threads: int) -> dict[str, Callable[[], object]]:
+        """What a sequential step does, one by one."""
+        q_HD = next(self.queries)
+        found = self.search(q_HD)
+        pair = [self.static(q_HD, threads), self.retrieved(q_HD, found)]
+
+        def static() -> None:
+            torch.set_num_threads(threads)
+            self.static(next(self.queries), threads)
+            wait()
+
+        return {
+            "static": static,
+            "search": lambda: self.search(next(self.queries)),
+            "retrieved": lambda: self.retrieved(next(self.queries), found),
+            "merge": lambda: self.merged(pair),
+        }
+
+
+def wait() -> None:
+    """Until the accelerator, where there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def measure(
+    built: Built, queries: Iterator[Tensor], sizes: Sizes, name: str
+) -> list[dict[str, Any]]:
+    """A row a number of static tokens: parts and wholes, in milliseconds."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    threads = torch.get_num_threads()
+    budget = Budget(retrieve_tokens=min(sizes.retrieve, built.keys_GTD.shape[1]))
+    rows = []
+    for tokens in sizes.static:
+        static_GTD = topic_keys(sizes.groups, tokens, sizes.width, 1)[0].to(device)
+        step = Step(built, static_GTD, budget, queries)
+        with ThreadPoolExecutor(1) as pool:
+            calls = {
+                **step.parts(threads),
+                "sequential": partial(step.sequential, threads),
+                "together": partial(step.together, threads, pool),
+            }
+            ms = {
+                key: 1e3 * s
+                for key, s in time_together(calls, Settings(rounds=sizes.rounds)).items()
+            }
+        torch.set_num_threads(threads)
+        smaller = min(ms["static"], ms["search"] + ms["retrieved"])
+        saved = ms["sequential"] - ms["together"]
+        rows.append(
+            {
+                "device": device.type, "threads": threads, "index": name, "static tokens": tokens,
+                **ms, "saved": saved, "overlap": saved / smaller,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
+    """All indexes."""
+    keys_GTD, centre_GCD = topic_keys(sizes.groups, sizes.tokens, sizes.width)
+    queries_NHD = topic_queries(centre_GCD, sizes.heads // sizes.groups, 64)
+
+    def unit(name: str) -> list[dict[str, Any]]:
+        built = Built.of(INDEXES[name](), keys_GTD, None)
+        return measure(built, cycle(queries_NHD), sizes, name)
+
+    with torch.inference_mode():
+        return study.rows(INDEXES, unit, model=None)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what is missing, write table and figure."""
+    study, sizes = begin(__file__, __doc__, Sizes(), arguments)
+    frame = rows(study, sizes)
+    figure, grid = panels(len(INDEXES))
+    for axes, name in zip(grid, INDEXES, strict=True):
+        each = frame[frame["index"] == name]
+        left = torch.zeros(len(each)).numpy()
+        places = range(len(each))
+        for part in PARTS:
+            axes.bar([p - 0.2 for p in places], each[part], 0.35, bottom=left, label=part)
+            left = left + each[part].to_numpy()
+        axes.bar([p + 0.2 for p in places], each["together"], 0.35, color="grey", label="together")
+        axes.set_xticks(list(places), [str(each) for each in each["static tokens"]])
+        axes.set(title=name, xlabel="static tokens", ylabel="ms a step and layer")
+    grid[0].legend()
+    study.save(coexecution=figure)
+    shown = frame.assign(overlap=100 * frame["overlap"]).rename(columns={"overlap": "overlap %"})
+    about = (
+        f"{sizes.tokens} keys, {sizes.heads} heads on {sizes.groups} KV heads of {sizes.width}, "
+        f"bfloat16; {sizes.retrieve} retrieved; static part on {frame['device'].iloc[0]}"
+    )
+    study.table(frame.round(4), about, {"Milliseconds of a step": shown})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

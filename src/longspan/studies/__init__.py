@@ -1,0 +1,3 @@
+"""What the studies under experiments/ share: prompts that are read once, rows that survive a kill,
+figures.
+"""

@@ -1,0 +1,197 @@
+"""A study's command line, its rows, which survive a kill, and the files that it leaves."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from longspan.export import to_csv, to_markdown
+from longspan.record.environment import environment
+from longspan.request import parse_tokens
+from longspan.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from longspan.models.base import Model
+    from longspan.runner import Run
+
+T = TypeVar("T")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where a study keeps its rows and leaves its files."""
+
+    name: str
+    file: Path
+    out: Path
+    results: Path
+    overrides: Sequence[str]
+    """Arguments that are run.py's."""
+    sizes: Any
+
+    def run(self, **values: object) -> Run:
+        """The parts of run.py, with these values behind `overrides`. Raises ValueError."""
+        from hydra import compose, initialize_config_dir
+        from omegaconf import OmegaConf
+
+        from longspan.runner import prepare
+        from longspan.workbench import Workbench
+
+        given = [f"{name}={value}" for name, value in values.items()]
+        with initialize_config_dir(str(self.file.parents[2] / "conf"), version_base="1.3"):
+            config = compose("config", [*given, *self.overrides, "recorder=local"])
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        return prepare({k: v for k, v in plain.items() if k != "hydra"}, Workbench(), Screen())
+
+    def rows(
+        self, units: Iterable[T], measure: Callable[[T], Sequence[Row]], *, model: Model | None
+    ) -> pd.DataFrame:
+        """What `measure` says of every unit, which must be what JSON can write; a unit that was
+        measured before, with the same sizes, code, machine and `model`, is not measured again.
+        """
+        import pandas as pd
+
+        units = list(units)
+        kept = Rows(self._place(model))
+        rows: list[Row] = []
+        with Screen() as screen, screen.stage(self.name, len(units)) as done:
+            for count, unit in enumerate(units):
+                rows += kept.take(unit, measure)
+                done(count + 1)
+                if not screen.console.is_terminal:
+                    screen.note(f"{self.name}: {count + 1} of {len(units)}")
+        frame = pd.DataFrame(rows)
+        frame.attrs["seconds"] = kept.seconds
+        return frame
+
+    def save(self, **figures: Figure) -> None:
+        """Write figures as SVG, the same bytes for the same numbers."""
+        import matplotlib as mpl
+
+        self.out.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            with mpl.rc_context({"svg.hashsalt": "longspan", "svg.fonttype": "none"}):
+                figure.savefig(
+                    self.out / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight"
+                )
+
+    def table(self, frame: pd.DataFrame, about: str, shown: Mapping[str, pd.DataFrame]) -> None:
+        """Write every row as table.csv, and table.md: what ran where, and the tables `shown`."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "table.csv").write_text(to_csv(frame))
+        text = f"{about}\n\n{machine()}; {frame.attrs.get('seconds', 0.0):.0f} s.\n"
+        for title, each in shown.items():
+            text += f"\n**{title}**\n\n{to_markdown(each)}"
+        (self.out / "table.md").write_text(text)
+        print(f"{text}\n{self.out}: table.csv, table.md and the figures")
+
+    def _place(self, model: Model | None) -> Path:
+        facts = {
+            "sizes": asdict(self.sizes),
+            "overrides": list(self.overrides),
+            "code": [environment()["source"]["digest"], _digest(self.file.read_bytes())],
+            "machine": environment()["hardware"],
+            "model": None if model is None else dict(model.identity()),
+        }
+        digest = _digest(json.dumps(facts, sort_keys=True, default=str).encode())
+        return self.results / f"{self.name}-{digest}.jsonl"
+
+
+class Rows:
+    """Rows by unit, a JSON line each; a line that was cut short counts as missing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds = 0.0
+        """What all units have taken, those of earlier runs included."""
+        self._known: dict[str, Row] = {}
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                known = json.loads(line)
+                self._known[known["unit"]] = known
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def take(self, unit: T, measure: Callable[[T], Sequence[Row]]) -> Sequence[Row]:
+        """The unit's rows, measured if they are not there."""
+        name = json.dumps(unit, sort_keys=True, default=str)
+        if name not in self._known:
+            begun = time.perf_counter()
+            rows = list(measure(unit))
+            self._known[name] = {"unit": name, "rows": rows, "s": time.perf_counter() - begun}
+            self._append(self._known[name])
+        self.seconds += self._known[name]["s"]
+        found: Sequence[Row] = self._known[name]["rows"]
+        return found
+
+    def _append(self, entry: Row) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            # a line of its own even behind one that was cut short
+            file.write(("\n" if file.tell() else "") + json.dumps(entry))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def begin(file: str, doc: str | None, sizes: T, arguments: Sequence[str]) -> tuple[Study, T]:
+    """The study and its sizes, as the command line wants them; `sizes` are the defaults, a
+    dataclass of int, float, str and tuples of them. What it does not know is run.py's.
+    """
+    path = Path(file).resolve()
+    root, name = path.parents[2], path.parent.name
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = {each.name: getattr(sizes, each.name) for each in fields(sizes)}  # type: ignore[arg-type]
+    for option, value in defaults.items():
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        parser.add_argument(f"--{option.replace('_', '-')}", help=f"default {shown}")
+    places = root / "results" / "studies"
+    parser.add_argument("--out", type=Path, help="where figures and tables go")
+    parser.add_argument("--results", type=Path, default=places, help="where rows are kept")
+    given, overrides = parser.parse_known_args(arguments)
+    for override in overrides:
+        if override.startswith("-") or "=" not in override:
+            parser.error(f"{override!r}: no option of the study, and no name=value of run.py")
+    try:
+        values = {
+            option: _parsed(option, text, value)
+            for option, value in defaults.items()
+            if (text := getattr(given, option)) is not None
+        }
+    except ValueError as error:
+        parser.error(str(error))
+    sizes = type(sizes)(**{**defaults, **values})
+    out = given.out or given.results / name
+    return Study(name, path, out, given.results, overrides, sizes), sizes
+
+
+def machine() -> str:
+    """The hardware in words."""
+    facts = environment()["hardware"]
+    gpus = [gpu["name"] for gpu in environment()["gpus"]]
+    return ", ".join([f"{facts['cpu']}, {facts['cores']} cores", *gpus])
+
+
+def _parsed(option: str, text: str, default: object) -> object:
+    if isinstance(default, tuple):
+        return tuple(_parsed(option, each, default[0]) for each in text.split(","))
+    if isinstance(default, int):
+        return 0 if text == "0" else parse_tokens(f"--{option}", text)
+    return type(default)(text)  # type: ignore[call-arg]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:10]

@@ -1,0 +1,108 @@
+"""Every study makes its table and figures, at a tiny size, and measures nothing twice."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+pytest.importorskip("matplotlib", reason="no plots extra")
+FOLDER = Path(__file__).parents[2] / "experiments"
+MODEL = ["--ctx", "2600", "--steps", "1", "--examples", "1"]  # 1,300 tokens are read
+TASK, TASKS = ["--task", "needle", *MODEL], ["--tasks", "needle", *MODEL]
+TIMED = ["--rounds", "1"]
+TINY = {
+    "ood": [*TASK, "--synthetic", "0"],
+    "sparsity": ["--tasks", "needle", *MODEL, "--steps", "3"],
+    "budgets": [*TASKS, "--replayed", "1"],
+    "quantisation": [*TASKS, "--replayed", "1", "--timed", "256", *TIMED],
+    "context": [
+        "--task",
+        "needle",
+        "--made",
+        "300,600",
+        "--model",
+        "2600",
+        "--queries",
+        "2",
+        *TIMED,
+    ],
+    "coexecution": ["--tokens", "512", "--static", "64,128", "--retrieve", "32", *TIMED],
+    "hardware": ["--tokens", "320", "--megabytes", "1", "--threads", "1", *TIMED],
+    "wave_ablations": TASK,
+}
+FEWER = {
+    "budgets": {
+        "RETRIEVAL": (0.01, 0.1), "ESTIMATION": (0.0,), "STEADY": ((0, 0),), "CLUSTER": (32,),
+        "SEGMENT": (512,), "COVERAGE": (0.9,), "LADDER": (0.01, 0.2),
+    }
+}  # fmt: skip
+"""Constants of a study, shortened."""
+
+
+def study(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{name}_study", FOLDER / name / "study.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    for constant, value in FEWER.get(name, {}).items():
+        assert hasattr(module, constant)
+        setattr(module, constant, value)
+    return module
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_study_makes_its_files_and_measures_once(name: str, tmp_path: Path) -> None:
+    if name in ("ood", "context", "coexecution"):
+        pytest.importorskip("faiss", reason="no faiss extra")
+    threads = torch.get_num_threads()
+    line = [*TINY[name], "--out", str(tmp_path / "out"), "--results", str(tmp_path / "rows")]
+    try:
+        study(name).main(line)
+        (rows,) = (tmp_path / "rows").glob("*.jsonl")
+        before = rows.read_bytes()
+        files = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+        study(name).main(line)
+    finally:
+        torch.set_num_threads(threads)
+    assert rows.read_bytes() == before
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert len(pd.read_csv(tmp_path / "out" / "table.csv")) > 1
+    assert {"table.csv", "table.md"} <= files.keys()
+    assert len(files) > 2 or name == "wave_ablations", "figures"
+    assert all(len(data) < 150_000 for file, data in files.items() if file.endswith(".svg"))
+
+
+def test_tables_of_two_machines_are_joined(tmp_path: Path) -> None:
+    columns = ["machine", "device", "what", "dtype", "threads", "giga_a_s", "ms"]
+    for machine in ("one", "two"):
+        frame = pd.DataFrame([[machine, "cpu", "read", "int64", 1, 20.0, 1.0]], columns=columns)
+        frame.to_csv(tmp_path / f"{machine}.csv", index=False)
+    both = f"{tmp_path / 'one.csv'},{tmp_path / 'two.csv'}"
+    study("hardware").main(["--join", both, "--out", str(tmp_path / "out")])
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "one, cpu" in table
+    assert "two, cpu" in table
+    (tmp_path / "three.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"three\.csv"):
+        study("hardware").joined([str(tmp_path / "three.csv")])
+
+
+@pytest.mark.parametrize("folder", sorted(p.parent.name for p in FOLDER.glob("*/study.py")))
+def test_a_readme_says_what_it_must(folder: str) -> None:
+    text = (FOLDER / folder / "README.md").read_text()
+    for word in ("Question", "Command", "Cost", "Finding"):
+        assert f"**{word}" in text, word
+    assert f"experiments/{folder}/study.py" in text
+    for file in re.findall(r"\]\((\w+\.(?:svg|csv|md))\)", text):
+        path = FOLDER / folder / file
+        assert path.exists(), file
+        assert path.stat().st_size < 150_000
