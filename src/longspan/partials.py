@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import time
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Self
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from longspan.measures.answers import Begun
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from longspan.measures.quality import Answer
+    from longspan.measures.answers import Answer
+
+Line = dict[str, Any]
 
 
 class Partials:
-    """partials.jsonl of a run: a line adds tokens to an answer. Removed when all are complete."""
+    """partials.jsonl of a run, where a line adds tokens to an answer, and in partials/ what the
+    model stored of them. Removed when all answers are complete.
+    """
 
     def __init__(self, folder: Path, every_s: float) -> None:
         self._path = folder / "partials.jsonl"
+        self._blocks = folder / "partials"
         self._every_s = every_s
-        self._begun = _read(self._path)
-        self._written = {key: len(tokens) for key, tokens in self._begun.items()}
+        self._lines = self._read()
+        self._written = {key: lines[-1]["stop"] for key, lines in self._lines.items()}
         self._last = time.monotonic()
         self._file: IO[str] | None = None
 
-    def of(self, example: str, samples: Sequence[int]) -> dict[int, list[int]]:
-        """The tokens that a stopped run had of these answers, by sample."""
-        begun = {sample: self._begun.get((example, sample), []) for sample in samples}
-        return {sample: tokens for sample, tokens in begun.items() if tokens}
+    def of(self, example: str, samples: Sequence[int]) -> dict[int, Begun]:
+        """What a stopped run had of these answers, by sample."""
+        return {s: self._begun((example, s)) for s in samples if (example, s) in self._lines}
 
     def growing(self, answers: Sequence[Answer]) -> None:
         """Write down what has grown, if the last time is long enough ago."""
@@ -39,13 +48,24 @@ class Partials:
             self._file = self._path.open("a", encoding="utf-8")
         for answer in answers:
             key = (answer.job.example.id, answer.sample)
-            start = self._written.get(key, 0)
-            tokens = answer.stream.tokens[start:]
-            row = {"id": key[0], "sample": key[1], "start": start, "tokens": tokens}
+            start, stop = self._written.get(key, 0), len(answer.stream.tokens)
+            row = {
+                "id": key[0],
+                "sample": key[1],
+                "start": start,
+                "stop": stop,
+                "tokens": answer.stream.tokens[start:],
+                "block": self._store(key, answer.stored()),
+            }
+            # the block is there before the line that tells of it
             self._file.write(json.dumps(row) + "\n")
-            self._written[key] = start + len(tokens)
+            self._written[key] = stop
         self._file.flush()
         self._last = time.monotonic()
+
+    def done(self, example: str, sample: int) -> None:
+        """The answer is recorded; what the model stored of it is in the way."""
+        self._blocks_of((example, sample)).unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -60,17 +80,58 @@ class Partials:
             self._file.close()
         if kind is None:
             self._path.unlink(missing_ok=True)
+            shutil.rmtree(self._blocks, ignore_errors=True)
 
+    def _store(self, key: tuple[str, int], block: bytes) -> tuple[int, int] | None:
+        """(where the block begins in the answer's file, its bytes); None where nothing is kept."""
+        if not block:
+            return None
+        self._blocks.mkdir(exist_ok=True)
+        with self._blocks_of(key).open("ab") as file:
+            begin = file.tell()
+            file.write(block)
+        return begin, len(block)
 
-def _read(path: Path) -> dict[tuple[str, int], list[int]]:
-    """What the lines add up to; a line that is cut short or does not continue is left out."""
-    found: dict[tuple[str, int], list[int]] = {}
-    if not path.exists():
+    def _blocks_of(self, key: tuple[str, int]) -> Path:
+        return self._blocks / hashlib.sha256(f"{key[0]}/{key[1]}".encode()).hexdigest()[:16]
+
+    def _begun(self, key: tuple[str, int]) -> Begun:
+        lines = self._lines[key]
+        tokens = [token for line in lines for token in line["tokens"]]
+        whole = self._is_whole(key, lines)
+        return Begun(tokens, partial(self._play, key, lines) if whole else None)
+
+    def _is_whole(self, key: tuple[str, int], lines: Sequence[Line]) -> bool:
+        """Whether there is a block to every line that says that the model has stored anything."""
+        path = self._blocks_of(key)
+        size = path.stat().st_size if path.exists() else 0
+        blocks = [line.get("block") for line in lines if _stored(line)]
+        return all(block and sum(block) <= size for block in blocks)
+
+    def _play(self, key: tuple[str, int], lines: Sequence[Line]) -> Iterator[tuple[int, bytes]]:
+        for line in filter(_stored, lines):
+            begin, size = line["block"]
+            with self._blocks_of(key).open("rb") as file:
+                file.seek(begin)
+                yield _stored(line), file.read(size)
+
+    def _read(self) -> dict[tuple[str, int], list[Line]]:
+        """The lines by answer; one that is cut short or does not continue is left out."""
+        found: dict[tuple[str, int], list[Line]] = {}
+        if not self._path.exists():
+            return found
+        for text in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                line = json.loads(text)
+                before = found.get((line["id"], line["sample"]), [])
+                start = before[-1]["stop"] if before else 0
+                if line["start"] == start and line["stop"] == start + len(line["tokens"]) > start:
+                    found[line["id"], line["sample"]] = [*before, line]
         return found
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError, KeyError, TypeError):
-            row = json.loads(line)
-            tokens = found.setdefault((row["id"], row["sample"]), [])
-            if row["start"] == len(tokens):
-                tokens.extend(row["tokens"])
-    return found
+
+
+def _stored(line: Line) -> int:
+    """How many tokens the model stored between this line and the one before: of an answer's tokens
+    it has not read the last.
+    """
+    return int(line["stop"]) - 1 - max(int(line["start"]) - 1, 0)

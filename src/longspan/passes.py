@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from longspan.partials import Partials
 
 if TYPE_CHECKING:
+    from longspan.measures.answers import Job
     from longspan.measures.base import Subject, Voice
-    from longspan.measures.quality import Job
     from longspan.record.jsonl import RunFolder
     from longspan.runner import Run
     from longspan.screen import Screen
@@ -37,16 +37,17 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
         jobs = [replace(job, begun=partials.of(job.example.id, job.samples)) for job in jobs]
         quality = Quality(
             _subject(run, read), run.task, _voice(run),
-            batch=run.request.batch, seed=run.request.seed,
+            batch=run.request.batch, seed=run.request.seed, keep=run.request.partial_states,
         )  # fmt: skip
         for count, record in enumerate(quality(jobs, partials.growing), start=1):
             folder.append(record)
+            partials.done(record.id, record.sample)
             run.recorder.sample(record)
             done(total - wanted + count)
 
 
 def _missing(run: Run, folder: RunFolder) -> list[Job]:
-    from longspan.measures.quality import Job
+    from longspan.measures.answers import Job
 
     known = {record.id: record.references for record in folder.records}
     jobs = []

@@ -67,6 +67,8 @@ class Request:
     debug: bool = False
     partial_seconds: Seconds = 5.0
     """How often an unfinished generation is written down."""
+    partial_states: bool = True
+    """Whether K and V of its tokens are written with it."""
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> Request:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.tiny_models import save_tiny
 
+from longspan.measures.answers import Job
 from longspan.measures.base import Subject, Voice
-from longspan.measures.quality import Job, Quality
+from longspan.measures.quality import Quality
 from longspan.measures.reading import Prompt, batches
 from longspan.methods.full import Full
 from longspan.methods.retroinfer import RetroInfer

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
+from longspan.measures.answers import Job
 from longspan.measures.base import Subject, Voice
-from longspan.measures.quality import Job, Quality
+from longspan.measures.quality import Quality
 from longspan.methods.full import Full
+from longspan.methods.retrieval_attention import RetrievalAttention
+from longspan.methods.retroinfer import RetroInfer
 from longspan.models.generation import Sampling, Stream, generate
 from longspan.models.huggingface import HuggingFace
 from longspan.partials import Partials
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
     from tests.runner.conftest import Cli
 
-    from longspan.measures.quality import Answer
+    from longspan.measures.answers import Answer
+    from longspan.methods.base import Method
     from longspan.models.huggingface import HuggingFaceModel
     from longspan.types import Example, Record
 
@@ -80,13 +83,20 @@ def examples(model: HuggingFaceModel, task: JsonFile) -> Sequence[Example]:
     return task.examples(model.tokenizer, None, 3, 0)
 
 
-def quality(model: HuggingFaceModel, task: JsonFile, sampling: Sampling, batch: int = 1) -> Quality:
+def quality(
+    model: HuggingFaceModel,
+    task: JsonFile,
+    sampling: Sampling,
+    batch: int = 1,
+    method: Method | None = None,
+    keep: bool = False,
+) -> Quality:
     def speak(*given: Any) -> Any:
         ends = frozenset[int]()
         return generate(*given, tokenizer=model.tokenizer, eos_ids=ends, sampling=sampling, seed=3)
 
-    subject = Subject(model=model, method=Full(), protocol="question_dense")
-    return Quality(subject, task, Voice(stream=Stream, generate=speak), batch=batch)
+    subject = Subject(model=model, method=method or Full(), protocol="question_dense")
+    return Quality(subject, task, Voice(stream=Stream, generate=speak), batch=batch, keep=keep)
 
 
 class Stopped(RuntimeError):
@@ -106,35 +116,123 @@ def answers(records: list[Record]) -> dict[tuple[str, int], str]:
     return {(record.id, record.sample): record.prediction for record in records}
 
 
+SMALL: dict[str, Any] = {"sink_tokens": 2, "local_tokens": 4, "update_tokens": 5}
+METHODS: dict[str, Method] = {
+    "full": Full(),
+    "retroinfer": RetroInfer(**SMALL, tokens_per_cluster=4, retrieval_budget=0.1),
+    # a walk that begins where the last one ended begins elsewhere after a crash
+    "retrieval_attention": RetrievalAttention(**SMALL, top_tokens=2, beam=8, degree=4, seeds=0),
+}
+
+
+def killed(
+    folder: Path, passes: Quality, examples: Sequence[Example], after: int, kept: Sequence[int] = ()
+) -> None:
+    """Begin the answers and stop after so many tokens; go on `kept` times and stop again."""
+    for stop in (*kept, after):
+        begun = Partials(folder, 0.0)
+        jobs = [Job(each, (0,), begun.of(each.id, (0,))) for each in examples]
+        with pytest.raises(Stopped), begun as partials:
+            list(passes(jobs, stopped_after(stop, partials)))
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
-def test_an_answer_goes_on_where_it_was_written_down(
+@pytest.mark.parametrize("method", list(METHODS))
+def test_an_answer_goes_on_exactly_where_it_was_written_down(
     model: HuggingFaceModel,
     task: JsonFile,
     examples: Sequence[Example],
     tmp_path: Path,
     temperature: float,
+    method: str,
 ) -> None:
-    torch.manual_seed(0)
-    passes = quality(model, task, Sampling(temperature=temperature), batch=2)
-    whole = answers(list(passes([Job(example, (0,)) for example in examples])))
-    with pytest.raises(Stopped), Partials(tmp_path, 0.0) as partials:
-        list(passes([Job(each, (0,)) for each in examples], stopped_after(9, partials)))
+    sampling = Sampling(temperature=temperature)
+    passes = quality(model, task, sampling, batch=2, method=METHODS[method], keep=True)
+    whole = list(passes([Job(example, (0,)) for example in examples]))
+    killed(tmp_path, passes, examples, after=15, kept=[1, 9])
     with Partials(tmp_path, 0.0) as partials:
         jobs = [Job(each, (0,), partials.of(each.id, (0,))) for each in examples]
-        assert [len(job.begun.get(0, ())) for job in jobs] == [9, 9, 0]
-        records = list(passes(jobs))
-    assert answers(records) == whole
-    assert [record.meta.get("resumed_tokens") for record in records] == [9, 9, None]
+        assert [len(job.begun[0].tokens) for job in jobs[:2]] == [15, 15]
+        assert not jobs[2].begun
+        records = []
+        for record in passes(jobs):
+            partials.done(record.id, record.sample)
+            records.append(record)
+        assert not list((tmp_path / "partials").iterdir())
+    assert answers(records) == answers(whole)
+    assert [record.work for record in records] == [record.work for record in whole]
+    assert [record.meta.get("resumed_tokens") for record in records] == [15, 15, None]
+    assert not any("reread_tokens" in record.meta for record in records)
     assert [record.new_tokens for record in records] == [24, 24, 24]
     assert not (tmp_path / "partials.jsonl").exists()
 
 
+def test_going_on_reads_nothing_but_the_prompt(
+    model: HuggingFaceModel,
+    task: JsonFile,
+    examples: Sequence[Example],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passes = quality(model, task, Sampling(), method=METHODS["retroinfer"], keep=True)
+    killed(tmp_path, passes, examples[:1], after=15)
+    read, decoded = counted(model, monkeypatch)
+    with Partials(tmp_path, 0.0) as partials:
+        list(passes([Job(examples[0], (0,), partials.of(examples[0].id, (0,)))]))
+    assert read == [sum(map(len, model.encode(examples[0])))]
+    assert sum(decoded) == 24 - 15
+
+
+@pytest.mark.parametrize("method", ["full", "retroinfer"])
+def test_without_the_models_states_an_answer_is_read_again(
+    model: HuggingFaceModel,
+    task: JsonFile,
+    examples: Sequence[Example],
+    tmp_path: Path,
+    method: str,
+) -> None:
+    passes = quality(model, task, Sampling(temperature=0.7), method=METHODS[method])
+    (whole,) = passes([Job(examples[0], (0,))])
+    killed(tmp_path, passes, examples[:1], after=15)
+    assert not (tmp_path / "partials").exists()
+    with Partials(tmp_path, 0.0) as partials:
+        (record,) = passes([Job(examples[0], (0,), partials.of(examples[0].id, (0,)))])
+    assert record.meta["reread_tokens"] == 15
+    if method == "full":
+        assert record.prediction == whole.prediction
+
+
 def test_a_damaged_partial_is_no_harm(tmp_path: Path) -> None:
-    good = {"id": "a", "sample": 0, "start": 0, "tokens": [1, 2]}
-    gap = {"id": "a", "sample": 0, "start": 5, "tokens": [9]}
+    good = {"id": "a", "sample": 0, "start": 0, "stop": 2, "tokens": [1, 2], "block": [0, 10]}
+    gap = {"id": "a", "sample": 0, "start": 5, "stop": 6, "tokens": [9], "block": None}
     text = f"{json.dumps(good)}\n{json.dumps(gap)}\n" + '{"id": "b", "sam'
     (tmp_path / "partials.jsonl").write_text(text)
-    assert Partials(tmp_path, 1.0).of("a", (0, 1)) == {0: [1, 2]}
+    found = Partials(tmp_path, 1.0).of("a", (0, 1))
+    assert list(found) == [0]
+    assert found[0].tokens == [1, 2]
+    assert found[0].blocks is None, "its block is not there"
+
+
+def counted(
+    model: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[int], list[int]]:
+    """What sessions are told to read and to decode from here on: tokens a call."""
+    session = type(model.session(Full()))
+    prefill, decode = session.prefill, session.decode
+    read: list[int] = []
+    decoded: list[int] = []
+
+    def reading(self: Any, rows: Any, *rest: Any) -> Any:
+        read.append(sum(map(len, rows)))
+        return prefill(self, rows, *rest)
+
+    def decoding(self: Any, tokens: Any) -> Any:
+        decoded.append(len(tokens))
+        return decode(self, tokens)
+
+    monkeypatch.setattr(session, "prefill", reading)
+    monkeypatch.setattr(session, "decode", decoding)
+    return read, decoded
 
 
 def test_several_answers_of_one_prompt_read_it_once(
@@ -150,15 +248,7 @@ def test_several_answers_of_one_prompt_read_it_once(
         for sample in range(3)
         for record in passes([Job(example, (sample,))])
     ]
-    read: list[int] = []
-    session = type(model.session(Full()))
-    prefill = session.prefill
-
-    def counted(self: Any, rows: Any, *rest: Any) -> Any:
-        read.append(sum(map(len, rows)))
-        return prefill(self, rows, *rest)
-
-    monkeypatch.setattr(session, "prefill", counted)
+    read, _ = counted(model, monkeypatch)
     together = list(passes([Job(examples[0], (0, 1, 2)), Job(examples[1], (1, 2))]))
     assert read == [sum(len(part) for each in examples[:2] for part in model.encode(each))]
     expected = answers(alone)

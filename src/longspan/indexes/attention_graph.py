@@ -107,7 +107,9 @@ class AttentionGraphIndex(KeyIndex):
                 f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
             )
         hits = self._walk(q_HD, wanted, budget.effort)
-        self._remember(q_HD, hits)
+        self.remember(q_HD)
+        if self.walk.seeds:
+            self._last_ids_HK = hits.ids_HK[:, : self.walk.seeds].cpu().contiguous()
         count_H = (hits.ids_HK >= 0).sum(1, dtype=torch.int32)
         code_bytes = self._graphs[0].nbytes / self.tokens
         return SearchResult(
@@ -116,6 +118,11 @@ class AttentionGraphIndex(KeyIndex):
             distances=float(hits.distances_H.float().mean()),
             bytes=float(hits.distances_H.sum()) * code_bytes,
         )
+
+    def remember(self, q_HD: Tensor) -> None:
+        """See KeyIndex; the next walk begins where it would without a last step."""
+        self._recent_HSD = [*self._recent_HSD[1 - BRIDGES :], q_HD]
+        self._last_ids_HK = None
 
     def fork(self) -> AttentionGraphIndex:
         """Graphs are shared until one of the two grows."""
@@ -185,8 +192,3 @@ class AttentionGraphIndex(KeyIndex):
             keys_GTDs=self._keys_GTDs,
         )
         return GraphHits(*(tensor.to(q_HD.device) for tensor in hits))
-
-    def _remember(self, q_HD: Tensor, hits: GraphHits) -> None:
-        if self.walk.seeds:
-            self._last_ids_HK = hits.ids_HK[:, : self.walk.seeds].cpu().contiguous()
-        self._recent_HSD = [*self._recent_HSD[1 - BRIDGES :], q_HD]

@@ -81,6 +81,10 @@ class KeyIndex(ABC):
         steps.
         """
 
+    def remember(self, q_HD: Tensor) -> None:
+        """Learn of a query as `search` does, without an answer; where `wants_queries`."""
+        raise TypeError(f"index {type(self).__name__} learns of no queries")
+
     @abstractmethod
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
         """The slots that the query heads should read within the budget."""

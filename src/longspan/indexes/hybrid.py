@@ -65,6 +65,10 @@ class HybridIndex(KeyIndex):
             bytes=found.bytes + summaries * row_bytes,
         )
 
+    def remember(self, q_HD: Tensor) -> None:
+        """See KeyIndex."""
+        self.graph.remember(q_HD)
+
     def fork(self) -> HybridIndex:
         """See KeyIndex."""
         twin = HybridIndex(self.graph.fork(), self.wave.fork())

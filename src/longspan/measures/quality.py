@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
+from longspan.measures.answers import Answer, context_id, go_on
 from longspan.measures.reading import Prompt, Reader, batches
 from longspan.types import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
+    from longspan.measures.answers import Job
     from longspan.measures.base import Growing, Subject, Voice
     from longspan.methods.base import LayerState
     from longspan.models.base import Session
     from longspan.tasks.base import Task
-    from longspan.types import Example
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """An example and the answers of it that are still wanted."""
-
-    example: Example
-    samples: tuple[int, ...]
-    begun: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    """By sample: the tokens of an answer that a stopped run had begun."""
-
-
-def context_id(job: Job) -> str | None:
-    """What the examples of one context have in common; None for an example of its own."""
-    shared = job.example.meta.get("context_id")
-    return None if shared is None else str(shared)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One row of a batch."""
-
-    job: Job
-    sample: int
-    stream: Growing
-    prompt_tokens: int
 
 
 class Quality:
     """The score pass of one run."""
 
     def __init__(
-        self, subject: Subject, task: Task, voice: Voice, *, batch: int = 1, seed: int = 0
+        self,
+        subject: Subject,
+        task: Task,
+        voice: Voice,
+        *,
+        batch: int = 1,
+        seed: int = 0,
+        keep: bool = False,
     ) -> None:
         self.subject, self.task, self.voice = subject, task, voice
         self.batch, self.seed = batch, seed
+        self.keep = keep
+        """Whether `Answer.stored` has anything."""
 
     def __call__(
         self,
@@ -105,29 +90,39 @@ class Quality:
             rows = [r * copies + c for r, job in enumerate(jobs) for c in range(len(job.samples))]
             logits_BV = logits_BV.repeat_interleave(copies, dim=0)[rows]
             session = session if len(rows) == len(jobs) * copies else session.select(rows)
-        answers = [
-            self._answer(job, sample, len(prompt), prompt.limit)
+        if self.keep:
+            session.record()
+        wanted = [
+            (job, sample, prompt)
             for job, prompt in zip(jobs, prompts, strict=True)
             for sample in job.samples
         ]
-        if any(answer.stream.tokens for answer in answers):
-            logits_BV = session.prefill([answer.stream.tokens for answer in answers])
-        return session, logits_BV, answers
+        answers = [
+            Answer(
+                job, sample, self._stream(job, sample, prompt), len(prompt),
+                partial(session.recorded, row),
+            )
+            for row, (job, sample, prompt) in enumerate(wanted)
+        ]  # fmt: skip
+        return session, go_on(session, logits_BV, answers), answers
 
-    def _answer(self, job: Job, sample: int, prompt_tokens: int, limit: int) -> Answer:
-        stream = self.voice.stream(
-            prompt_tokens=prompt_tokens,
-            max_new_tokens=limit,
+    def _stream(self, job: Job, sample: int, prompt: Prompt) -> Growing:
+        begun = job.begun.get(sample)
+        return self.voice.stream(
+            prompt_tokens=len(prompt),
+            max_new_tokens=prompt.limit,
             key=f"{job.example.id}/{sample}",
             stop=job.example.stop,
-            tokens=list(job.begun.get(sample, ())),
+            tokens=[] if begun is None else list(begun.tokens),
         )
-        return Answer(job, sample, stream, prompt_tokens)
 
     def _record(self, answer: Answer, layers: Sequence[LayerState]) -> Record:
         example, stream = answer.job.example, answer.stream
         text = stream.text(self.subject.model.tokenizer)
         begun = answer.job.begun.get(answer.sample)
+        resumed = {} if begun is None else {"resumed_tokens": len(begun.tokens)}
+        if begun is not None and begun.blocks is None:
+            resumed["reread_tokens"] = len(begun.tokens)
         return Record(
             id=example.id,
             sample=answer.sample,
@@ -139,7 +134,7 @@ class Quality:
             finish=str(stream.finish),
             seed=self.seed,
             work=last_work(layers) if len(stream.tokens) > 1 else {},
-            meta={**example.meta, **({"resumed_tokens": len(begun)} if begun else {})},
+            meta={**example.meta, **resumed},
         )
 
 

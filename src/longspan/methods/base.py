@@ -43,6 +43,17 @@ class LayerState(ABC):
     def decode(self, q_HD: Tensor) -> Partial:
         """Attend everything stored, as the method reads it: out [H, D] float32, lse [H] float32."""
 
+    @property
+    def remembers(self) -> bool:
+        """Whether queries leave a trace; then `remember` stands for a `decode` that is left out."""
+        return False
+
+    def remember(self, q_HD: Tensor) -> None:
+        """Learn of the query of a token that was appended and will not be decoded again; where
+        `remembers`.
+        """
+        raise TypeError(f"{type(self).__name__} learns of no queries")
+
     @abstractmethod
     def fork(self) -> LayerState:
         """A second state that goes on from here; what is sealed is shared, not copied."""

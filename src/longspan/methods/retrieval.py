@@ -114,6 +114,16 @@ class RetrievalState(StoredState):
             self._absorb(self.plan.update_tokens, generated=True)
         super().append(k_GD, v_GD)
 
+    @property
+    def remembers(self) -> bool:
+        """See LayerState."""
+        return self.index.wants_queries
+
+    def remember(self, q_HD: Tensor) -> None:
+        """See LayerState."""
+        if self.index.tokens:
+            self.index.remember(q_HD.to(self.placement.device))
+
     def read(self, q_HD: Tensor) -> Reading:
         """See StoredState."""
         start, stop = self.indexed

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from longspan.models import checks
 from longspan.models.base import Model
+from longspan.models.decoder import Decoder, Row
 from longspan.models.encoding import Encoder
 from longspan.models.identity import sha, tokenizer_fingerprint, weights_fingerprint
 from longspan.models.rope import RotaryPin
-from longspan.models.session import Decoder, Row, StoreSession
+from longspan.models.session import StoreSession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -49,6 +49,21 @@ class Session(ABC):
         """Give every row one more token through the method; returns logits_BV float32."""
 
     @abstractmethod
+    def record(self) -> None:
+        """Keep, from here on, what `decode` stores, for `recorded`; forks begin without."""
+
+    @abstractmethod
+    def recorded(self, row: int) -> bytes:
+        """A block: what `decode` stored of a row since the last call; empty where none is kept."""
+
+    @abstractmethod
+    def replay(self, row: int, tokens: int, block: bytes) -> None:
+        """Store the `tokens` tokens of a block as `decode` did, without running the model.
+
+        Logits stay those of before. ValueError for a block that is not of so many tokens.
+        """
+
+    @abstractmethod
     def fork(self, copies: int) -> Session:
         """A session in which every row is repeated `copies` times; what is sealed is shared."""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import Method
     from longspan.models.base import Observer
+    from longspan.models.tape import Tape
     from longspan.types import LayerGeometry
 
 
@@ -34,6 +35,13 @@ class RowState(Protocol):
 
     def decode(self, q_HD: Tensor) -> Partial:
         """Attend one query."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether `remember` has to be called where a token is stored without being decoded."""
+
+    def remember(self, q_HD: Tensor) -> None:
+        """Learn of the query of a token that was stored without being decoded."""
 
     def fork(self) -> RowState:
         """Go on from here twice."""
@@ -88,6 +96,10 @@ class CacheLayer:
         k_BGD, v_BGD = handle.k_BGQD[:, :, 0], handle.v_BGQD[:, :, 0]
         for row, state in enumerate(self.states):
             state.append(k_BGD[row], v_BGD[row])
+        for row, tape in enumerate(self.cache.tapes):
+            if tape is not None:
+                q_HD = q_BHD[row] if self.states[row].remembers else None
+                tape.write(self.number, k_BGD[row], v_BGD[row], q_HD)
         if self.method is not None:
             # the states of a layer with a method come from that method
             partial = self.method.decode(self.states, q_BHD)  # type: ignore[arg-type]
@@ -132,12 +144,15 @@ class StoreCache:
         self.decoding = False
         self.counts: Sequence[int] = ()
         """Real tokens of each row in the chunk that is read now; they stand at its end."""
+        self.tapes: Sequence[Tape | None] = ()
+        """By row: what keeps the tokens that are decoded."""
         self.observer: Observer | None = None
         self.probe: list[LayerGeometry] | None = None
         """Where the attention notes what it learns of each layer, during the self-test at load."""
 
-    def bind(self, rows: Sequence[Sequence[RowState]]) -> None:
+    def bind(self, rows: Sequence[Sequence[RowState]], tapes: Sequence[Tape | None] = ()) -> None:
         """Read and write these rows, each given as its states by layer."""
+        self.tapes = tapes
         for number, layer in enumerate(self.layers):
             layer.states = [states[number] for states in rows]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from longspan.models.base import Session
 from longspan.models.cache import StoreCache
-from longspan.models.window import WindowState
+from longspan.models.tape import Tape, play
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,46 +17,7 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import LayerState, Method
     from longspan.models.base import Observer
-    from longspan.models.cache import RowState
-    from longspan.models.rope import RotaryPin
-    from longspan.types import LayerGeometry
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoder:
-    """The parts of a loaded model that sessions run on."""
-
-    module: Any
-    windows: Sequence[int | None]
-    """By layer; None where the method owns the layer."""
-    geometries: Sequence[LayerGeometry]
-    """By layer, all of them."""
-    rotary: RotaryPin
-    device: torch.device
-    """Where token ids go."""
-    chunk_tokens: int
-    max_positions: int | None
-
-    def states(self, method: Method) -> list[RowState]:
-        """The empty states of one sequence, by layer."""
-        return [
-            method.layer(geometry) if window is None else WindowState(geometry, window)
-            for geometry, window in zip(self.geometries, self.windows, strict=True)
-        ]
-
-
-@dataclass(slots=True)
-class Row:
-    """One sequence; sessions that are views of one another hold the same rows."""
-
-    states: list[RowState]
-    length: int = 0
-    logits_V: Tensor | None = None
-
-    @torch.inference_mode()
-    def fork(self) -> Row:
-        """A row that goes on from here."""
-        return replace(self, states=[state.fork() for state in self.states])
+    from longspan.models.decoder import Decoder, Row
 
 
 class StoreSession(Session):
@@ -72,7 +32,7 @@ class StoreSession(Session):
         self._rows = list(rows)
         self._limit = max_tokens
         self._cache = StoreCache(decoder.windows, method)
-        self._cache.bind([row.states for row in self._rows])
+        self._bind()
 
     @torch.inference_mode()
     def prefill(
@@ -97,7 +57,7 @@ class StoreSession(Session):
             if ids:
                 for state in row.states:
                     state.seal()
-        self._cache.bind([row.states for row in self._rows])
+        self._bind()
         return self._logits()
 
     def _read(self, part: dict[int, Sequence[int]]) -> None:
@@ -144,6 +104,23 @@ class StoreSession(Session):
         )
         return cast("Tensor", out.logits)[:, -1].float()
 
+    def record(self) -> None:
+        """See Session.record."""
+        for row in self._rows:
+            row.tape = Tape(len(row.states))
+        self._bind()
+
+    def recorded(self, row: int) -> bytes:
+        """See Session.recorded."""
+        tape = self._rows[row].tape
+        return b"" if tape is None else tape.cut()
+
+    @torch.inference_mode()
+    def replay(self, row: int, tokens: int, block: bytes) -> None:
+        """See Session.replay."""
+        play(self._rows[row].states, self._decoder.geometries, tokens, block)
+        self._rows[row].length += tokens
+
     def fork(self, copies: int) -> StoreSession:
         """See Session.fork; row r becomes the rows r * copies ... r * copies + copies - 1."""
         if copies < 1:
@@ -176,6 +153,9 @@ class StoreSession(Session):
     def lengths(self) -> Sequence[int]:
         """See Session.lengths."""
         return [row.length for row in self._rows]
+
+    def _bind(self) -> None:
+        self._cache.bind([row.states for row in self._rows], [row.tape for row in self._rows])
 
     def _logits(self) -> Tensor:
         return torch.stack([row.logits_V for row in self._rows if row.logits_V is not None])

@@ -48,6 +48,14 @@ class WindowState:
         self._keep(k_GTD, v_GTD)
         return Partial(torch.cat([p.out for p in parts], 1), torch.cat([p.lse for p in parts], 1))
 
+    @property
+    def remembers(self) -> bool:
+        """See RowState: queries leave no trace."""
+        return False
+
+    def remember(self, q_HD: Tensor) -> None:
+        """See RowState."""
+
     def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
         """Store one generated token."""
         if self._k_GTD is None or self._v_GTD is None or self._kept == self._k_GTD.shape[1]:

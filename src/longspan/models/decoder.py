@@ -1,0 +1,59 @@
+"""What sessions run on: the parts of a loaded model, and the sequences that it reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from longspan.models.window import WindowState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from longspan.methods.base import Method
+    from longspan.models.cache import RowState
+    from longspan.models.rope import RotaryPin
+    from longspan.models.tape import Tape
+    from longspan.types import LayerGeometry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """The parts of a loaded model that sessions run on."""
+
+    module: Any
+    windows: Sequence[int | None]
+    """By layer; None where the method owns the layer."""
+    geometries: Sequence[LayerGeometry]
+    """By layer, all of them."""
+    rotary: RotaryPin
+    device: torch.device
+    """Where token ids go."""
+    chunk_tokens: int
+    max_positions: int | None
+
+    def states(self, method: Method) -> list[RowState]:
+        """The empty states of one sequence, by layer."""
+        return [
+            method.layer(geometry) if window is None else WindowState(geometry, window)
+            for geometry, window in zip(self.geometries, self.windows, strict=True)
+        ]
+
+
+@dataclass(slots=True)
+class Row:
+    """One sequence; sessions that are views of one another hold the same rows."""
+
+    states: list[RowState]
+    length: int = 0
+    logits_V: Tensor | None = None
+    tape: Tape | None = None
+
+    @torch.inference_mode()
+    def fork(self) -> Row:
+        """A row that goes on from here."""
+        return replace(self, states=[state.fork() for state in self.states], tape=None)
