@@ -56,6 +56,91 @@ def graph_search(graphs: Sequence[AttentionGraph], queries: Annotated[torch.Tens
 def graph_insert(graph: AttentionGraph, keys: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], bridges: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], beam: int, bridge_length: int, slack: float, isa: str) -> None:
     """Let new keys [N, D] into the graph."""
 
+class LookUp:
+    """What a look-up found; see longspan_kernels.block_cache."""
+
+    @property
+    def width(self) -> int:
+        """Pages of the longest row."""
+
+    @property
+    def row_count(self) -> int:
+        """Rows."""
+
+    def write(self, sources: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], targets: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')]) -> None:
+        """Write the pages to arrays [N, P]."""
+
+    @property
+    def length(self) -> int:
+        """Entries of the longest row of the buffer."""
+
+    def write_targets(self, targets: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')]) -> None:
+        """Write where each run begins in the buffer, [N, K]."""
+
+    @property
+    def hit_blocks(self) -> int: ...
+
+    @property
+    def miss_blocks(self) -> int: ...
+
+    @property
+    def hit_entries(self) -> int: ...
+
+    @property
+    def miss_entries(self) -> int: ...
+
+class Admission:
+    """What an update let in; see longspan_kernels.block_cache."""
+
+    @property
+    def width(self) -> int:
+        """Pages of the longest row."""
+
+    @property
+    def row_count(self) -> int:
+        """Rows."""
+
+    def write(self, sources: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], targets: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')]) -> None:
+        """Write the pages to arrays [N, P]."""
+
+    @property
+    def admitted_blocks(self) -> int: ...
+
+    @property
+    def admitted_entries(self) -> int: ...
+
+    @property
+    def evicted_blocks(self) -> int: ...
+
+class BlockCache:
+    """The table of a block cache; see longspan_kernels.block_cache."""
+
+    def __init__(self, pages: int, page: int, groups: int, policy: str) -> None: ...
+
+    def look_up(self, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)]) -> LookUp:
+        """What is cached of these runs; changes nothing."""
+
+    def update(self, found: LookUp) -> None:
+        """Begin to let in what was missing, beside the caller."""
+
+    def wait(self) -> Admission:
+        """What the update let in, once it is done."""
+
+    def grow(self, pages: int) -> None:
+        """More pages; what is cached stays."""
+
+    @property
+    def pages(self) -> int:
+        """Capacity."""
+
+    @property
+    def free_pages(self) -> int:
+        """Pages that hold nothing."""
+
+    @property
+    def blocks(self) -> int:
+        """Blocks held."""
+
 def decode(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], key_scale: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, value_scale: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, bias: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, first: int, scale: float, softcap: float, out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Attend one query position to all entries, or to those that runs name; softcap 0 is none.

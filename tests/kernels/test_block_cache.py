@@ -1,0 +1,233 @@
+"""The block cache: native against the reference, and what must hold of both."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longspan_kernels.block_cache import BlockCache, simulate
+from longspan_kernels.page_gather import page_admit, page_gather
+from longspan_kernels.types import Pages, Runs
+
+BACKENDS = ("reference", "native")
+POLICIES = ("lru", "tinylfu", "lfu")
+
+
+def runs(*rows: list[tuple[int, int]]) -> Runs:
+    """Rows of (start, size)."""
+    width = max(map(len, rows))
+    full = [row + [(-7, -7)] * (width - len(row)) for row in rows]
+    start_NK, size_NK = torch.tensor(full, dtype=torch.int32).reshape(len(rows), width, 2).unbind(2)
+    return Runs(start_NK, size_NK, torch.tensor([len(row) for row in rows], dtype=torch.int32))
+
+
+class Store:
+    """Slots in blocks of uneven sizes, and a cache of it whose rows are really copied."""
+
+    def __init__(self, seed: int, groups: int, pages: int, page: int, policy: str) -> None:
+        self.rng = torch.Generator().manual_seed(seed)
+        sizes = self.number(0, 20, 30)
+        starts = sizes.cumsum(0) - sizes
+        self.blocks = list(zip(starts.tolist(), sizes.tolist(), strict=True))
+        self.keys_GTD = torch.randn(groups, int(sizes.sum()), 8, generator=self.rng)
+        self.pool = torch.full((pages * page, 8), float("nan"))
+        self.caches = [
+            BlockCache(pages, page=page, groups=groups, policy=policy, backend=backend)  # type: ignore[arg-type]
+            for backend in BACKENDS
+        ]
+
+    def number(self, low: int, high: int, count: int) -> torch.Tensor:
+        return torch.randint(low, high, (count,), generator=self.rng)
+
+    def wanted(self, rows: int, most: int, skew: int) -> Runs:
+        """Some blocks a row, the first of the list more often than the last."""
+        lists = []
+        for _ in range(rows):
+            ids = (self.number(0, 10**6, most) / 10**6) ** skew * len(self.blocks)
+            kept = list(dict.fromkeys(ids.int().tolist()))[: int(self.number(0, most + 1, 1))]
+            lists.append([self.blocks[number] for number in kept])
+        return runs(*lists)
+
+    def step(self, wanted: Runs) -> tuple[int, int]:
+        """Look up, gather, update and admit on both; what is gathered is what the store holds."""
+        found = [cache.look_up(wanted) for cache in self.caches]
+        assert_same_pages(*(one.pages() for one in found))
+        rows, groups = len(wanted.count_N), len(self.keys_GTD)
+        buffer = torch.full((rows, found[1].length, 8), float("nan"))
+        pages = found[1].pages()
+        page_gather(self.keys_GTD, self.keys_GTD, self.pool, self.pool, pages, buffer, buffer)
+        for one in found:
+            place = one.buffered()
+            for n, count in enumerate(wanted.count_N.tolist()):
+                lists = (wanted.start_NK, wanted.size_NK, place.start_NK)
+                columns = [list_NK[n, :count].tolist() for list_NK in lists]  # type: ignore[index]
+                for start, size, at in zip(*columns, strict=True):
+                    right_TD = self.keys_GTD[n * groups // rows, start : start + size]
+                    assert torch.equal(buffer[n, at : at + size], right_TD)
+        for cache, one in zip(self.caches, found, strict=True):
+            cache.update(one)
+        admitted = [cache.wait() for cache in self.caches]
+        assert_same_pages(*admitted)
+        page_admit(buffer, buffer, admitted[1], self.pool, self.pool)
+        return found[1].hit_entries, found[1].miss_entries
+
+
+def assert_same_pages(mine: Pages, theirs: Pages) -> None:
+    assert torch.equal(mine.count_N, theirs.count_N)
+    for n, count in enumerate(mine.count_N.tolist()):
+        for name in ("source_NP", "target_NP", "size_NP"):
+            assert torch.equal(getattr(mine, name)[n, :count], getattr(theirs, name)[n, :count])
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    policy=st.sampled_from(POLICIES),
+    page=st.sampled_from((1, 3, 8)),
+    pages=st.integers(0, 60),
+    groups=st.integers(1, 3),
+    heads=st.integers(1, 2),
+    skew=st.integers(1, 4),
+)
+def test_a_cache_hands_out_what_the_store_holds(
+    seed: int, policy: str, page: int, pages: int, groups: int, heads: int, skew: int
+) -> None:
+    store = Store(seed, groups, pages, page, policy)
+    for step in range(8):
+        store.step(store.wanted(groups * heads, 6, skew))
+        if step == 4:
+            for cache in store.caches:
+                cache.grow(pages + 5)
+            more = torch.full((5 * page, 8), float("nan"))
+            store.pool = torch.cat([store.pool, more])
+        free, blocks = ({getattr(c, n) for c in store.caches} for n in ("free_pages", "blocks"))
+        assert len(free) == len(blocks) == 1
+        assert 0 <= free.pop() <= store.caches[0].pages
+        assert blocks.pop() <= store.caches[0].pages
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 10**6), policy=st.sampled_from(POLICIES), pages=st.integers(1, 40))
+def test_no_page_belongs_to_two_blocks(seed: int, policy: str, pages: int) -> None:
+    store = Store(seed, 2, pages, 4, policy)
+    cache = store.caches[1]
+    everything = runs(store.blocks, store.blocks)
+    for _ in range(8):
+        found = cache.look_up(store.wanted(2, 6, 2))
+        cache.update(found)
+        cache.wait()
+        held = cache.look_up(everything).pages()
+        rows = zip(held.source_NP, held.count_N.tolist(), strict=True)
+        cached = [at for row_P, count in rows for at in row_P[:count].tolist() if at >= 0]
+        assert len(set(cached)) == len(cached)
+        assert all(source % 4 == 0 and source < 4 * pages for source in cached)
+        assert len(cached) + cache.free_pages == pages
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+class TestPolicies:
+    def held(self, cache: BlockCache, starts: str) -> str:
+        """Which of the blocks a, b, c, ... of 8 slots are cached."""
+        asked = runs([(8 * (ord(name) - 97), 8) for name in starts])
+        source_P = cache.look_up(asked).pages().source_NP[0]
+        return "".join(name for name, at in zip(starts, source_P, strict=True) if at >= 0)
+
+    def read(self, cache: BlockCache, *steps: str) -> None:
+        for step in steps:
+            cache.update(cache.look_up(runs([(8 * (ord(name) - 97), 8) for name in step])))
+            cache.wait()
+
+    def test_lru_lets_the_one_go_that_was_not_read_for_longest(self, backend: str) -> None:
+        cache = BlockCache(3, policy="lru", backend=backend)  # type: ignore[arg-type]
+        self.read(cache, "abc", "a", "d")
+        # of one step, the worst in rank goes first
+        assert self.held(cache, "abcd") == "abd"
+
+    def test_tinylfu_lets_nothing_in_that_is_read_once(self, backend: str) -> None:
+        cache = BlockCache(2, policy="tinylfu", backend=backend)  # type: ignore[arg-type]
+        self.read(cache, "ab", "ab", "c", "d", "e")
+        assert self.held(cache, "abcde") == "ab"
+        self.read(cache, "c", "c")
+        assert self.held(cache, "abcde") == "ac"
+
+    def test_lfu_lets_the_one_go_that_is_read_least_often(self, backend: str) -> None:
+        cache = BlockCache(3, policy="lfu", backend=backend)  # type: ignore[arg-type]
+        self.read(cache, "ab", "ab", "c", "d", "e")
+        assert self.held(cache, "abcde") == "abe"
+
+    def test_what_was_read_long_ago_goes_in_the_end(self, backend: str) -> None:
+        for policy in POLICIES:
+            cache = BlockCache(2, policy=policy, backend=backend)  # type: ignore[arg-type]
+            self.read(cache, *["ab"] * 20, *["c", "d"] * 40)
+            assert set(self.held(cache, "abcd")) == {"c", "d"}, policy
+
+    def test_a_step_throws_out_nothing_that_it_reads(self, backend: str) -> None:
+        for policy in POLICIES:
+            cache = BlockCache(3, policy=policy, backend=backend)  # type: ignore[arg-type]
+            self.read(cache, "abc", "cdefg")
+            assert set(self.held(cache, "abcdefg")) >= {"c"}, policy
+            assert len(self.held(cache, "abcdefg")) == 3
+
+    def test_a_block_larger_than_the_cache_never_gets_in(self, backend: str) -> None:
+        cache = BlockCache(2, policy="lru", backend=backend)  # type: ignore[arg-type]
+        self.read(cache, "a")
+        cache.update(cache.look_up(runs([(80, 17)])))
+        assert not cache.wait().count_N.any()
+        assert self.held(cache, "a") == "a"
+
+    def test_a_block_of_another_size_is_another_block(self, backend: str) -> None:
+        cache = BlockCache(9, policy="lru", backend=backend)  # type: ignore[arg-type]
+        self.read(cache, "a")
+        longer = cache.look_up(runs([(0, 20)]))
+        assert (longer.hit_entries, longer.miss_entries) == (0, 20)
+        cache.update(longer)
+        cache.wait()
+        assert cache.look_up(runs([(0, 20)])).hit_entries == 20
+        assert cache.free_pages == 6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_simulation_counts_what_it_read(backend: str) -> None:
+    trace = [runs([(0, 8), (8, 4)], [(0, 8)]), runs([(0, 8)], [(0, 8), (16, 3)])]
+    done = simulate(trace, 80, "lru", groups=2, entry_bytes=10, backend=backend)  # type: ignore[arg-type]
+    assert (done.steps, done.hit_entries, done.miss_entries) == (2, 16, 23)
+    assert done.hit_ratio == pytest.approx(16 / 39)
+    assert done.bus_bytes == 230
+    assert done.admitted_entries == 23
+    assert simulate([], 80, "lru", backend=backend).hit_ratio == 0  # type: ignore[arg-type]
+
+
+def test_tokens_are_blocks_of_one(isa: str) -> None:
+    cache = BlockCache(50, page=1, groups=2, policy="lru")
+    start_NK = torch.tensor([[5, 3], [5, 9], [1, 2], [1, 2]], dtype=torch.int32)
+    tokens = Runs(start_NK, None, torch.tensor([2, 2, 1, 2], dtype=torch.int32))
+    cache.update(cache.look_up(tokens))
+    assert int(cache.wait().count_N.sum()) == 5
+    again = cache.look_up(tokens)
+    assert (again.hit_entries, again.miss_entries) == (7, 0)
+    assert again.buffered().size_NK is None
+    assert again.buffered().start_NK[0].tolist() == [0, 1]
+
+
+def test_errors_name_what_is_wrong() -> None:
+    for given_, message in (
+        ({"pages": -1}, "pages is -1"),
+        ({"pages": 1, "page": 0}, "page is 0"),
+        ({"pages": 1, "groups": 0}, "groups is 0"),
+        ({"pages": 1, "policy": "fifo"}, "policy is 'fifo'; right is one of lru, tinylfu, lfu"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            BlockCache(**given_)  # type: ignore[arg-type]
+    cache = BlockCache(4, backend="native")
+    found = cache.look_up(runs([(0, 8)]))
+    with pytest.raises(ValueError, match="before slot 0"):
+        cache.look_up(runs([(-1, 8)]))
+    with pytest.raises(ValueError, match="update before waiting"):
+        cache.wait()
+    cache.update(found)
+    for early in (lambda: cache.look_up(found.runs), lambda: cache.update(found)):
+        with pytest.raises(ValueError, match="an update is under way"):
+            early()
+    cache.wait()
