@@ -94,6 +94,43 @@ def test_the_offline_mirror_has_the_summary_and_the_samples(tmp_path: Path) -> N
     assert float(logged["sample/score"]) == 100.0
 
 
+def test_the_offline_mirror_has_table_charts_and_artifact(tmp_path: Path) -> None:
+    folder = tmp_path / "retroinfer-0123456789"
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps(SUMMARY))
+    found = {"layers": [0, 3], "by_layer_and_head": {"recovered_mass": [[0.5, 0.7], [1.0, 1.0]]}}
+    (folder / "recall.json").write_text(json.dumps({"found": found}))
+    recorder = WandbRecorder(mode="offline")
+    recorder.open(folder, {"samples": 2}, "f" * 64)
+    recorder.sample(RECORD)
+    recorder.summary(SUMMARY)
+    recorder.close()
+    (file,) = (folder / "wandb").glob("offline-run-*/*.wandb")
+    mirrored(file)
+    read = rows(file)
+    keys = {item.key or item.nested_key[0] for row in read for item in row.history.item}
+    assert {"samples", "latency/ledger_chart_table", "recall/by_layer_chart_table"} <= keys
+    media = [path.name for path in file.parent.rglob("*.table.json")]
+    assert len(media) == 3
+    logged = [row.request.log_artifact.artifact for row in read] + [row.artifact for row in read]
+    kept = [each for each in logged if each.type == "summary"]
+    assert [each.name for each in kept] == [folder.name]
+    assert [entry.path for entry in kept[0].manifest.contents] == ["summary.json"]
+
+
+def test_a_server_that_is_not_there_costs_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longspan.record.wandb.server", lambda: "http://127.0.0.1:9")
+    recorder = WandbRecorder(mode="online")
+    with pytest.warns(UserWarning, match=r"127\.0\.0\.1:9 cannot be reached .* is whole"):
+        recorder.open(tmp_path, {}, "a" * 64)
+    recorder.sample(RECORD)
+    recorder.summary(SUMMARY)
+    recorder.close()
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
 def test_a_broken_mirror_warns_and_lets_the_run_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +163,7 @@ def test_an_unreachable_server_falls_back_to_offline(
     def no_login(**_: object) -> bool:
         return False
 
+    monkeypatch.setattr("longspan.record.wandb.reach", lambda _: None)
     monkeypatch.setattr(wandb, "login", no_login)
     monkeypatch.setattr(wandb, "init", recording)
     recorder = WandbRecorder(mode="online", patience=1.0)

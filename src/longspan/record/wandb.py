@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import warnings
 from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from longspan.options import Seconds, settings
+from longspan.record import wandb_media
 from longspan.record.base import Recorder
 
 if TYPE_CHECKING:
@@ -26,7 +29,8 @@ class Live:
 
     def __init__(self) -> None:
         self.run: Any = None
-        self.scores: list[float] = []
+        self.folder: Path | None = None
+        self.records: list[Record] = []
 
 
 @settings
@@ -46,7 +50,8 @@ class WandbRecorder(Recorder):
 
     def open(self, folder: Path, config: Mapping[str, Any], fingerprint: str) -> None:
         """Begin a run of the same identity as the folder; falls back to offline, then to none."""
-        self.live.scores.clear()
+        self.live.records.clear()
+        self.live.folder = folder
         modes: tuple[Mode, ...] = ("online", "offline") if self.mode == "online" else ("offline",)
         for mode in modes:
             begin = partial(self._begin, folder, config, fingerprint, mode)
@@ -57,8 +62,10 @@ class WandbRecorder(Recorder):
     def _begin(self, folder: Path, config: Mapping[str, Any], fingerprint: str, mode: Mode) -> Any:
         import wandb
 
-        if mode == "online" and not wandb.login(timeout=int(self.patience), relogin=False):
-            raise RuntimeError("no login; run `wandb login` or use recorder=wandb_offline")
+        if mode == "online":
+            reach(server())
+            if not wandb.login(timeout=int(self.patience), relogin=False):
+                raise RuntimeError("no login; run `wandb login` or use recorder=wandb_offline")
         return wandb.init(
             mode=mode,
             project=self.project,
@@ -84,10 +91,11 @@ class WandbRecorder(Recorder):
 
     def sample(self, record: Record) -> None:
         """Log the score and the running mean."""
-        self.live.scores.append(record.score)
+        self.live.records.append(record)
+        scores = [each.score for each in self.live.records]
         row = {
             "sample/score": record.score,
-            "sample/mean": sum(self.live.scores) / len(self.live.scores),
+            "sample/mean": sum(scores) / len(scores),
             "sample/prompt_tokens": record.prompt_tokens,
             "sample/new_tokens": record.new_tokens,
         }
@@ -95,10 +103,23 @@ class WandbRecorder(Recorder):
             self._guard(lambda: self.live.run.log(row), "log")
 
     def summary(self, summary: Mapping[str, Any]) -> None:
-        """Set every number of the summary under its stable name."""
-        if self.live.run is not None:
-            values = dict(metrics(summary))
-            self._guard(lambda: self.live.run.summary.update(values), "summary")
+        """Set every number of the summary under its stable name; then the samples that were
+        answered now as a table, charts, and the summary as an artifact.
+        """
+        run, folder = self.live.run, self.live.folder
+        if run is None or folder is None:
+            return
+        values = dict(metrics(summary))
+        self._guard(lambda: run.summary.update(values), "summary")
+        if self.live.records:
+            table = partial(wandb_media.samples, self.live.records)
+            self._guard(lambda: run.log({"samples": table()}), "table")
+        self._guard(lambda: self._draw(run, summary, folder), "charts")
+        self._guard(lambda: run.log_artifact(wandb_media.artifact(folder)), "artifact")
+
+    def _draw(self, run: Any, summary: Mapping[str, Any], folder: Path) -> None:
+        if found := wandb_media.charts(summary, folder):
+            run.log(found)
 
     def close(self) -> None:
         """Finish; gives up waiting for the server after `patience`, what is local stays.
@@ -120,6 +141,23 @@ class WandbRecorder(Recorder):
             reason = str(error).strip().split("\n")[0]
             warnings.warn(f"wandb ({what}): {reason}; the results folder is whole", stacklevel=3)
             return None
+
+
+def server() -> str:
+    """Where runs are sent, as wandb's own settings and environment say."""
+    import wandb
+
+    return str(wandb.setup().settings.base_url)
+
+
+def reach(url: str, seconds: float = 3.0) -> None:
+    """Raises OSError where no server answers: wandb itself would try for a minute and more."""
+    place = urlsplit(url)
+    port = place.port or (80 if place.scheme == "http" else 443)
+    try:
+        socket.create_connection((place.hostname or "", port), timeout=seconds).close()
+    except OSError as error:
+        raise OSError(f"{place.hostname}:{port} cannot be reached ({error})") from error
 
 
 def metrics(summary: Mapping[str, Any]) -> Iterator[tuple[str, float | str]]:
