@@ -47,10 +47,12 @@ class Sizes:
 
     tasks: tuple[str, ...] = ("ruler_niah_multikey_1", "ruler_niah_multiquery")
     ctx: int = 4096
-    examples: int = 20
+    examples: int = 12
     replayed: int = 2
     """Examples on which the output error is measured, without errors of lower layers."""
     steps: int = 16
+    answer: int = 64
+    """Tokens of an answer at most: a wrong one would go on to what the task allows."""
     mean: float = 0.05
     """Share of the clusters that the layers divide among themselves."""
 
@@ -101,7 +103,11 @@ def calibration(run: Run, steps: int) -> list[dict[str, Any]]:
 
 def rows(study: Study, sizes: Sizes) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(calibration, everything else)."""
-    runs = [study.run(task=each, ctx=sizes.ctx, samples=sizes.examples + 1) for each in sizes.tasks]
+    limit = {"generation.max_new_tokens": sizes.answer}
+    runs = [
+        study.run(task=each, ctx=sizes.ctx, samples=sizes.examples + 1, **limit)
+        for each in sizes.tasks
+    ]
     model = runs[0].model
     with torch.inference_mode():
         first = study.rows(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class Sizes:
 
     task: str = "ruler_niah_multikey_1"
     ctx: int = 16_384
-    examples: int = 2
+    examples: int = 1
     steps: int = 16
     top: int = 100
     synthetic: int = 32_768
@@ -95,9 +95,10 @@ def measure(keys: Keys, top: int, names: dict[str, Any]) -> list[dict[str, Any]]
 def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
     """All of them: every layer of every example, then the generator's."""
     run = study.run(task=sizes.task, ctx=sizes.ctx, samples=sizes.examples)
-    traces = cache(
-        lambda number: Read(run.model, run.examples[number], sizes.steps).traces(sizes.steps)
-    )
+
+    @lru_cache(1)
+    def traces(number: int) -> list[Trace]:
+        return Read(run.model, run.examples[number], sizes.steps).traces(sizes.steps)
 
     def unit(which: Sequence[int]) -> list[dict[str, Any]]:
         if not which:

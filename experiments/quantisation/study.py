@@ -43,9 +43,11 @@ class Sizes:
 
     tasks: tuple[str, ...] = ("ruler_niah_multikey_1", "ruler_niah_multiquery")
     ctx: int = 4096
-    examples: int = 20
+    examples: int = 12
     replayed: int = 2
     steps: int = 16
+    answer: int = 64
+    """Tokens of an answer at most: a wrong one would go on to what the task allows."""
     timed: int = 65_536
     """Tokens of a layer of an 8B model's shape that is timed."""
     rounds: int = 15
@@ -102,7 +104,10 @@ def times(tokens: int, rounds: int) -> list[dict[str, Any]]:
 
 def rows(study: Study, sizes: Sizes) -> tuple[pd.DataFrame, int]:
     """All tasks and examples, then the times; and the model's head size."""
-    runs = [study.run(task=each, ctx=sizes.ctx, samples=sizes.examples) for each in sizes.tasks]
+    limit = {"generation.max_new_tokens": sizes.answer}
+    runs = [
+        study.run(task=each, ctx=sizes.ctx, samples=sizes.examples, **limit) for each in sizes.tasks
+    ]
 
     def unit(which: Sequence[int]) -> list[dict[str, Any]]:
         if not which:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -97,15 +96,12 @@ def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
     """All tasks, examples and layers."""
     runs = [study.run(task=task, ctx=sizes.ctx, samples=sizes.examples) for task in sizes.tasks]
 
-    @cache
-    def traces(task: int, number: int) -> list[Trace]:
-        return Read(runs[task].model, runs[task].examples[number], sizes.steps).traces(sizes.steps)
-
     def unit(which: Sequence[int]) -> list[dict[str, Any]]:
         task, number = which
+        read = Read(runs[task].model, runs[task].examples[number], sizes.steps)
         return [
             row
-            for layer, trace in enumerate(traces(task, number))
+            for layer, trace in enumerate(read.traces(sizes.steps))
             for row in measure(
                 trace, {"task": runs[task].task.label, "example": number, "layer": layer}
             )

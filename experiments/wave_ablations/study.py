@@ -62,7 +62,7 @@ class Sizes:
 
     task: str = "ruler_niah_multikey_1"
     ctx: int = 8192
-    examples: int = 2
+    examples: int = 1
     steps: int = 16
 
 

@@ -177,7 +177,12 @@ def test_sizes_come_from_the_command_line() -> None:
 
 @pytest.mark.parametrize(
     ("line", "named"),
-    [(["--ctx", "8 kilo"], "--ctx = '8 kilo'"), (["--size", "3"], "--size"), (["nano"], "'nano'")],
+    [
+        (["--ctx", "8 kilo"], "--ctx = '8 kilo'"),
+        (["--ctx", "0"], "--ctx = 0"),
+        (["--size", "3"], "--size"),
+        (["nano"], "'nano'"),
+    ],
 )
 def test_a_wrong_line_is_refused(
     line: list[str], named: str, capsys: pytest.CaptureFixture[str]

@@ -30,7 +30,7 @@ def scored(
     steps: int,
 ) -> list[dict[str, Any]]:
     """A row a method: its score on an example and, unless None, `replay`'s means over layers."""
-    read = Read(run.model, run.examples[number], steps)
+    read = Read(run.model, run.examples[number], steps, run.request.max_new_tokens)
     traces = read.traces(steps) if replay is not None else []
     rows = []
     for (group, value), method in methods.items():

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row = dict[str, Any]
+COUNTS = ("ctx", "example", "step", "replayed", "answer", "round", "top")
+"""Sizes that must not be 0, with or without an s."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,9 @@ def begin(file: str, doc: str | None, sizes: T, arguments: Sequence[str]) -> tup
             for option, value in defaults.items()
             if (text := getattr(given, option)) is not None
         }
+        for option, value in values.items():
+            if option.removesuffix("s") in COUNTS and not (isinstance(value, int) and value > 0):
+                raise ValueError(f"--{option} = {value}: right would be 1 or more")
     except ValueError as error:
         parser.error(str(error))
     sizes = type(sizes)(**{**defaults, **values})

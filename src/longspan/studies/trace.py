@@ -77,20 +77,23 @@ class Recorder:
 class Read:
     """An example that the model has read, once."""
 
-    def __init__(self, model: Model, example: Example, steps: int = 0) -> None:
-        """`steps`: as many as `traces` will be asked for."""
-        subject = Subject(model=model, method=Once(), protocol="question_dense")
-        prompt = subject.encode(example, max(steps, example.max_new_tokens))
+    def __init__(
+        self, model: Model, example: Example, steps: int = 0, max_new_tokens: int | None = None
+    ) -> None:
+        """`steps`: as many as `traces` will be asked for. `max_new_tokens`: of an answer; None:
+        what the example says.
+        """
         self.model, self.example = model, example
-        self._session, self._logits_BV = subject.read([prompt], max(steps, example.max_new_tokens))
+        self._limit = max_new_tokens or example.max_new_tokens
+        subject = Subject(model=model, method=Once(), protocol="question_dense")
+        prompt = subject.encode(example, max(steps, self._limit))
+        self._session, self._logits_BV = subject.read([prompt], max(steps, self._limit))
 
     def answer(self, method: Method) -> str:
         """What the model says, greedily, with `method` from the first new token on."""
         example = self.example
         (length,) = self._session.lengths
-        stream = Stream(
-            prompt_tokens=length, max_new_tokens=example.max_new_tokens, stop=example.stop
-        )
+        stream = Stream(prompt_tokens=length, max_new_tokens=self._limit, stop=example.stop)
         for _ in generate(
             branch(self._session, method),
             self._logits_BV,
