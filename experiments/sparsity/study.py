@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 import torch
 
+from longspan.methods.retroinfer import RetroInfer
 from longspan.studies.plots import curves, heat, panels
 from longspan.studies.study import Study, begin
 from longspan.studies.trace import Read, Trace
+from longspan_kernels.block_cache import Policy, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,8 @@ SIZES: dict[str, int | float] = {
 """Tokens that are kept: a count, or a share of the context."""
 MASSES = (0.9, 0.95, 0.99)
 TOP = 100
+CAPACITIES = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Of the block cache, shares of the keys and values."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,26 @@ def overlaps(best: Sequence[Tensor], names: dict[str, Any]) -> list[dict[str, An
     return rows
 
 
+def cached(trace: Trace, names: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a block cache, empty at first, would have held of the clusters that RetroInfer reads."""
+    state = trace.state(RetroInfer())
+    read = []
+    for step, (q_HD, _) in enumerate(trace.steps):
+        token = trace.prompt + step
+        state.append(trace.k_GTD[:, token], trace.v_GTD[:, token])
+        state.decode(q_HD)
+        if (runs := state.selection.retrieved) is not None:
+            read.append(runs)
+    groups = len(trace.k_GTD)
+    rows = []
+    for policy in get_args(Policy):
+        for share in CAPACITIES:
+            entries = round(share * trace.prompt * groups)
+            hits = simulate(read, entries, policy, groups=groups).hit_ratio
+            rows.append({**names, "policy": policy, "capacity": share, "hit ratio": round(hits, 5)})
+    return rows
+
+
 def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
     """All tasks, examples and layers."""
     runs = [study.run(task=task, ctx=sizes.ctx, samples=sizes.examples) for task in sizes.tasks]
@@ -99,21 +123,19 @@ def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
     def unit(which: Sequence[int]) -> list[dict[str, Any]]:
         task, number = which
         read = Read(runs[task].model, runs[task].examples[number], sizes.steps)
-        return [
-            row
-            for layer, trace in enumerate(read.traces(sizes.steps))
-            for row in measure(
-                trace, {"task": runs[task].task.label, "example": number, "layer": layer}
-            )
-        ]
+        found = []
+        for layer, trace in enumerate(read.traces(sizes.steps)):
+            names = {"task": runs[task].task.label, "example": number, "layer": layer}
+            found += measure(trace, names) + cached(trace, names)
+        return found
 
     units = [(task, number) for task in range(len(runs)) for number in range(sizes.examples)]
     with torch.inference_mode():
         return study.rows(units, unit, model=runs[0].model)
 
 
-def figures(study: Study, steps: pd.DataFrame, lags: pd.DataFrame) -> None:
-    """By head, over steps, and from step to step."""
+def figures(study: Study, steps: pd.DataFrame, lags: pd.DataFrame, hits: pd.DataFrame) -> None:
+    """By head, over steps, from step to step; and the block cache."""
     figure, grid = panels(3)
     heat(grid[0], steps, "layer", "head", "top 1%", vmin=0, vmax=1)
     grid[0].set_title("attention in the best 1% of the tokens")
@@ -135,7 +157,11 @@ def figures(study: Study, steps: pd.DataFrame, lags: pd.DataFrame) -> None:
     curves(grid[2], over, "steps apart", f"share of the best {TOP}", "task")
     grid[2].set(xscale="log", ylim=(0, 1))
     grid[2].legend()
-    study.save(sparsity=figure)
+    cache, (axes,) = panels(1, width=4)
+    named = hits.rename(columns={"capacity": "capacity, share of keys and values"})
+    curves(axes, named, "capacity, share of keys and values", "hit ratio", "policy")
+    axes.legend()
+    study.save(sparsity=figure, block_cache=cache)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -143,13 +169,16 @@ def main(arguments: Sequence[str]) -> None:
     study, sizes = begin(__file__, __doc__, Sizes(), arguments)
     frame = rows(study, sizes)
     steps, lags = frame[frame["step"].notna()], frame[frame["lag"].notna()]
-    figures(study, steps, lags)
+    by_capacity = frame.groupby(["policy", "capacity"], sort=False)["hit ratio"].mean()
+    figures(study, steps, lags, by_capacity.reset_index())
     columns = [name for name in frame if str(name).startswith(("top", "tokens", "frozen"))]
     by_task = (100 * steps.groupby("task", sort=False)[columns].mean()).reset_index()
     by_layer = (100 * steps.groupby("layer")[columns].mean()).reset_index()
     over = lags.pivot_table(index="task", columns="lag", values="overlap", sort=False)
     over = (100 * over).rename(columns=int).reset_index()
-    by_head = frame.drop(columns="step").groupby(["task", "layer", "head", "lag"], dropna=False)
+    by_head = frame.drop(columns="step").groupby(
+        ["task", "layer", "head", "lag", "policy", "capacity"], dropna=False
+    )
     small = by_head.mean(numeric_only=True).round(4).reset_index().drop(columns="example")
     small.attrs = frame.attrs
     about = f"{sizes.ctx} tokens, {sizes.examples} examples a task, {sizes.steps} steps"
@@ -157,6 +186,9 @@ def main(arguments: Sequence[str]) -> None:
         "Attention held by the best tokens, tokens needed for a share of it; %, by task": by_task,
         "The same by layer": by_layer,
         f"Share of a step's best {TOP} tokens among the best so many steps later, %": over,
+        "Clusters found in a block cache, %, by its capacity": (100 * by_capacity)
+        .unstack()
+        .reset_index(),
     }
     study.table(small, about, tables)
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row = dict[str, Any]
-COUNTS = ("ctx", "example", "step", "replayed", "answer", "round", "top")
-"""Sizes that must not be 0, with or without an s."""
+COUNTS = {"ctx", "examples", "steps", "replayed", "answer", "rounds", "top"}
 
 
 @dataclass(frozen=True)
@@ -173,9 +172,9 @@ def begin(file: str, doc: str | None, sizes: T, arguments: Sequence[str]) -> tup
             for option, value in defaults.items()
             if (text := getattr(given, option)) is not None
         }
-        for option, value in values.items():
-            if option.removesuffix("s") in COUNTS and not (isinstance(value, int) and value > 0):
-                raise ValueError(f"--{option} = {value}: right would be 1 or more")
+        for option in COUNTS & values.keys():
+            if values[option] == 0:
+                raise ValueError(f"--{option} = 0: right would be 1 or more")
     except ValueError as error:
         parser.error(str(error))
     sizes = type(sizes)(**{**defaults, **values})
