@@ -79,8 +79,12 @@ def recall(run: Run, folder: RunFolder, screen: Screen) -> None:
         screen.stage("recall", len(examples)) as done,
         screen.stage("reading the prompt", run.request.ctx) as read,
     ):
-        found = measured(_subject(run, read), examples, steps=sizes.steps, at=sizes.at, done=done)
+        found = measured(
+            _subject(run, read), examples, steps=sizes.steps, at=sizes.at, every=sizes.every,
+            voice=_voice(run, endless=True) if sizes.tokens == "generated" else None, done=done,
+        )  # fmt: skip
     folder.write("recall.json", {"sizes": asdict(sizes), "found": found})
+    run.recorder.curve("recall/by_stretch", (found or {}).get("by_stretch", []))
 
 
 def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
@@ -106,6 +110,7 @@ def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
         )
     found = {"sizes": asdict(sizes), "hardware": here, "latency": timing, "memory": memory}
     folder.write("latency.json", found)
+    run.recorder.curve("latency/by_stretch", timing["by_stretch"])
 
 
 def _subject(run: Run, tell: Any) -> Subject:
@@ -114,7 +119,7 @@ def _subject(run: Run, tell: Any) -> Subject:
     return Subject(model=run.model, method=run.method, protocol=run.request.protocol, tell=tell)
 
 
-def _voice(run: Run) -> Voice:
+def _voice(run: Run, *, endless: bool = False) -> Voice:
     from functools import partial
 
     from longspan.measures.base import Voice
@@ -124,7 +129,7 @@ def _voice(run: Run) -> Voice:
         generate,
         tokenizer=run.model.tokenizer,
         eos_ids=run.model.eos_ids,
-        sampling=run.sampling,
+        sampling=replace(run.sampling, ignore_eos=True) if endless else run.sampling,
         seed=run.request.seed,
     )
     return Voice(stream=Stream, generate=speak, max_new_tokens=run.request.max_new_tokens)

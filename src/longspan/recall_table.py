@@ -32,14 +32,15 @@ def by_head(runs: Runs) -> pd.DataFrame:
 
 
 def by_step(runs: Runs) -> pd.DataFrame:
-    """A row a teacher-forced step of a run, means over its layers and heads; otherwise as
+    """A row an observed step of a run, means over its examples, layers and heads; otherwise as
     `by_head`.
     """
     rows = []
     for facts, found in _tables(runs):
         tables = found["by_step"]
-        for step in range(len(tables["recovered_mass"])):
-            values = {name: table[step] for name, table in tables.items()}
+        steps = found.get("steps", range(len(tables["recovered_mass"])))
+        for place, step in enumerate(steps):
+            values = {name: table[place] for name, table in tables.items()}
             rows.append({**facts, "step": step, **values})
     return _frame(rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,12 @@ class RecallSizes:
     samples: Count = 2
     steps: Count = 16
     at: Count = 100
+    every: Count = 1
+    """Of the steps, each so many-th is observed."""
+    tokens: Literal["reference", "generated"] = "reference"
+    """What is decoded: the reference answer, the same for all methods, or what the method and the
+    sampling choose, past the end token.
+    """
 
 
 @settings

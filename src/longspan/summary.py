@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from longspan.record.jsonl import read_json, read_samples
 from longspan.statistics import difference_interval, mean_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from longspan.record.jsonl import RunFolder
@@ -128,11 +129,27 @@ def _recall(kept: dict[str, Any] | None) -> dict[str, Any]:
         "worst_5_percent": {
             name: worst.get(name) for name in ("recall", "recovered_mass", "output_error")
         },
+        "drift": {
+            name: _change(found, name, operator.sub)
+            for name in ("recall", "recovered_mass", "output_error")
+        },
     }
 
 
+def _change(
+    found: Mapping[str, Any], name: str, by: Callable[[float, float], float]
+) -> float | None:
+    """From the first to the last stretch of a long answer; None where there is one only."""
+    values = [stretch[name] for stretch in found.get("by_stretch", [])]
+    ends = values[-1:] + values[:1]
+    return by(*ends) if len(values) > 1 and None not in ends else None
+
+
 def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
-    ledger = ("build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms", "other_ms")
+    ledger = (
+        "build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms", "other_ms",
+        "absorb_ms",
+    )  # fmt: skip
     keys = (
         "ttft_s", "prefill_tokens_per_s", "ms_per_token", "ms_per_token_p10", "ms_per_token_p90",
         "ms_per_token_mean", "tokens_per_s", "rows", "context_tokens", "steps", "threads",
@@ -141,6 +158,7 @@ def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
     spent = found.get("ledger") or {}
     return {
         **{key: found.get(key) for key in keys},
+        "growth": _change(found, "ms_per_token", operator.truediv),
         "ledger": {key: spent.get(key) for key in ledger},
     }
 

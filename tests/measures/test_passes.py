@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from tests.tiny_models import save_tiny
 
-from longspan.measures.base import Subject, feed
-from longspan.measures.latency import clocked, latency
+from longspan.measures.base import Subject, Voice, feed
+from longspan.measures.clocks import clocked
+from longspan.measures.latency import latency
 from longspan.measures.recall import recall
 from longspan.methods.full import Full
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.retroinfer import RetroInfer
+from longspan.models.generation import Sampling, Stream, generate
 from longspan.models.huggingface import HuggingFace
 from longspan.types import Example
 
@@ -90,6 +93,52 @@ def test_an_index_is_held_against_the_order_it_put_its_tokens_in(model: HuggingF
     assert small["mean"]["estimated_mass"] > 0
 
 
+def voice(model: HuggingFaceModel) -> Voice:
+    sampling = Sampling(temperature=0.9, ignore_eos=True)
+
+    def speak(*given: Any) -> Any:
+        eos = model.eos_ids
+        return generate(*given, tokenizer=model.tokenizer, eos_ids=eos, sampling=sampling)
+
+    return Voice(stream=Stream, generate=speak)
+
+
+def test_recall_is_followed_along_an_answer_of_its_own(
+    model: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longspan.measures.stretches.STRETCH", 10)
+    follow = partial(recall, subject(model, RETRO), EXAMPLES[:2], steps=25, at=5)
+    every, third = (follow(every=n, voice=voice(model)) for n in (1, 3))
+    taught = follow()
+    assert every is not None
+    assert third is not None
+    assert taught is not None
+    assert every["tokens"] == third["tokens"] == 50
+    assert every["steps"] == list(range(25))
+    assert third["steps"] == list(range(0, 25, 3))
+    assert third["by_step"]["output_error"] == every["by_step"]["output_error"][::3]
+    assert taught["by_step"] != every["by_step"]
+    bounds = [(each["first"], each["stop"]) for each in every["by_stretch"]]
+    assert bounds == [(0, 10), (10, 20), (20, 25)]
+    errors = every["by_step"]["output_error"]
+    assert every["by_stretch"][2]["output_error"] == pytest.approx(sum(errors[20:]) / 5)
+
+
+def test_time_is_followed_along_an_answer(
+    model: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longspan.measures.stretches.STRETCH", 10)
+    timing, _ = latency(subject(model, RETRO), EXAMPLES[:1], warmup=1, steps=25)
+    rows = timing["by_stretch"]
+    assert [(each["first"], each["stop"]) for each in rows] == [(0, 10), (10, 20), (20, 25)]
+    assert all(0 < each["ms_per_token"] <= each["ms_per_token_max"] for each in rows)
+    spent = sum(each["absorb_ms"] * (each["stop"] - each["first"]) for each in rows)
+    assert timing["ledger"]["absorb_ms"] == pytest.approx(spent / 25)
+    assert spent > 0
+    timing, _ = latency(subject(model, Full()), EXAMPLES[:1], warmup=1, steps=4)
+    assert timing["ledger"]["absorb_ms"] is None
+
+
 def test_a_ragged_batch_is_fed_like_its_rows_alone(model: HuggingFaceModel) -> None:
     rows = [[5, 6, 7], [8], []]
     prompts = [model.encode(example) for example in EXAMPLES]
@@ -111,7 +160,9 @@ def test_latency_has_its_numbers_and_its_ledger(model: HuggingFaceModel, rows: i
     ledger = timing["ledger"]
     assert set(ledger) == {
         "build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms", "other_ms",
+        "absorb_ms",
     }  # fmt: skip
+    assert ledger.pop("absorb_ms") in (None, pytest.approx(0.0, abs=50.0))
     assert all(value > 0 for value in ledger.values())
     longest = max(sum(map(len, model.encode(example))) for example in EXAMPLES[:rows])
     assert timing["context_tokens"] == longest

@@ -83,6 +83,7 @@ def test_the_offline_mirror_has_the_summary_and_the_samples(tmp_path: Path) -> N
     recorder = WandbRecorder(mode="offline")
     recorder.open(tmp_path, {"samples": 2}, "f" * 64)
     recorder.sample(RECORD)
+    recorder.curve("recall/by_stretch", [{"stop": 1024, "recall": 0.75, "retrieved_mass": None}])
     recorder.summary(SUMMARY)
     recorder.close()
     (file,) = (tmp_path / "wandb").glob("offline-run-*/*.wandb")
@@ -92,6 +93,8 @@ def test_the_offline_mirror_has_the_summary_and_the_samples(tmp_path: Path) -> N
     history = [item for row in rows(file) for item in row.history.item]
     logged = {"/".join(item.nested_key) or item.key: item.value_json for item in history}
     assert float(logged["sample/score"]) == 100.0
+    assert float(logged["recall/by_stretch/recall"]) == 0.75
+    assert float(logged["recall/by_stretch/stop"]) == 1024
 
 
 def test_the_offline_mirror_has_table_charts_and_artifact(tmp_path: Path) -> None:

@@ -14,24 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from longspan.measures.clocks import clocked
 from longspan.measures.memory import held, peaks
+from longspan.measures.stretches import stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from longspan.measures.base import Subject
-    from longspan.methods.base import LayerState
     from longspan.models.base import Session
     from longspan.types import Example
-
-PROBES = (
-    ("build_s", ("seal",)),
-    ("update_ms", ("append",)),
-    ("search_ms", ("index", "search")),
-    ("attend_ms", ("placement", "attend_ranges")),
-    ("gather_attend_ms", ("placement", "attend_runs")),
-)
-"""What is clocked: (name in the ledger, where it is found on a layer's state)."""
 
 
 def latency(
@@ -53,7 +45,9 @@ def latency(
         tokens = logits_BV.argmax(-1).tolist()
         ttft_s = time.perf_counter() - start
         tokens = _decode(session, tokens, warmup)[0]
-        tokens, step_ms = _decode(session, tokens, steps)
+        taken_in: dict[str, float] = defaultdict(float)
+        with clocked(session, taken_in, ("absorb_ms",)):
+            tokens, step_ms, absorb_ms = _decode_clocked(session, tokens, steps, taken_in)
         with clocked(session, ledger, ("update_ms", "search_ms", "attend_ms", "gather_attend_ms")):
             _, ledger_ms = _decode(session, tokens, ledger_steps)
         states = [state for layer in session.states for state in layer]
@@ -70,7 +64,12 @@ def latency(
         "context_tokens": prompt,
         "steps": steps,
         "threads": torch.get_num_threads(),
-        "ledger": {"build_s": build_s, **parts},
+        "by_stretch": _by_stretch(step_ms, absorb_ms),
+        "ledger": {
+            "build_s": build_s,
+            **parts,
+            "absorb_ms": sum(absorb_ms) / steps if taken_in else None,
+        },
     }
     return timing, {**peak, **held(states)}
 
@@ -105,6 +104,41 @@ def _read(
     return session, logits_BV
 
 
+def _by_stretch(step_ms: Sequence[float], absorb_ms: Sequence[float]) -> list[dict[str, float]]:
+    """The timed steps by stretches: the median step, the slowest, and the mean share of the index's
+    updates.
+    """
+    rows = []
+    for bounds, places in stretches(range(len(step_ms))):
+        ordered = sorted(step_ms[place] for place in places)
+        rows.append(
+            {
+                **bounds,
+                "ms_per_token": ordered[len(ordered) // 2],
+                "ms_per_token_mean": sum(ordered) / len(ordered),
+                "ms_per_token_max": ordered[-1],
+                "absorb_ms": sum(absorb_ms[place] for place in places) / len(places),
+            }
+        )
+    return rows
+
+
+def _decode_clocked(
+    session: Session, tokens: list[int], steps: int, spent: dict[str, float]
+) -> tuple[list[int], list[float], list[float]]:
+    """As `_decode`, with what `spent` has of "absorb_ms" by step: that happens too seldom for its
+    clock to be felt.
+    """
+    step_ms: list[float] = []
+    absorb_ms: list[float] = []
+    for _ in range(steps):
+        before = spent.get("absorb_ms", 0.0)
+        tokens, (ms,) = _decode(session, tokens, 1)
+        step_ms.append(ms)
+        absorb_ms.append(spent.get("absorb_ms", 0.0) - before)
+    return tokens, step_ms, absorb_ms
+
+
 def _decode(session: Session, tokens: list[int], steps: int) -> tuple[list[int], list[float]]:
     step_ms = []
     for _ in range(steps):
@@ -112,58 +146,6 @@ def _decode(session: Session, tokens: list[int], steps: int) -> tuple[list[int],
         tokens = session.decode(tokens).argmax(-1).tolist()  # .tolist() waits for the device
         step_ms.append((time.perf_counter() - start) * 1000)
     return tokens, step_ms
-
-
-@contextmanager
-def clocked(session: Session, ledger: dict[str, float], names: Sequence[str]) -> Iterator[None]:
-    """Add up in `ledger` what the named probes take, until the end of the block; leaves no trace.
-
-    A state without such a part is not probed, and the name stays absent.
-    """
-    hung: list[tuple[Any, str]] = []
-    try:
-        for state in (state for layer in session.states for state in layer):
-            for name, where in PROBES:
-                if name in names:
-                    hung += _hang(state, where, ledger, name)
-        yield
-    finally:
-        for owner, attribute in hung:
-            delattr(owner, attribute)
-
-
-def _hang(
-    state: LayerState, where: Sequence[str], ledger: dict[str, float], name: str
-) -> list[tuple[Any, str]]:
-    owner: Any = state
-    for attribute in where[:-1]:
-        owner = getattr(owner, attribute, None)
-    act = getattr(owner, where[-1], None)
-    if act is None or where[-1] in getattr(owner, "__dict__", {where[-1]}):
-        return []
-    unit = 1.0 if name.endswith("_s") else 1000.0
-    setattr(owner, where[-1], _timed(act, ledger, name, unit))
-    return [(owner, where[-1])]
-
-
-def _timed(
-    act: Callable[..., Any], ledger: dict[str, float], name: str, unit: float
-) -> Callable[..., Any]:
-    def timed(*arguments: Any, **named: Any) -> Any:
-        _wait()
-        start = time.perf_counter()
-        result = act(*arguments, **named)
-        _wait()
-        ledger[name] += (time.perf_counter() - start) * unit
-        return result
-
-    return timed
-
-
-def _wait() -> None:
-    """Until every device has done what it was given; K and V may be elsewhere than the model."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 @contextmanager

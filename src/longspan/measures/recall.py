@@ -1,7 +1,8 @@
 """The recall pass: what a method retrieves and how far its output is from full attention.
 
-Teacher-forced: every method is fed the same tokens, those of the reference answer, so that their
-queries can be compared.
+Teacher-forced, every method is fed the same tokens, those of the reference answer, so that their
+queries can be compared. Or it goes on with the tokens that it chooses itself, for the drift of an
+index that a long answer keeps changing.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from longspan.measures.base import feed
 from longspan.measures.exact import compare
+from longspan.measures.stretches import stretches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
-    from longspan.measures.base import Subject
+    from longspan.measures.base import Subject, Voice
     from longspan.methods.base import LayerState
-    from longspan.models.base import Model
+    from longspan.models.base import Model, Session
     from longspan.types import Example, Partial
 
 MEASURES = ("recall", "recovered_mass", "retrieved_mass", "estimated_mass", "output_error")
@@ -32,6 +33,8 @@ class Tally:
 
     def __init__(self, model: Model, at: int) -> None:
         self.at = at
+        self.steps: list[int] = []
+        """Of each observation, in their order."""
         self.by_layer: dict[int, dict[str, list[Tensor]]] = {}
         self._geometry = {geometry.layer: geometry for geometry in model.geometries}
 
@@ -54,6 +57,10 @@ class Tally:
             for name in MEASURES
         }
         flat = {name: torch.cat([each.flatten() for each in steps[name]]) for name in MEASURES}
+        seen = {name: torch.cat(values, dim=1) for name, values in steps.items()}
+        places: dict[int, list[int]] = {step: [] for step in sorted(set(self.steps))}
+        for place, step in enumerate(self.steps):
+            places[step].append(place)
         return {
             "layers": layers,
             "mean": {name: _mean(value) for name, value in flat.items()},
@@ -62,9 +69,15 @@ class Tally:
                 name: [each.nanmean(0).tolist() for each in values]
                 for name, values in steps.items()
             },
+            "steps": list(places),
             "by_step": {
-                name: torch.cat(values, dim=1).nanmean(1).tolist() for name, values in steps.items()
+                name: [_mean(value[rows]) for rows in places.values()]
+                for name, value in seen.items()
             },
+            "by_stretch": [
+                {**bounds, **{name: _mean(value[rows]) for name, value in seen.items()}}
+                for bounds, rows in stretches(self.steps)
+            ],
         }
 
 
@@ -74,21 +87,26 @@ def recall(
     *,
     steps: int,
     at: int,
+    every: int = 1,
+    voice: Voice | None = None,
     done: Callable[[int], None] | None = None,
 ) -> dict[str, Any] | None:
-    """The table of `examples`, `steps` teacher-forced tokens each; None where the method owns no
-    layer.
+    """The table of `examples`, `steps` tokens each, of which each `every`th is observed; None where
+    the method owns no layer.
+
+    The tokens are those of the reference answer, or what `voice` chooses.
     """
     tally = Tally(subject.model, at)
     fed = 0
-    for count, (example, tokens) in enumerate(_lessons(subject.model, examples, steps), start=1):
-        prompt = subject.encode(example, 0)
-        if (most := subject.model.max_positions) is not None:
-            tokens = tokens[: most - sum(map(len, prompt))]
-        session, logits_BV = subject.read([prompt], len(tokens))
-        session.observer = tally
-        feed(session, logits_BV, [tokens])
-        fed += len(tokens)
+    for count, example in enumerate(examples, start=1):
+        session, moves = _moves(subject, example, steps, voice)
+        for step in range(steps):
+            session.observer = None if step % every else tally
+            if next(moves, None) is None:
+                break
+            fed += 1
+            if session.observer is not None:
+                tally.steps.append(step)
         if done is not None:
             done(count)
     if not tally.by_layer:
@@ -96,17 +114,31 @@ def recall(
     return {"at": at, "examples": len(examples), "tokens": fed, **tally.table()}
 
 
-def _lessons(
-    model: Model, examples: Sequence[Example], steps: int
-) -> Iterator[tuple[Example, list[int]]]:
-    """Examples with the tokens of their reference answers, `steps` of them, repeated where
-    short.
-    """
-    for example in examples:
-        answer = " " + " ".join(example.references)
-        ids = list(model.tokenizer(answer, add_special_tokens=False).input_ids)
-        if ids:
-            yield example, (ids * -(-steps // len(ids)))[:steps]
+def _moves(
+    subject: Subject, example: Example, steps: int, voice: Voice | None
+) -> tuple[Session, Iterator[object]]:
+    """A session that has read the prompt, and what decodes one more token of it at every `next`."""
+    prompt = subject.encode(example, 0)
+    length = sum(map(len, prompt))
+    if (most := subject.model.max_positions) is not None:
+        steps = min(steps, most - length)
+    session, logits_BV = subject.read([prompt], steps)
+    if voice is None:
+        lesson = _lesson(subject.model, example, steps)
+        return session, (session.decode([token]) for token in lesson)
+    stream = voice.stream(
+        prompt_tokens=length, max_new_tokens=steps + 1, key=f"{example.id}/recall"
+    )
+    moves = voice.generate(session, logits_BV, [stream])
+    next(moves)  # the first token comes from the prompt
+    return session, moves
+
+
+def _lesson(model: Model, example: Example, steps: int) -> list[int]:
+    """The tokens of the reference answer, `steps` of them, repeated where short."""
+    answer = " " + " ".join(example.references)
+    ids = list(model.tokenizer(answer, add_special_tokens=False).input_ids)
+    return (ids * -(-steps // len(ids)))[:steps] if ids else []
 
 
 def _mean(value: Tensor) -> float | None:

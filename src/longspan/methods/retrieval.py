@@ -103,7 +103,7 @@ class RetrievalState(StoredState):
         `update_tokens`.
         """
         if self._waiting() >= self.plan.update_tokens:
-            self._absorb(self._waiting(), generated=False)
+            self.absorb(self._waiting(), generated=False)
 
     def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
         """See LayerState. When `update_tokens` wait for the index, they enter before the new token
@@ -111,7 +111,7 @@ class RetrievalState(StoredState):
         """
         update = self.plan.update_tokens
         if self._waiting() >= update + self.geometry.layer % update:
-            self._absorb(self.plan.update_tokens, generated=True)
+            self.absorb(self.plan.update_tokens, generated=True)
         super().append(k_GD, v_GD)
 
     @property
@@ -179,7 +179,7 @@ class RetrievalState(StoredState):
         """Tokens between the indexed ones and the local window."""
         return len(self.store) - self.indexed[1] - self.plan.local_tokens
 
-    def _absorb(self, tokens: int, *, generated: bool) -> None:
+    def absorb(self, tokens: int, *, generated: bool) -> None:
         """Bring the oldest `tokens` that wait into the index, and into the order it asks for."""
         _, first = self.indexed
         self.store.freeze(first + tokens)

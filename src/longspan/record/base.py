@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from longspan.types import Record
@@ -32,6 +32,10 @@ class Recorder(ABC):
     @abstractmethod
     def summary(self, summary: Mapping[str, Any]) -> None:
         """The summary is on disk."""
+
+    @abstractmethod
+    def curve(self, name: str, points: Sequence[Mapping[str, float | None]]) -> None:
+        """Numbers that change along an answer were measured; a point's place is its `stop`."""
 
     @abstractmethod
     def close(self) -> None:

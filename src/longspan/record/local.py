@@ -8,7 +8,7 @@ from longspan.options import settings
 from longspan.record.base import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from longspan.types import Record
@@ -25,6 +25,9 @@ class LocalRecorder(Recorder):
         """Nothing to tell."""
 
     def summary(self, summary: Mapping[str, Any]) -> None:
+        """Nothing to tell."""
+
+    def curve(self, name: str, points: Sequence[Mapping[str, float | None]]) -> None:
         """Nothing to tell."""
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from longspan.record import wandb_media
 from longspan.record.base import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from longspan.types import Record
@@ -120,6 +120,19 @@ class WandbRecorder(Recorder):
     def _draw(self, run: Any, summary: Mapping[str, Any], folder: Path) -> None:
         if found := wandb_media.charts(summary, folder):
             run.log(found)
+
+    def curve(self, name: str, points: Sequence[Mapping[str, float | None]]) -> None:
+        """Log the points as history with an axis of their own."""
+        if (run := self.live.run) is None:
+            return
+
+        def log() -> None:
+            run.define_metric(f"{name}/*", step_metric=f"{name}/stop")
+            for point in points:
+                known = {key: value for key, value in point.items() if value is not None}
+                run.log({f"{name}/{key}": value for key, value in known.items()})
+
+        self._guard(log, "curve")
 
     def close(self) -> None:
         """Finish; gives up waiting for the server after `patience`, what is local stays.
