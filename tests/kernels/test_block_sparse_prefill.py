@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,11 +10,16 @@ import torch
 from tests.kernels.test_dense_prefill import TOLERANCE, oracle
 from torch import Tensor
 
-from longspan_kernels.block_sparse_prefill import block_sparse_prefill, reference
+from longspan_kernels.block_sparse_prefill import block_sparse_prefill, cpu, reference
 from longspan_kernels.dense_prefill import dense_prefill
+from longspan_kernels.dispatch import build_info
 from longspan_kernels.merge import merge
 
-PATHS: dict[str, Any] = {"reference": reference.block_sparse_prefill, "op": block_sparse_prefill}
+PATHS: dict[str, Any] = {
+    "reference": reference.block_sparse_prefill,
+    "op": block_sparse_prefill,
+    **{isa: partial(cpu.block_sparse_prefill, isa=isa) for isa in build_info()["isas"]},
+}
 # heads, groups, positions, entries, head size, block
 SIZES = [
     (4, 2, 5, 5, 8, 4),
@@ -169,3 +175,19 @@ def test_what_does_not_fit_is_refused() -> None:
         call(block=0)
     with pytest.raises(ValueError, match="softcap is 0"):
         call(softcap=0.0)
+
+
+def test_the_native_path_is_chosen_where_it_can_be_and_no_thread_changes_it() -> None:
+    sizes = (4, 2, 130, 257, 16, 64)
+    given, (blocks, single) = inputs(sizes, torch.float32), choice(sizes, 0.5, True)
+    settings: dict[str, Any] = {"columns_HT": single, "scale": 0.3, "causal": True}
+    one, two = (
+        block_sparse_prefill(*given, blocks, **settings, backend="native", threads=threads)
+        for threads in (1, 2)
+    )
+    assert torch.equal(one.out, two.out)
+    assert torch.equal(one.lse, two.lse)
+    odd = inputs((4, 2, 130, 257, 12, 64), torch.float32)
+    block_sparse_prefill(*odd, blocks, **settings)
+    with pytest.raises(ValueError, match="head size 12 is not a multiple of 8"):
+        block_sparse_prefill(*odd, blocks, **settings, backend="native")

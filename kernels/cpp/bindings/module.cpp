@@ -11,6 +11,7 @@ NB_MODULE(_cpu, module) {
     module.def("compiler", [] { return std::string(__VERSION__); }, "The compiler that built this extension.");
     longspan::bind_attention_graph(module);
     longspan::bind_block_cache(module);
+    longspan::bind_block_sparse_prefill(module);
     longspan::bind_decode(module);
     longspan::bind_merge(module);
     longspan::bind_page_gather(module);

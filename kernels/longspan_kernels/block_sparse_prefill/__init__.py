@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan_kernels.block_sparse_prefill import reference
+from longspan_kernels.block_sparse_prefill import cpu, reference
 from longspan_kernels.checks import check_softcap
+from longspan_kernels.dispatch import path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from longspan_kernels.dispatch import Backend
     from longspan_kernels.types import Partial
 
 __all__ = ["block_sparse_prefill"]
@@ -28,6 +30,8 @@ def block_sparse_prefill(
     scale: float,
     softcap: float | None = None,
     causal: bool,
+    backend: Backend = "auto",
+    threads: int | None = None,
 ) -> Partial:
     """Attend Q positions to the entries that they see; float32 out [H, Q, D] and lse [H, Q].
 
@@ -38,6 +42,21 @@ def block_sparse_prefill(
     """
     check_choice(q_HQD, keys_GTD, values_GTD, blocks_HXY, columns_HT, block, causal)
     check_softcap(softcap)
+    isa = path(backend, cpu.obstacle(q_HQD, keys_GTD, values_GTD, blocks_HXY))
+    if isa is not None:
+        return cpu.block_sparse_prefill(
+            q_HQD,
+            keys_GTD,
+            values_GTD,
+            blocks_HXY,
+            columns_HT=columns_HT,
+            block=block,
+            scale=scale,
+            softcap=softcap,
+            causal=causal,
+            threads=threads,
+            isa=isa,
+        )
     return reference.block_sparse_prefill(
         q_HQD,
         keys_GTD,

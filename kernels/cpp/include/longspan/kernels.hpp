@@ -2,6 +2,7 @@
 #pragma once
 
 #include "longspan/attention_graph_args.hpp"
+#include "longspan/block_sparse_prefill_args.hpp"
 #include "longspan/decode_args.hpp"
 #include "longspan/isa.hpp"
 #include "longspan/kmeans_args.hpp"
@@ -13,6 +14,7 @@
 namespace longspan {
 
 struct Kernels {
+    void (*block_sparse_prefill)(const BlockSparseArgs&);
     void (*decode)(const DecodeArgs&);
     bool (*graph_build)(const GraphBuildArgs&);
     void (*graph_insert)(const GraphInsertArgs&);

@@ -1,0 +1,82 @@
+"""Block-sparse prefill: against dense prefill of the same chunk, and against gathering for torch's
+flash kernel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from report import Table, time_together
+
+from longspan_kernels.block_sparse_prefill import block_sparse_prefill
+from longspan_kernels.dense_prefill import dense_prefill
+from longspan_kernels.dense_prefill.cpu import flash
+
+if TYPE_CHECKING:
+    from report import Settings
+    from torch import Tensor
+
+HEADS, GROUPS, WIDTH, BLOCK = 8, 2, 128, 64
+SCALE = WIDTH**-0.5
+
+
+def gathered(q_HQD: Tensor, keys_GTD: Tensor, values_GTD: Tensor, blocks_HXY: Tensor) -> Tensor:
+    """The chosen blocks copied for each block of positions, then torch's flash kernel."""
+    out_HQD = torch.zeros_like(q_HQD)
+    group = HEADS // GROUPS
+    for h in range(HEADS):
+        shape = (-1, BLOCK, WIDTH)
+        k_YBD, v_YBD = keys_GTD[h // group].view(shape), values_GTD[h // group].view(shape)
+        for x, chosen_Y in enumerate(blocks_HXY[h]):
+            if chosen_Y.any():
+                rows = slice(x * BLOCK, (x + 1) * BLOCK)
+                k, v = (each[chosen_Y].view(1, -1, WIDTH) for each in (k_YBD, v_YBD))
+                out_HQD[h, rows] = flash(q_HQD[h : h + 1, rows], k, v, SCALE, False).out[0]
+    return out_HQD
+
+
+def run(settings: Settings) -> list[Table]:
+    """One row a storage type and share of blocks."""
+    tokens, positions = (2048, 256) if settings.quick else (8192, 1024)
+    title = (
+        f"block_sparse_prefill: {HEADS} query / {GROUPS} KV heads, D = {WIDTH}, {positions:,}"
+        f" positions on {tokens:,} stored tokens, blocks of {BLOCK}"
+    )
+    head = (
+        "storage", "blocks", "block_sparse_prefill", "GFLOP/s", "dense_prefill", "gather + flash",
+        "faster than dense", "faster than gathering",
+    )  # fmt: skip
+    table = Table(title, head)
+    for dtype in (torch.bfloat16, torch.float32):
+        q_HQD = torch.randn(HEADS, positions, WIDTH).to(dtype)
+        keys_GTD, values_GTD = (torch.randn(GROUPS, tokens, WIDTH).to(dtype) for _ in "kv")
+        for share in (1.0, 0.25, 0.05):
+            grid = (HEADS, positions // BLOCK, tokens // BLOCK)
+            blocks_HXY = torch.rand(grid) < share
+            inputs = (q_HQD, keys_GTD, values_GTD)
+            seconds = time_together(
+                {
+                    "ours": lambda x=inputs, b=blocks_HXY: block_sparse_prefill(
+                        *x, b, scale=SCALE, causal=False
+                    ),
+                    "dense": lambda x=inputs: dense_prefill(*x, scale=SCALE, causal=False),
+                    "gather": lambda x=inputs, b=blocks_HXY: gathered(*x, b),
+                },
+                settings,
+                rounds=2,
+            )
+            work = float(blocks_HXY.sum()) * BLOCK**2 * WIDTH * 4
+            table.rows.append(
+                (
+                    str(dtype).removeprefix("torch."),
+                    f"{float(blocks_HXY.float().mean()):.0%}",
+                    f"{seconds['ours'] * 1e3:.0f} ms",
+                    f"{work / seconds['ours'] / 1e9:.0f}",
+                    f"{seconds['dense'] * 1e3:.0f} ms",
+                    f"{seconds['gather'] * 1e3:.0f} ms",
+                    f"{seconds['dense'] / seconds['ours']:.1f}x",
+                    f"{seconds['gather'] / seconds['ours']:.1f}x",
+                )
+            )
+    return [table]
