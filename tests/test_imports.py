@@ -11,14 +11,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOUNDATION = {"tensors", "types", "options"}
-ROOMS = {"indexes", "placement", "methods", "models", "tasks", "measures", "record"}
+ROOMS = {"indexes", "placement", "methods", "models", "prefill", "tasks", "measures", "record"}
 BELOW = {
     "tensors": set(),
     "types": set(),
     "options": set(),
     "indexes": FOUNDATION,
     "placement": FOUNDATION,
-    "methods": FOUNDATION | {"indexes", "placement"},
+    "prefill": FOUNDATION | {"placement"},
+    "methods": FOUNDATION | {"indexes", "placement", "prefill"},
     "models": FOUNDATION,
     "tasks": FOUNDATION,
     "measures": FOUNDATION,

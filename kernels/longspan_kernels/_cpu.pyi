@@ -141,6 +141,11 @@ class BlockCache:
     def blocks(self) -> int:
         """Blocks held."""
 
+def block_sparse_prefill(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], blocks: Annotated[torch.Tensor, dict(dtype='bool', order='C', device='cpu', writable=False)], columns: Annotated[torch.Tensor, dict(dtype='bool', order='C', device='cpu', writable=False)] | None, block: int, causal: bool, scale: float, softcap: float, out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """
+    Attend positions to chosen blocks and columns of entries; softcap 0 is none.
+    """
+
 def decode(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], key_scale: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, value_scale: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, bias: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, first: int, scale: float, softcap: float, out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Attend one query position to all entries, or to those that runs name; softcap 0 is none.

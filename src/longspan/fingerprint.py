@@ -15,24 +15,34 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import Method
     from longspan.models.base import Model
+    from longspan.prefill.base import Prefill
     from longspan.request import Request
     from longspan.tasks.base import Task
 
 DIGITS = 10
 """Of the digest in folder names."""
+FULL = "full"
+"""The prefill that every run has unless it says otherwise."""
 
 
 def identity(
-    model: Model, method: Method, task: Task, request: Request, sampling: Any
+    model: Model,
+    method: Method,
+    task: Task,
+    request: Request,
+    sampling: Any,
+    prefill: Prefill | None = None,
 ) -> dict[str, Any]:
     """Everything that can change a sample's number.
 
-    Not in it: how many samples, which passes, the batch, threads, recorder, places of files.
+    Not in it: how many samples, which passes, the batch, threads, recorder, places of files. Full
+    prefill is not named, so that runs from before there was another keep their digest.
     """
     return {
         "model": dict(model.identity()),
         "device": model.device.type,
         "method": described(method),
+        **({} if prefill is None or prefill.name == FULL else {"prefill": described(prefill)}),
         "task": {
             **_elsewhere(described(task), task.chooses),
             "label": task.label,
@@ -66,8 +76,11 @@ def digest(identity: dict[str, Any]) -> str:
 
 
 def pairing(identity: dict[str, Any]) -> str:
-    """The digest without the method: runs that share it can be compared sample by sample."""
-    return digest({key: value for key, value in identity.items() if key != "method"})
+    """The digest without method and prefill: runs that share it can be compared sample by
+    sample.
+    """
+    compared = ("method", "prefill")
+    return digest({key: value for key, value in identity.items() if key not in compared})
 
 
 def described(part: Any) -> dict[str, Any]:

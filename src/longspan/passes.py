@@ -116,7 +116,10 @@ def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
 def _subject(run: Run, tell: Any) -> Subject:
     from longspan.measures.base import Subject
 
-    return Subject(model=run.model, method=run.method, protocol=run.request.protocol, tell=tell)
+    return Subject(
+        model=run.model, method=run.method, protocol=run.request.protocol, prefill=run.prefill,
+        tell=tell,
+    )  # fmt: skip
 
 
 def _voice(run: Run, *, endless: bool = False) -> Voice:

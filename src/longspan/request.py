@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _UNIT = {"": 1, "k": 1024, "m": 1024**2}
-PARTS = ("model", "method", "task", "recorder")
+PARTS = ("model", "method", "prefill", "task", "recorder")
 
 
 @settings

@@ -50,7 +50,9 @@ def read(folder: str | Path) -> pd.DataFrame:
         summary = read_json(path / "summary.json")
         _check(path, summary)
         assert summary is not None
-        settings = (read_json(path / "fingerprint.json") or {}).get("method", {})
+        identity = read_json(path / "fingerprint.json") or {}
+        prefill = {f"prefill.{key}": each for key, each in identity.get("prefill", {}).items()}
+        settings = {**identity.get("method", {}), **prefill}
         rows.append(
             {
                 "folder": str(path),

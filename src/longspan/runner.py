@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from longspan import fingerprint, passes
 from longspan.build import checked, part
+from longspan.fingerprint import FULL
 from longspan.record.jsonl import RunFolder
 from longspan.request import Request, tokens_label
 from longspan.summary import summarise
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
     from longspan.models.base import Model
     from longspan.models.generation import Sampling
+    from longspan.prefill.base import Prefill
     from longspan.record.base import Recorder
     from longspan.screen import Screen
     from longspan.tasks.base import Task
@@ -35,6 +37,7 @@ class Run:
     request: Request
     model: Model
     method: Method
+    prefill: Prefill
     task: Task
     recorder: Recorder
     sampling: Sampling
@@ -45,7 +48,15 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """See fingerprint.identity."""
-        return fingerprint.identity(self.model, self.method, self.task, self.request, self.sampling)
+        return fingerprint.identity(
+            self.model, self.method, self.task, self.request, self.sampling, self.prefill
+        )
+
+    @property
+    def label(self) -> str:
+        """What the run is called where methods are compared: retroinfer, retroinfer+xattention."""
+        name = self.method.name
+        return name if self.prefill.name == FULL else f"{name}+{self.prefill.name}"
 
     @property
     def folder(self) -> Path:
@@ -55,7 +66,7 @@ class Run:
             self.task.label,
             tokens_label(self.request.ctx),
             self.model.name,
-            f"{self.method.name}-{digits}",
+            f"{self.label}-{digits}",
         )
         return Path(self.request.results).joinpath(*(_safe(name) for name in names))
 
@@ -69,7 +80,7 @@ def prepare(
     request = Request.parse(config)
     _check_alone(request, alone)
     task, method = part(config["task"], "task"), part(config["method"], "method")
-    recorder = part(config["recorder"], "recorder")
+    prefill, recorder = part(config["prefill"], "prefill"), part(config["recorder"], "recorder")
     if request.ctx is None:
         request = replace(request, ctx=task.default_context_tokens)
     sampling = _sampling(config["generation"])
@@ -82,7 +93,7 @@ def prepare(
     if not examples:
         raise ValueError(f"task: {task.label} has no examples for samples={request.samples}")
     return Run(
-        config=config, request=request, model=model, method=method, task=task,
+        config=config, request=request, model=model, method=method, prefill=prefill, task=task,
         recorder=recorder, sampling=sampling, examples=examples, alone=alone,
     )  # fmt: skip
 

@@ -38,7 +38,8 @@ def test_a_run_leaves_its_files_and_prints_its_table(cli: Cli) -> None:
 def test_the_summary_has_its_stable_keys(cli: Cli) -> None:
     summary = cli(*SMALL).json("summary.json")
     assert set(summary) == {
-        "task", "ctx", "model", "method", "protocol", "fingerprint", "pairing", "n", "score",
+        "task", "ctx", "model", "method", "prefill", "protocol", "fingerprint", "pairing", "n",
+        "score",
         "metrics", "baseline_delta", "recall", "work", "latency", "memory", "finish",
         "corrupt_lines", "seconds",
     }  # fmt: skip

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from longspan import types
     from longspan.methods.base import Method
     from longspan.models.base import Model, Session
+    from longspan.prefill.base import Prefill
     from longspan.tasks.base import Tokenizer
 
 
@@ -49,6 +50,8 @@ class Subject:
     model: Model
     method: Method
     protocol: types.Protocol
+    prefill: Prefill | None = None
+    """How prompts are attended; None: in full."""
     tell: Callable[[int], Any] | None = None
     """Gets the tokens read so far while a prompt is read."""
 
@@ -66,6 +69,10 @@ class Subject:
             )
         return context, question
 
+    def open(self, rows: int, max_tokens: int) -> Session:
+        """An empty session."""
+        return self.model.session(self.method, rows, max_tokens, self.prefill)
+
     def read(
         self, prompts: Sequence[tuple[Sequence[int], Sequence[int]]], new_tokens: int
     ) -> tuple[Session, Tensor]:
@@ -75,7 +82,7 @@ class Subject:
         """
         rows = [[*context, *question] for context, question in prompts]
         longest = max(len(row) for row in rows)
-        session = self.model.session(self.method, len(rows), longest + new_tokens)
+        session = self.open(len(rows), longest + new_tokens)
         if self.protocol == "question_dense":
             return session, session.prefill(rows, self.tell)
         logits_BV = session.prefill([context for context, _ in prompts], self.tell)

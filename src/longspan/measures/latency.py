@@ -98,7 +98,7 @@ def _read(
     if (most := subject.model.max_positions) is not None:
         rows = [row[max(0, len(row) + new_tokens - most) :] for row in rows]
     longest = max(map(len, rows))
-    session = subject.model.session(subject.method, len(rows), longest + new_tokens)
+    session = subject.open(len(rows), longest + new_tokens)
     with clocked(session, ledger, ("build_s",)):
         logits_BV = session.prefill(rows, subject.tell)
     return session, logits_BV

@@ -85,7 +85,7 @@ class Reader:
             return self.subject.read(pairs, max(prompt.limit for prompt in prompts))
         if self._held is None or self._held[0] != shared:
             self._held = None  # before the next one needs the memory
-            context = self.subject.model.session(self.subject.method, 1, room)
+            context = self.subject.open(1, room)
             context.prefill([prompts[0].context], self.subject.tell)
             self._held = (shared, context)
         session = self._held[1].fork(len(prompts))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.placement.store import KVStore
+    from longspan.prefill.base import Prefill
     from longspan.types import LayerGeometry, Partial, Selection, Work
 
 
@@ -24,11 +25,13 @@ class LayerState(ABC):
     """
 
     store: KVStore
+    prefill_by: Prefill
+    """How `prefill` attends; whoever opens the state may replace it."""
 
     @abstractmethod
     def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
-        """Store the chunk and attend it causally, together with everything stored before: out [H,
-        Q, D], lse [H, Q].
+        """Store the chunk and attend it causally, together with everything stored before, as
+        `prefill_by` does: out [H, Q, D], lse [H, Q].
         """
 
     @abstractmethod

@@ -12,15 +12,17 @@ import torch
 
 from longspan.methods.base import LayerState
 from longspan.placement.base import place
+from longspan.placement.part import Part
+from longspan.prefill.full import FullPrefill
 from longspan.tensors import check_shape
 from longspan.types import Partial, Selection, Work
-from longspan_kernels.dense_prefill import dense_prefill
 from longspan_kernels.merge import merge
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.placement.base import PlacementName
+    from longspan.prefill.base import Prefill
     from longspan.types import Estimate, LayerGeometry, Runs
 
 FREEZE_TOKENS = 1024
@@ -62,6 +64,7 @@ class StoredState(LayerState):
         self.geometry = geometry
         self.placement = place(placement, geometry)
         self.store = self.placement.store
+        self.prefill_by: Prefill = FullPrefill()
         self._reading: Reading | None = None
 
     def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
@@ -71,10 +74,9 @@ class StoredState(LayerState):
         sizes = {"G": self.geometry.kv_heads, "Q": positions, "D": self.geometry.head_size}
         check_shape("k", k_GQD, "GQD", **sizes)
         check_shape("v", v_GQD, "GQD", **sizes)
-        total = self._prefill_part(q_HQD, k_GQD, v_GQD, causal=True)
-        for block in self.placement.blocks(q_HQD.device):
-            part = self._prefill_part(q_HQD, block.keys_GTD, block.values_GTD, causal=False)
-            total = merge([total, part])
+        chunk = Part(len(self.store), k_GQD, v_GQD)
+        past = self.placement.blocks(q_HQD.device)
+        total = self.prefill_by.attend(self.geometry, q_HQD, chunk, past)
         self.store.append(k_GQD, v_GQD)
         return total
 
@@ -160,11 +162,3 @@ class StoredState(LayerState):
     def memory(self) -> dict[str, int]:
         """See LayerState."""
         return {"kv_bytes": self.store.nbytes, "index_bytes": 0}
-
-    def _prefill_part(
-        self, q_HQD: Tensor, keys_GTD: Tensor, values_GTD: Tensor, *, causal: bool
-    ) -> Partial:
-        scale, softcap = self.geometry.scale, self.geometry.softcap
-        return dense_prefill(
-            q_HQD, keys_GTD, values_GTD, scale=scale, softcap=softcap, causal=causal
-        )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import Method
     from longspan.models.huggingface import HuggingFace
+    from longspan.prefill.base import Prefill
     from longspan.types import Example
 
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<turn|>")
@@ -65,7 +66,13 @@ class HuggingFaceModel(Model):
             max_positions=self.max_positions,
         )
 
-    def session(self, method: Method, rows: int = 1, max_tokens: int | None = None) -> StoreSession:
+    def session(
+        self,
+        method: Method,
+        rows: int = 1,
+        max_tokens: int | None = None,
+        prefill: Prefill | None = None,
+    ) -> StoreSession:
         """See Model.session."""
         if rows < 1:
             raise ValueError(f"rows is {rows}; it should be at least 1")
@@ -73,7 +80,7 @@ class HuggingFaceModel(Model):
             raise ValueError(
                 f"{self.name} chooses its rotary frequencies by the total length; give max_tokens"
             )
-        empty = [Row(self._decoder.states(method)) for _ in range(rows)]
+        empty = [Row(self._decoder.states(method, prefill)) for _ in range(rows)]
         return StoreSession(self._decoder, method, empty, max_tokens)
 
     def encode(self, example: Example) -> tuple[list[int], list[int]]:

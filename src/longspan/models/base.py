@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.methods.base import LayerState, Method
+    from longspan.prefill.base import Prefill
     from longspan.tasks.base import Tokenizer
     from longspan.types import Example, LayerGeometry, Partial
 
@@ -36,8 +37,8 @@ class Session(ABC):
     def prefill(
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None
     ) -> Tensor:
-        """Read the rows (ragged; [] leaves a row as it is) with full attention, seal, and return
-        logits_BV float32.
+        """Read the rows (ragged; [] leaves a row as it is) with the session's prefill, seal, and
+        return logits_BV float32.
 
         `progress` gets the number of tokens read so far, of the longest row. A row left as it is
         keeps the logits it had. ValueError for a row that has never read a token, and beyond
@@ -97,9 +98,15 @@ class Model(ABC):
     """The layers that the method owns, in the order of `Session.states`."""
 
     @abstractmethod
-    def session(self, method: Method, rows: int = 1, max_tokens: int | None = None) -> Session:
+    def session(
+        self,
+        method: Method,
+        rows: int = 1,
+        max_tokens: int | None = None,
+        prefill: Prefill | None = None,
+    ) -> Session:
         """An empty session for `rows` sequences of at most `max_tokens` tokens each, prompt and
-        answer together.
+        answer together. `prefill` is how prompts are attended; None: in full.
 
         A prompt must fit the model's positions in any case; an answer may leave them where
         `max_tokens` says so, as timing does. Models whose rotary frequencies depend on the total

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from longspan.models.cache import RowState
     from longspan.models.rope import RotaryPin
     from longspan.models.tape import Tape
+    from longspan.prefill.base import Prefill
     from longspan.types import LayerGeometry
 
 
@@ -36,12 +37,18 @@ class Decoder:
     chunk_tokens: int
     max_positions: int | None
 
-    def states(self, method: Method) -> list[RowState]:
-        """The empty states of one sequence, by layer."""
-        return [
-            method.layer(geometry) if window is None else WindowState(geometry, window)
-            for geometry, window in zip(self.geometries, self.windows, strict=True)
-        ]
+    def states(self, method: Method, prefill: Prefill | None = None) -> list[RowState]:
+        """The empty states of one sequence, by layer; sliding windows are exact in any case."""
+        states: list[RowState] = []
+        for geometry, window in zip(self.geometries, self.windows, strict=True):
+            if window is not None:
+                states.append(WindowState(geometry, window))
+                continue
+            state = method.layer(geometry)
+            if prefill is not None:
+                state.prefill_by = prefill
+            states.append(state)
+        return states
 
 
 @dataclass(slots=True)

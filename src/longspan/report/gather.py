@@ -122,9 +122,11 @@ def _entry(path: Path, notes: list[str]) -> Entry:
     return Entry(
         folder=path,
         facts={str(name): value for name, value in facts.items()},
-        settings=_flat(identity.get("method") or {}),
+        settings=_flat(
+            {**(identity.get("method") or {}), "prefill": identity.get("prefill") or {}}
+        ),
         conditions=_flat(
-            {k: v for k, v in identity.items() if k not in ("method", "task", "pairing")}
+            {k: v for k, v in identity.items() if k not in ("method", "prefill", "task", "pairing")}
         ),
         scores=scores,
         needles=needles,

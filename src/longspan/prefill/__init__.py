@@ -1,0 +1,1 @@
+"""Prefill: how a prompt is attended while it is read, whatever method decodes afterwards."""
