@@ -7,18 +7,21 @@ least effort that reaches the recall; where none does, its best is shown.
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from capture import recorded
 from contenders import RECALL, Contender, Data, flat, graph, inverted, small_world
 from ood_keys import mahalanobis_gap, ood_keys
 from report import Table, time_together
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from report import Settings
 
-CAPTURED = Path(__file__).parents[2] / "results" / ".data"
+SMALL_WORLDS = ((16, True), (32, True), (64, True), (32, False))
+"""Links a node, and whether the keys' mean is taken off, of the HNSWs that are tried."""
 
 
 def measure(data: Data, settings: Settings) -> Table:
@@ -27,11 +30,8 @@ def measure(data: Data, settings: Settings) -> Table:
 
     faiss.omp_set_num_threads(torch.get_num_threads())
     tokens = len(data.keys_TD)
-    forms = (
-        [(32, True), (32, False)] if tokens > 65_536 else [(m, c) for m in (16, 32) for c in (1, 0)]
-    )
     contenders = [graph(data), flat(data, faiss), inverted(data, faiss)]
-    contenders += [small_world(data, faiss, links, bool(centred)) for links, centred in forms]
+    contenders += [small_world(data, faiss, *form) for form in SMALL_WORLDS]
     faiss.omp_set_num_threads(1)
     for one in contenders:
         one.settle(data)
@@ -76,28 +76,29 @@ def row(one: Contender, seconds: float, ours: float, tokens: int, steps: int) ->
     )
 
 
-def recorded() -> list[Data]:
-    """What capture.py recorded, if it did: one table a file and KV head in the middle layer."""
-    from safetensors.torch import load_file
-
-    found = []
-    for path in sorted(CAPTURED.glob("attention_*.safetensors")):
-        parts = load_file(path)
-        keys_TD, train_RSD, test_NRD = (parts[name].float() for name in ("keys", "train", "test"))
-        found.append(Data(path.stem, keys_TD.contiguous(), train_RSD.flatten(0, 1), test_NRD))
-    return found
+def generated(settings: Settings) -> list[Table]:
+    """On the generator's keys."""
+    made = ood_keys(8192 if settings.quick else settings.tokens)
+    train_SD, test_NRD = made.train_RSD.flatten(0, 1), made.test_RSD.transpose(0, 1).contiguous()
+    return [measure(Data("generated", made.keys_TD, train_SD, test_NRD), settings)]
 
 
-def run(settings: Settings) -> list[Table]:
-    """The generator, and what was captured."""
-    tokens = 8192 if settings.quick else settings.tokens
-    made = ood_keys(tokens)
-    data = [
-        Data(
-            "generated",
-            made.keys_TD,
-            made.train_RSD.flatten(0, 1),
-            made.test_RSD.transpose(0, 1).contiguous(),
-        )
-    ]
-    return [measure(one, settings) for one in (data if settings.quick else [*data, *recorded()])]
+def captured(tokens: int, layer: int, settings: Settings) -> list[Table]:
+    """On the first KV head of a layer of the embedded model, which reads the prompt if need be."""
+    parts = recorded("nano", tokens)[layer, 0]
+    keys_TD, train_RSD, test_NRD = (parts[name].float() for name in ("keys", "train", "test"))
+    title = f"the embedded model, layer {layer}"
+    data = Data(title, keys_TD.contiguous(), train_RSD.flatten(0, 1), test_NRD.contiguous())
+    return [measure(data, settings)]
+
+
+def cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
+    """See run.py. At a quarter of the context, a middle and the last layer; at all of it, one."""
+    found = {"generated": partial(generated, settings)}
+    for tokens, layer in (
+        (settings.tokens // 4, 2),
+        (settings.tokens // 4, 4),
+        (settings.tokens, 2),
+    ):
+        found[f"captured {tokens} layer {layer}"] = partial(captured, tokens, layer, settings)
+    return {"generated": found["generated"]} if settings.quick else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,8 @@ from report import Table, reader, time_together
 from longspan_kernels.dense_decode import dense_decode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from report import Settings
     from torch import Tensor
 
@@ -32,7 +35,7 @@ def fused(q_HD: Tensor, keys_GTD: Tensor, values_GTD: Tensor) -> Tensor:
 
 
 def run(settings: Settings) -> list[Table]:
-    """One row a storage type."""
+    """One row a storage type; int8 rows have a scale each, which torch has no answer to."""
     tokens = 4096 if settings.quick else settings.tokens
     title = f"dense_decode: {HEADS} query / {GROUPS} KV heads, D = {WIDTH}, {tokens:,} tokens"
     head = (
@@ -41,31 +44,39 @@ def run(settings: Settings) -> list[Table]:
     )  # fmt: skip
     table = Table(title, head)
     read, size = reader()
-    for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        q_HD = torch.randn(HEADS, WIDTH).to(dtype)
-        keys_GTD, values_GTD = (torch.randn(GROUPS, tokens, WIDTH).to(dtype) for _ in "kv")
-        inputs = (q_HD, keys_GTD, values_GTD)
-        seconds = time_together(
-            {
-                "ours": lambda x=inputs: dense_decode(*x, scale=WIDTH**-0.5),
-                "read": read,
-                "fused": lambda x=inputs: fused(*x),
-                "matmul": lambda x=inputs: grouped_matmul(*x),
-            },
-            settings,
+    for dtype in (torch.bfloat16, torch.float16, torch.float32, torch.int8):
+        by_torch = dtype.is_floating_point
+        q_HD = torch.randn(HEADS, WIDTH).to(dtype if by_torch else torch.float32)
+        spread = 1 if by_torch else 40
+        keys_GTD, values_GTD = (
+            (spread * torch.randn(GROUPS, tokens, WIDTH)).to(dtype) for _ in "kv"
         )
+        inputs = (q_HD, keys_GTD, values_GTD)
+        unit_GT = None if by_torch else torch.full((GROUPS, tokens), 1 / spread)
+        scales = {"key_scale_GT": unit_GT, "value_scale_GT": unit_GT}
+        calls = {"ours": partial(dense_decode, *inputs, scale=WIDTH**-0.5, **scales), "read": read}
+        if by_torch:
+            calls |= {"fused": partial(fused, *inputs), "matmul": partial(grouped_matmul, *inputs)}
+        seconds = time_together(calls, settings)
         rate = (keys_GTD.nbytes + values_GTD.nbytes) / seconds["ours"] / 1e9
         bandwidth = size / seconds["read"] / 1e9
-        ratio = min(seconds["fused"], seconds["matmul"]) / seconds["ours"]
+        torch_ms = [
+            f"{seconds[name] * 1e3:.1f} ms" if by_torch else "-" for name in ("fused", "matmul")
+        ]
+        ratio = min(seconds.get(name, 0.0) for name in ("fused", "matmul")) / seconds["ours"]
         table.rows.append(
             (
                 str(dtype).removeprefix("torch."),
                 f"{seconds['ours'] * 1e3:.2f} ms",
                 f"{rate:.1f}",
                 f"{rate / bandwidth:.0%} of {bandwidth:.1f}",
-                f"{seconds['fused'] * 1e3:.1f} ms",
-                f"{seconds['matmul'] * 1e3:.1f} ms",
-                f"{ratio:.1f}x",
+                *torch_ms,
+                f"{ratio:.1f}x" if by_torch else "-",
             )
         )
     return [table]
+
+
+def cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
+    """See run.py."""
+    return {"": partial(run, settings)}

@@ -5,6 +5,7 @@ part, merge, and the Python between them.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,8 @@ def measure(tokens: int, settings: Settings) -> list[tuple[tuple[str, ...], floa
 
 def run(settings: Settings) -> list[Table]:
     """One table for budgets that are shares of the context, one for budgets of a fixed size."""
-    lengths = [4096, 16384] if settings.quick else [32_768, 131_072, 1_048_576]
+    tokens = settings.tokens
+    lengths = [4096, 16384] if settings.quick else [tokens // 4, tokens, 8 * tokens]
     head = (
         "tokens", "step", "bytes read", "of what its bytes need", "dense_decode", "faster torch",
         "faster than it",
@@ -129,3 +131,8 @@ def run(settings: Settings) -> list[Table]:
         )
         tables.append(Table(title, head, [rows[which][0] for rows in measured], (note,)))
     return tables
+
+
+def cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
+    """See run.py."""
+    return {"": partial(run, settings)}

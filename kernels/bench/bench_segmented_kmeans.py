@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +14,8 @@ from report import Table
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from report import Settings
     from torch import Tensor
 
@@ -67,3 +70,8 @@ def run(settings: Settings) -> list[Table]:
         " extrapolated to a causal prompt."
     )
     return [Table(title, head, rows, (note,))]
+
+
+def cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
+    """See run.py."""
+    return {"": partial(run, settings)}

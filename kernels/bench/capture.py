@@ -2,16 +2,17 @@
 
     python kernels/bench/capture.py                     the embedded model, 32k tokens of prose
     python kernels/bench/capture.py --ctx 131072        takes minutes
-    python kernels/bench/capture.py --model results/nano/export --layers 1 3
+    python kernels/bench/capture.py --model FOLDER
 
-Writes results/.data/attention_<ctx>_layer<l>_head<g>.safetensors: `keys` [T, D] without the first
-128 and last 512, `train` [R, S, D] a sample of the prompt's queries, `test` [N, R, D] those of N
-greedy steps.
+Writes results/.data/attention_<weights>_<ctx>.safetensors; by layer and KV head: `keys` [T, D]
+without the first 128 and last 512, `train` [R, S, D] a sample of the prompt's queries, `test`
+[N, R, D] those of N greedy steps. The graph's benchmark calls it by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -72,22 +73,53 @@ def read(session: Session, ids: list[int], steps: int) -> dict[int, list[Tensor]
     return queries
 
 
-def write(path: Path, state: LayerState, test_NHD: Tensor, head: int, tokens: int) -> None:
-    """One KV head of one layer."""
-    from safetensors.torch import save_file
+def record(path: str, ctx: int, steps: int) -> dict[tuple[int, int], dict[str, Tensor]]:
+    """Let the model read `ctx` tokens of prose; what it attended, by layer and KV head."""
+    model = HuggingFace(path=path).load()
+    prose = " ".join(synthetic_words(0, ctx))
+    ids = list(model.tokenizer.encode(prose))[:ctx]
+    session = model.session(Recorded(), max_tokens=len(ids) + steps)
+    with torch.inference_mode():
+        queries = read(session, ids, steps)
+    found = {}
+    for geometry, (state, *_) in zip(model.geometries, session.states, strict=True):
+        test_NHD = torch.stack(queries[geometry.layer])
+        for head in range(geometry.kv_heads):
+            found[geometry.layer, head] = parts_of(state, test_NHD, head, len(ids))
+    return found
 
+
+def parts_of(state: LayerState, test_NHD: Tensor, head: int, tokens: int) -> dict[str, Tensor]:
+    """One KV head of one layer."""
     assert isinstance(state, RecordedState)
     sampled_HSD = state.sample.queries()
     assert sampled_HSD is not None
     groups = state.geometry.kv_heads
-    keys = torch.cat([part.keys_GTD[head] for part in state.store.parts])[SINK : tokens - LOCAL]
-    parts = {
-        "keys": keys.contiguous(),
+    keys_TD = torch.cat([part.keys_GTD[head] for part in state.store.parts])[SINK : tokens - LOCAL]
+    return {
+        "keys": keys_TD.contiguous(),
         "train": sampled_HSD.chunk(groups)[head].contiguous(),
         "test": test_NHD.chunk(groups, dim=1)[head].contiguous(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(parts, path)
+
+
+def recorded(path: str, ctx: int, steps: int = 64) -> dict[tuple[int, int], dict[str, Tensor]]:
+    """What `record` gives, kept in a file of these weights."""
+    from safetensors.torch import load_file, save_file
+
+    weights = HuggingFace(path=path).load().identity["weights"]
+    file = OUT / f"attention_{weights}_{ctx}.safetensors"
+    if not file.exists():
+        print(f"{path} reads {ctx:,} tokens; beyond 100,000 that takes minutes", file=sys.stderr)
+        parts = record(path, ctx, steps)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        flat = {f"{k[0]}.{k[1]}.{n}": t for k, named in parts.items() for n, t in named.items()}
+        save_file(flat, file)
+    found: dict[tuple[int, int], dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in load_file(file).items():
+        layer, head, name = key.split(".")
+        found[int(layer), int(head)][name] = tensor
+    return found
 
 
 def main() -> None:
@@ -96,21 +128,8 @@ def main() -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--ctx", type=int, default=32_768)
     parser.add_argument("--steps", type=int, default=64)
-    parser.add_argument("--layers", type=int, nargs="+", help="default: the middle and the last")
     given = parser.parse_args()
-    model = HuggingFace(path=given.model).load()
-    prose = " ".join(synthetic_words(0, given.ctx))
-    ids = list(model.tokenizer.encode(prose))[: given.ctx]
-    session = model.session(Recorded(), max_tokens=given.ctx + given.steps)
-    with torch.inference_mode():
-        queries = read(session, ids, given.steps)
-    count = len(model.geometries)
-    for place in given.layers or (count // 2, count - 1):
-        layer = model.geometries[place].layer
-        for head in range(model.geometries[place].kv_heads):
-            path = OUT / f"attention_{len(ids)}_layer{layer}_head{head}.safetensors"
-            write(path, session.states[place][0], torch.stack(queries[layer]), head, len(ids))
-            print(path)
+    recorded(given.model, given.ctx, given.steps)
 
 
 if __name__ == "__main__":

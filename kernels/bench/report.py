@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+DEFAULT_TOKENS = 131_072
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a benchmark is told."""
 
-    tokens: int = 131_072
+    tokens: int = DEFAULT_TOKENS
     """The context length of those that take one."""
     rounds: int = 9
     quick: bool = False
