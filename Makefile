@@ -37,8 +37,8 @@ format: $(STAMP)  ## let ruff write the format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)   ## kernel benchmarks: tables with ratios measured in one run
-	$(BIN)/python kernels/bench/run.py
+bench: $(STAMP)   ## kernel benchmarks, ratios measured in one run; goes on where it stopped. ARGS="--tokens 16384", ARGS=--quick
+	$(BIN)/python kernels/bench/run.py $(ARGS)
 
 clean:            ## remove what was built
 	rm -rf build $(VENV)

@@ -75,8 +75,8 @@ def dense_seconds(state: RetrievalState, tokens: int, settings: Settings) -> tup
     return seconds["dense"], min(seconds["fused"], seconds["matmul"])
 
 
-def measure(tokens: int, settings: Settings) -> list[tuple[tuple[str, ...], float]]:
-    """For default and for fixed budgets: a row of the table, and the seconds of a step."""
+def run(tokens: int, settings: Settings) -> list[Table]:
+    """A row for budgets that are shares of the context, one for budgets of a fixed size."""
     states = [layer(tokens, 0)]
     dense, by_torch = dense_seconds(states[0], tokens, settings)
     steps(states)()
@@ -84,8 +84,12 @@ def measure(tokens: int, settings: Settings) -> list[tuple[tuple[str, ...], floa
     touched = work.index_bytes + work.kv_bytes
     states += [layer(tokens, seed) for seed in range(1, min(4, round(COLD_BYTES / touched)))]
     read, size = reader()
-    measured = []
-    for share in (1.0, 131_072 / tokens):
+    head = (
+        "budgets", "step", "bytes read", "of what its bytes need", "dense_decode", "faster torch",
+        "faster than it",
+    )  # fmt: skip
+    table = Table(f"retroinfer step at {tokens:,} tokens", head)
+    for name, share in (("default", 1.0), ("as for 131,072 tokens", 131_072 / tokens)):
         for state in states:
             set_budget(state, share)
         step = steps(states)
@@ -95,44 +99,22 @@ def measure(tokens: int, settings: Settings) -> list[tuple[tuple[str, ...], floa
         seconds = time_together({"burst": step, "read": read}, settings, 2 * settings.rounds)
         taken = seconds["burst"] / BURST
         needed = touched / (size / seconds["read"])
-        row = (
-            f"{tokens:,}",
-            f"{taken * 1e3:.2f} ms",
-            f"{touched / 1e6:.1f} MB",
-            f"{taken / needed:.2f}x",
-            f"{dense * 1e3:.1f} ms",
-            f"{by_torch * 1e3:.1f} ms",
-            f"{by_torch / taken:.1f}x",
+        table.rows.append(
+            (
+                name,
+                f"{taken * 1e3:.2f} ms",
+                f"{touched / 1e6:.1f} MB",
+                f"{taken / needed:.2f}x",
+                f"{dense * 1e3:.1f} ms",
+                f"{by_torch * 1e3:.1f} ms",
+                f"{by_torch / taken:.1f}x",
+            )
         )
-        measured.append((row, taken))
-    return measured
-
-
-def run(settings: Settings) -> list[Table]:
-    """One table for budgets that are shares of the context, one for budgets of a fixed size."""
-    tokens = settings.tokens
-    lengths = [4096, 16384] if settings.quick else [tokens // 4, tokens, 8 * tokens]
-    head = (
-        "tokens", "step", "bytes read", "of what its bytes need", "dense_decode", "faster torch",
-        "faster than it",
-    )  # fmt: skip
-    measured = [measure(tokens, settings) for tokens in lengths]
-    tables = []
-    for which, title in enumerate(
-        (
-            "retroinfer step, default budgets (1.8 % read, 23.2 % estimated)",
-            "retroinfer step, budgets fixed at what the defaults are for 131,072 tokens",
-        )
-    ):
-        growth = measured[-1][which][1] / measured[0][which][1]
-        note = (
-            f"From {lengths[0]:,} to {lengths[-1]:,} tokens ({lengths[-1] // lengths[0]}x) a step"
-            f" grows {growth:.1f}x."
-        )
-        tables.append(Table(title, head, [rows[which][0] for rows in measured], (note,)))
-    return tables
+    return [table]
 
 
 def cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
-    """See run.py."""
-    return {"": partial(run, settings)}
+    """See run.py. The longest takes 10 GB of memory at the default context length."""
+    tokens = settings.tokens
+    lengths = [4096, 16384] if settings.quick else [tokens // 4, tokens, 8 * tokens]
+    return {f"{length:08d}": partial(run, length, settings) for length in lengths}

@@ -79,6 +79,8 @@ class Work:
     estimated_tokens: float = 0.0
     distances: float = 0.0
     """Query-key (or query-centroid) products spent on searching, per query head."""
+    hops: float = 0.0
+    """Nodes expanded or lists opened on the way, per query head."""
     index_bytes: float = 0.0
     kv_bytes: float = 0.0
 

@@ -74,6 +74,7 @@ def test_work_falls_when_steps_resemble_one_another() -> None:
     assert 64 <= warm.distances <= cold.distances + 32
     assert 0 < cold.distances < 3000
     assert cold.bytes > 0
+    assert 0 < cold.hops < cold.distances
     wide = index.search(q_HD, Budget(10, effort=300), 1.0)
     assert wide.distances > 1.5 * warm.distances
 
@@ -116,7 +117,7 @@ def test_saved_indexes_answer_alike(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="version '7'"):
         AttentionGraphIndex.load(tmp_path)
     (tmp_path / "index.json").write_text(facts[:20])
-    with pytest.raises(ValueError, match=r"index\.json is no graph index"):
+    with pytest.raises(ValueError, match=r"index\.json is no index"):
         AttentionGraphIndex.load(tmp_path)
 
 

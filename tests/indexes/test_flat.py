@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -8,8 +8,11 @@ import torch
 from longspan.indexes.base import Budget, Segment
 from longspan.indexes.flat import FlatIndex
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def test_flat_finds_the_exact_best_across_segments() -> None:
+
+def test_flat_finds_the_exact_best_across_segments(tmp_path: Path) -> None:
     torch.manual_seed(0)
     keys, q_HD = torch.randn(2, 120, 8), torch.randn(6, 8)
     index = FlatIndex()
@@ -26,5 +29,10 @@ def test_flat_finds_the_exact_best_across_segments() -> None:
         twin.search(q_HD, Budget(retrieve_tokens=121), 0.1)
     with pytest.raises(ValueError, match="should begin at 124"):
         twin.append(Segment(keys[:, :1], keys[:, :1], 130))
-    with pytest.raises(ValueError, match="FlatIndex cannot be saved"):
-        twin.save(Path("folder"))
+    with pytest.raises(ValueError, match="nothing is indexed"):
+        FlatIndex().save(tmp_path)
+    twin.save(tmp_path)
+    again = FlatIndex.load(tmp_path, keys).search(q_HD, Budget(retrieve_tokens=9), 0.1)
+    assert torch.equal(again.retrieved.start_NK, found.retrieved.start_NK)
+    with pytest.raises(ValueError, match="keys has 100 tokens; it should have 120"):
+        FlatIndex.load(tmp_path, keys[:, :100])

@@ -117,6 +117,7 @@ class AttentionGraphIndex(KeyIndex):
             estimated=None,
             distances=float(hits.distances_H.float().mean()),
             bytes=float(hits.distances_H.sum()) * code_bytes,
+            hops=float(hits.hops_H.float().mean()),
         )
 
     def remember(self, q_HD: Tensor) -> None:

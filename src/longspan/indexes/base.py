@@ -53,6 +53,8 @@ class SearchResult:
     """Products of a query head with a key or centroid, mean over query heads."""
     bytes: float
     """Index bytes read, all heads together."""
+    hops: float = 0.0
+    """Nodes expanded or lists opened on the way, mean over query heads."""
     tail: Partial | None = None
     """Attention, by summaries, over whatever is neither retrieved nor estimated."""
 
@@ -103,8 +105,6 @@ class KeyIndex(ABC):
     def nbytes(self) -> int:
         """Memory of the index."""
 
+    @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the index as safetensors; indexes that cannot be saved say so."""
-        raise ValueError(
-            f"index {type(self).__name__} cannot be saved to {folder}: it has no file format"
-        )
+        """Write the index; the class's `load` reads it. ValueError while nothing is indexed."""

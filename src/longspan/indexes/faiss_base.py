@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -31,6 +31,8 @@ class Found:
     """int64 within the stretch, -1 where there is none."""
     distances: float
     """Products, all heads together."""
+    hops: float = 0.0
+    """Nodes expanded or lists opened, all heads together."""
 
 
 class FaissIndex(KeyIndex):
@@ -93,11 +95,12 @@ class FaissIndex(KeyIndex):
         if not bool(q_GRD.isfinite().all()):
             raise ValueError("q holds NaN or infinity; every value must be finite")
         if wanted == self.tokens:  # nothing to choose
-            id_HK, distances = torch.arange(wanted).expand(len(q_HD), -1), 0.0
+            id_HK, distances, hops = torch.arange(wanted).expand(len(q_HD), -1), 0.0, 0.0
         else:
             groups = [self._group(g, q_RD, budget) for g, q_RD in enumerate(q_GRD)]
-            id_HK = torch.cat([id_RK for id_RK, _ in groups])
-            distances = sum(products for _, products in groups) / len(q_HD)
+            id_HK = torch.cat([id_RK for id_RK, _, _ in groups])
+            distances = sum(products for _, products, _ in groups) / len(q_HD)
+            hops = sum(opened for _, _, opened in groups) / len(q_HD)
         slot_HK = torch.where(id_HK >= 0, id_HK + self._first_slot, -1).int()
         count_H = (slot_HK >= 0).sum(1, dtype=torch.int32)
         return SearchResult(
@@ -105,6 +108,7 @@ class FaissIndex(KeyIndex):
             estimated=None,
             distances=distances,
             bytes=distances * q_HD.numel() * 4,
+            hops=hops,
         )
 
     def fork(self) -> FaissIndex:
@@ -139,17 +143,19 @@ class FaissIndex(KeyIndex):
         index._stretches_NG, index._first_slot = stretches_NG, first_slot
         return index
 
-    def _group(self, group: int, q_RD: Tensor, budget: Budget) -> tuple[Tensor, float]:
-        """The best ids of all stretches, -1 where there are fewer, and the products it took."""
+    def _group(self, group: int, q_RD: Tensor, budget: Budget) -> tuple[Tensor, float, float]:
+        """The best ids of all stretches, -1 where there are fewer; products and hops it took."""
         found, offset = [], 0
         for made in self._stretches_NG:
             stretch = made[group]
             k = min(budget.retrieve_tokens, stretch.tokens)
             hit = self.probe(stretch, q_RD.contiguous(), k, budget.effort)
             id_RK = torch.where(hit.id_RK >= 0, hit.id_RK + offset, -1)
-            found.append(Found(product_scores(stretch, q_RD, hit), id_RK, hit.distances))
+            score_RK = product_scores(stretch, q_RD, hit)
+            found.append(replace(hit, score_RK=score_RK, id_RK=id_RK))
             offset += stretch.tokens
-        return best(found, budget.retrieve_tokens), sum(hit.distances for hit in found)
+        distances, hops = sum(hit.distances for hit in found), sum(hit.hops for hit in found)
+        return best(found, budget.retrieve_tokens), distances, hops
 
 
 def product_scores(stretch: Stretch, q_RD: Tensor, hit: Found) -> Tensor:

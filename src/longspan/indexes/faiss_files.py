@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from longspan.indexes.files import read_facts, write_facts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-FORMAT, VERSION, FILE = "longspan.faiss", "1", "index.json"
+KIND, VERSION = "longspan.faiss", "1"
 
 
 def import_faiss() -> Any:
@@ -68,22 +69,19 @@ def write(
             mean = None if stretch.mean_D is None else stretch.mean_D.tolist()
             about.append([stretch.tokens, mean, stretch.square_radius])
     head = {
-        "format": FORMAT,
-        "version": VERSION,
-        "kind": kind,
         "facts": facts,
         "first_slot": first_slot,
         "groups": len(stretches_NG[0]),
         "stretches": about,
     }
-    (folder / FILE).write_text(json.dumps(head))
+    write_facts(folder, f"{KIND}.{kind}", VERSION, head)
 
 
 def read(folder: Path, kind: str) -> tuple[tuple[tuple[Stretch, ...], ...], int, dict[str, Any]]:
     """Stretches, first slot and facts that `write` wrote. Raises ValueError naming a file that is
     not what it should be.
     """
-    head = read_head(folder / FILE, kind)
+    head = read_facts(folder, f"{KIND}.{kind}", VERSION)
     groups: int = head["groups"]
     stretches = [
         Stretch(
@@ -96,22 +94,6 @@ def read(folder: Path, kind: str) -> tuple[tuple[tuple[Stretch, ...], ...], int,
     ]
     rows = range(0, len(stretches), groups)
     return tuple(tuple(stretches[n : n + groups]) for n in rows), head["first_slot"], head["facts"]
-
-
-def read_head(path: Path, kind: str) -> dict[str, Any]:
-    """What `save` wrote about the stretches."""
-    try:
-        head: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no FAISS index: {error}; it should be what `save` wrote"
-        ) from error
-    found = (head.get("format"), head.get("version"), head.get("kind"))
-    if found != (FORMAT, VERSION, kind):
-        raise ValueError(
-            f"{path} has {found}; it should have {(FORMAT, VERSION, kind)}: build it again"
-        )
-    return head
 
 
 def read_faiss(path: Path, tokens: int) -> Any:

@@ -60,8 +60,8 @@ class FaissHnswIndex(FaissIndex):
         stretch.index.hnsw.efSearch = max(effort or self.beam, k)
         faiss.cvar.hnsw_stats.reset()
         score_RK, id_RK = stretch.index.search(q_RD.numpy(), k)
-        work = float(faiss.cvar.hnsw_stats.ndis)
-        return Found(torch.from_numpy(score_RK), torch.from_numpy(id_RK), work)
+        work = (float(faiss.cvar.hnsw_stats.ndis), float(faiss.cvar.hnsw_stats.nhops))
+        return Found(torch.from_numpy(score_RK), torch.from_numpy(id_RK), *work)
 
     @property
     def facts(self) -> dict[str, Any]:

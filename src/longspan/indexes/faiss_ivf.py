@@ -49,7 +49,8 @@ class FaissIvfIndex(FaissIndex):
             index.invlists.list_size(int(entry)) for entry in list_RP.ravel() if entry >= 0
         )
         work = float(len(q) * index.nlist + scanned)
-        return Found(torch.from_numpy(score_RK), torch.from_numpy(id_RK), work)
+        opened = float(len(q) * index.nprobe)
+        return Found(torch.from_numpy(score_RK), torch.from_numpy(id_RK), work, opened)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan.indexes.base import KeyIndex, SearchResult
+from longspan.indexes.base import KeyIndex, SearchResult, Segment
+from longspan.indexes.files import read_facts, write_facts
 from longspan.types import Runs
 from longspan_kernels.dense_decode.reference import scores
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
-    from longspan.indexes.base import Budget, Segment
+    from longspan.indexes.base import Budget
+
+KIND, VERSION = "longspan.flat", "1"
 
 
 class FlatIndex(KeyIndex):
@@ -72,6 +77,23 @@ class FlatIndex(KeyIndex):
     def nbytes(self) -> int:
         """Nothing beside the store's keys."""
         return 0
+
+    def save(self, folder: Path) -> None:
+        """Write which slots are indexed; the keys are the store's."""
+        if not self._segments:
+            raise ValueError("nothing is indexed; build a segment before saving")
+        facts = {"first_slot": self._segments[0].first_slot, "tokens": self.tokens}
+        write_facts(folder, KIND, VERSION, facts)
+
+    @classmethod
+    def load(cls, folder: Path, keys_GTD: Tensor) -> FlatIndex:
+        """The index that `save` wrote, over the keys [G, T, D] it covers."""
+        facts = read_facts(folder, KIND, VERSION)
+        if keys_GTD.shape[1] != facts["tokens"]:
+            raise ValueError(
+                f"keys has {keys_GTD.shape[1]} tokens; it should have {facts['tokens']}"
+            )
+        return cls((Segment(keys_GTD, keys_GTD, facts["first_slot"]),))
 
     @property
     def _stop(self) -> int:

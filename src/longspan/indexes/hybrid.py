@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.indexes.attention_graph import AttentionGraphIndex
 from longspan.indexes.base import KeyIndex, SearchResult
+from longspan.indexes.files import read_facts, write_facts
+from longspan.indexes.wave import WaveIndex
 from longspan.types import Estimate, Runs
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
-    from longspan.indexes.attention_graph import AttentionGraphIndex
     from longspan.indexes.base import Budget, Segment
-    from longspan.indexes.wave import WaveIndex
+
+KIND, VERSION = "longspan.hybrid", "1"
 
 
 class HybridIndex(KeyIndex):
@@ -85,6 +90,30 @@ class HybridIndex(KeyIndex):
         """See KeyIndex."""
         places = 0 if self._place_GT is None else self._place_GT.nbytes
         return self.graph.nbytes + self.wave.nbytes + places
+
+    def save(self, folder: Path) -> None:
+        """Write both indexes; a token's place follows from the order of the clusters' tokens."""
+        if self._place_GT is None:
+            raise ValueError("nothing is indexed; build a segment before saving")
+        self.graph.save(folder / "graph")
+        self.wave.save(folder / "clusters")
+        facts = {"first_slot": self._first_slot, "places": self._place_GT.tolist()}
+        write_facts(folder, KIND, VERSION, facts)
+
+    @classmethod
+    def load(cls, folder: Path) -> HybridIndex:
+        """The index that `save` wrote. Raises ValueError naming a file that is not one."""
+        facts = read_facts(folder, KIND, VERSION)
+        index = cls(AttentionGraphIndex.load(folder / "graph"), WaveIndex.load(folder / "clusters"))
+        index._place_GT = torch.tensor(facts["places"], dtype=torch.int32)
+        index._first_slot = facts["first_slot"]
+        if index.graph.tokens != index.tokens or index._place_GT.shape[1] != index.tokens:
+            raise ValueError(
+                f"{folder} holds {index.graph.tokens} tokens in its graph,"
+                f" {index.tokens} in clusters and {index._place_GT.shape[1]} places; they should"
+                " be the same"
+            )
+        return index
 
     def _order(self, segment: Segment, order_GT: Tensor) -> Tensor:
         before = 0 if self._place_GT is None else self._place_GT.shape[1]

@@ -54,6 +54,7 @@ class Reading:
     partials: list[Partial]
     selection: Selection
     distances: float = 0.0
+    hops: float = 0.0
     index_bytes: float = 0.0
 
 
@@ -155,6 +156,7 @@ class StoredState(LayerState):
             exact_tokens=exact,
             estimated_tokens=0.0 if summary is None else estimated_tokens(summary),
             distances=reading.distances,
+            hops=reading.hops,
             index_bytes=reading.index_bytes,
             kv_bytes=rows_read * token_bytes,
         )

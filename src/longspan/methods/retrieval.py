@@ -144,6 +144,7 @@ class RetrievalState(StoredState):
             partials,
             Selection(ranges, found.retrieved, found.estimated),
             distances=found.distances,
+            hops=found.hops,
             index_bytes=found.bytes,
         )
 
