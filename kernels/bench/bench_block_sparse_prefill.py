@@ -4,6 +4,7 @@ flash kernel.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,8 @@ from longspan_kernels.dense_prefill import dense_prefill
 from longspan_kernels.dense_prefill.cpu import flash
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from report import Settings
     from torch import Tensor
 
@@ -80,3 +83,8 @@ def run(settings: Settings) -> list[Table]:
                 )
             )
     return [table]
+
+
+def cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
+    """See run.py."""
+    return {"": partial(run, settings)}

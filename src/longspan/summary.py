@@ -148,8 +148,8 @@ def _change(
 
 def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
     ledger = (
-        "build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms", "other_ms",
-        "absorb_ms",
+        "build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms",
+        "overlap_ms", "other_ms", "absorb_ms",
     )  # fmt: skip
     keys = (
         "ttft_s", "prefill_tokens_per_s", "ms_per_token", "ms_per_token_p10", "ms_per_token_p90",

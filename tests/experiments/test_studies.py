@@ -12,6 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
+from longspan.prefill.minference import MInference
+from longspan.prefill.xattention import XAttention
+
 pytest.importorskip("matplotlib", reason="no plots extra")
 FOLDER = Path(__file__).parents[2] / "experiments"
 MODEL = ["--ctx", "2600", "--steps", "1", "--examples", "1"]  # 1,300 tokens are read
@@ -36,12 +39,32 @@ TINY = {
     "coexecution": ["--tokens", "512", "--static", "64,128", "--retrieve", "32", *TIMED],
     "hardware": ["--tokens", "320", "--megabytes", "1", "--threads", "1", *TIMED],
     "wave_ablations": TASK,
+    "sparse_prefill": ["--task", "needle", "--ctx", "2600", "--examples", "1"],
+    "throughput": [
+        "--geometries",
+        "tiny",
+        "--contexts",
+        "1500",
+        "--batches",
+        "1,largest",
+        "--most",
+        "2",
+        "--steps",
+        "1",
+        "--warmup",
+        "1",
+        "--chunk",
+        "128",
+        "--device",
+        "cpu",
+    ],
 }
 FEWER = {
     "budgets": {
         "RETRIEVAL": (0.01, 0.1), "ESTIMATION": (0.0,), "STEADY": ((0, 0),), "CLUSTER": (32,),
         "SEGMENT": (512,), "COVERAGE": (0.9,), "LADDER": (0.01, 0.2),
-    }
+    },
+    "sparse_prefill": {"PREFILLS": {"xattention": XAttention(), "minference": MInference()}},
 }  # fmt: skip
 """Constants of a study, shortened."""
 

@@ -27,6 +27,17 @@ def test_a_sparse_prefill_is_another_run_on_the_same_questions(cli: Cli) -> None
     assert rows.loc["full+xattention", "set.prefill.threshold"] == 0.8
 
 
+def test_static_tokens_are_attended_while_a_thread_searches(cli: Cli) -> None:
+    done = cli("method=retrieval_attention", "method.static=device", "method.sink_tokens=4",
+               "method.local_tokens=8", "method.update_tokens=8", "method.top_tokens=4",
+               "measure=all", "measure.recall.steps=2", "measure.latency.steps=2")  # fmt: skip
+    assert done.code == 0, done.err
+    ledger = done.json("summary.json")["latency"]["ledger"]
+    for name in ("search_ms", "attend_ms", "gather_attend_ms"):
+        assert ledger[name] > 0
+    assert ledger["overlap_ms"] < sum(ledger[name] for name in ("search_ms", "gather_attend_ms"))
+
+
 def test_a_wrong_prefill_is_one_line(cli: Cli) -> None:
     done = cli("prefill=xattention", "prefill.threshold=2")
     assert done.code == 2

@@ -20,6 +20,8 @@ PROBES = (
     ("absorb_ms", ("absorb",)),
     ("search_ms", ("index", "search")),
     ("attend_ms", ("placement", "attend_ranges")),
+    ("attend_ms", ("near", "attend_ranges")),
+    ("together_ms", ("together",)),
     ("gather_attend_ms", ("placement", "attend_runs")),
 )
 """What is clocked: (name in the ledger, where it is found on a layer's state)."""

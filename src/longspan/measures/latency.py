@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from longspan.types import Example
 
 
+ATTENTION = ("search_ms", "attend_ms", "gather_attend_ms")
+STEP = ("update_ms", *ATTENTION, "together_ms")
+"""What a decode step is clocked for."""
+
+
 def latency(
     subject: Subject,
     examples: Sequence[Example],
@@ -48,13 +53,17 @@ def latency(
         taken_in: dict[str, float] = defaultdict(float)
         with clocked(session, taken_in, ("absorb_ms",)):
             tokens, step_ms, absorb_ms = _decode_clocked(session, tokens, steps, taken_in)
-        with clocked(session, ledger, ("update_ms", "search_ms", "attend_ms", "gather_attend_ms")):
+        with clocked(session, ledger, STEP):
             _, ledger_ms = _decode(session, tokens, ledger_steps)
         states = [state for layer in session.states for state in layer]
     build_s = ledger.pop("build_s", None)
     parts = {name: value / ledger_steps for name, value in ledger.items()}
     if parts:
+        together_ms = parts.pop("together_ms", None)
         parts["other_ms"] = sum(ledger_ms) / ledger_steps - sum(parts.values())
+        if together_ms is not None:  # search and attention that went on at once count once
+            parts["overlap_ms"] = sum(parts.get(name, 0.0) for name in ATTENTION) - together_ms
+            parts["other_ms"] += parts["overlap_ms"]
     prompt = max(session.lengths) - warmup - steps - ledger_steps
     timing = {
         "ttft_s": ttft_s,

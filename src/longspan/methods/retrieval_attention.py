@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from longspan.indexes.attention_graph import AttentionGraphIndex, WalkOptions
+from longspan.methods.retrieval import RetrievalState
+from longspan.methods.split import SplitState
 from longspan.methods.vector_retrieval import VectorRetrieval
 from longspan.options import Count, Tokens, settings
 from longspan_kernels.attention_graph import GraphOptions, Metric, Storage
 
 if TYPE_CHECKING:
+    from longspan.indexes.base import KeyIndex
+    from longspan.methods.retrieval import Plan
     from longspan.types import LayerGeometry
 
 
@@ -23,6 +27,9 @@ class RetrievalAttention(VectorRetrieval):
     Beside the settings of VectorRetrieval. query_window, query_tokens: prefill queries the graph is
     made of, the last ones and at most so many others. beam: candidates a search holds, at least
     twice what it retrieves. degree: edges a node. storage: what the walk reads.
+
+    static: `device` keeps sink, local window and what waits for the index on the model's device as
+    well and attends them there while a thread searches and attends the rest where it is placed.
 
     Ablations. graph_per: one graph a KV head, from its group's queries, or one a query head, as in
     the paper. metric: distance between keys by their scores with the `queries`, or that of the
@@ -41,12 +48,18 @@ class RetrievalAttention(VectorRetrieval):
     graph_per: Literal["kv_head", "query_head"] = "kv_head"
     metric: Metric = "queries"
     seeds: Tokens = 32
+    static: Literal["with_rest", "device"] = "with_rest"
 
     def index(self, geometry: LayerGeometry) -> AttentionGraphIndex:
         """See VectorRetrieval."""
         options = GraphOptions(degree=self.degree, storage=self.storage, metric=self.metric)
         walk = WalkOptions(graph_per=self.graph_per, beam=self.beam, seeds=self.seeds)
         return AttentionGraphIndex(options, walk)
+
+    def state(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> RetrievalState:
+        """See VectorRetrieval."""
+        kind = SplitState if self.static == "device" else RetrievalState
+        return kind(geometry, plan, index)
 
     @property
     def query_sample(self) -> tuple[int, int]:

@@ -64,4 +64,8 @@ class VectorRetrieval(Method):
             query_window=window,
             query_cap=cap,
         )
-        return RetrievalState(geometry, plan, self.index(geometry))
+        return self.state(geometry, plan, self.index(geometry))
+
+    def state(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> RetrievalState:
+        """How the parts of a step are put together."""
+        return RetrievalState(geometry, plan, index)

@@ -1,0 +1,150 @@
+"""Random-weight models of real geometries with a few layers, whose contexts are put in place of
+being read.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from longspan.models import checks
+from longspan.models.decoder import Decoder, Row
+from longspan.models.huggingface import _attach
+from longspan.models.rope import RotaryPin
+from longspan.models.session import StoreSession
+
+sys.path.append(str(Path(__file__).parents[2] / "kernels" / "bench"))
+from ood_keys import ood_keys
+
+if TYPE_CHECKING:
+    from longspan.methods.base import Method
+    from longspan.types import LayerGeometry
+
+TRAIN, SMALL_VOCABULARY = 1024, 8192
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes that decide the time of a step."""
+
+    config: str
+    layers: int
+    hidden: int
+    inner: int
+    heads: int
+    groups: int
+    vocabulary: int
+    size: int = 128
+
+    @property
+    def layer_bytes(self) -> int:
+        """Weights of a layer, bfloat16."""
+        attention = 2 * self.hidden * self.size * (self.heads + self.groups)
+        return 2 * (attention + 3 * self.hidden * self.inner)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Weights of the whole model, bfloat16."""
+        return self.layers * self.layer_bytes + 4 * self.hidden * self.vocabulary
+
+
+GEOMETRIES = {
+    "llama3_8b": Geometry("LlamaConfig", 32, 4096, 14336, 32, 8, 128256),
+    "qwen25_7b": Geometry("Qwen2Config", 28, 3584, 18944, 28, 4, 152064),
+    "qwen25_72b": Geometry("Qwen2Config", 80, 8192, 29568, 64, 8, 152064),
+    "tiny": Geometry("LlamaConfig", 4, 64, 96, 4, 2, 500, 16),
+}
+
+
+@lru_cache(maxsize=1)
+def decoder(name: str, layers: int, device: str) -> Decoder:
+    """The first `layers` layers; the vocabulary is cut, as its time is added by size."""
+    import transformers
+
+    shape = GEOMETRIES[name]
+    config = getattr(transformers, shape.config)(
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.groups,
+        vocab_size=min(shape.vocabulary, SMALL_VOCABULARY),
+        max_position_embeddings=1 << 21,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        module: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    windows = checks.layer_windows(config)
+    module = module.eval()
+    return Decoder(
+        module=module,
+        windows=windows,
+        geometries=_attach(module, windows),
+        rotary=RotaryPin(module),
+        device=torch.device(device),
+        chunk_tokens=1 << 20,
+        max_positions=None,
+    )
+
+
+@lru_cache(maxsize=1)
+def data(geometry: LayerGeometry, tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Keys [G, T, D], their prefill queries [H, S, D] and decode queries [H, N, D], bfloat16."""
+    heads = geometry.query_heads // geometry.kv_heads
+    found = [
+        ood_keys(tokens, train=TRAIN, heads=heads, size=geometry.head_size, seed=group)
+        if geometry.head_size > 32
+        else None
+        for group in range(geometry.kv_heads)
+    ]
+    if found[0] is None:  # too small for the generator: a test
+        shape = (geometry.kv_heads, tokens, geometry.head_size)
+        q_HSD = torch.randn(geometry.query_heads, TRAIN + 64, geometry.head_size).bfloat16()
+        return torch.randn(shape).bfloat16(), q_HSD[:, :TRAIN], q_HSD[:, TRAIN:]
+    kept = [each for each in found if each is not None]
+    keys_GTD = torch.stack([each.keys_TD for each in kept]).bfloat16()
+    train_HSD = torch.cat([each.train_RSD for each in kept]).bfloat16()
+    test_HND = torch.cat([each.test_RSD for each in kept]).bfloat16()
+    return keys_GTD, train_HSD, test_HND
+
+
+class Replay:
+    """A method whose decode steps see the generator's queries in place of the random model's."""
+
+    def __init__(self, method: Any) -> None:
+        self.method = method
+        self.steps = 0
+
+    def decode(self, states: Any, q_BHD: torch.Tensor) -> Any:
+        """See Method. Rows and steps look at different queries."""
+        self.steps += 1
+        test_HND = self.queries.to(q_BHD.device)
+        chosen = [(self.steps + 7 * row) % test_HND.shape[1] for row in range(len(q_BHD))]
+        return self.method.decode(states, test_HND[:, chosen].transpose(0, 1).contiguous())
+
+    queries: torch.Tensor
+
+
+def filled(
+    base: Decoder, method: Method | Any, tokens: int, rows: int
+) -> tuple[StoreSession, Replay]:
+    """A session of `rows` distinct contexts of `tokens` tokens, not sealed yet: the same keys
+    rolled by another distance in each row and layer, in memory of their own.
+    """
+    keys_GTD, train_HSD, test_HND = data(replace(base.geometries[0], layer=0), tokens)
+    opened = []
+    for row in range(rows):
+        states = base.states(method)
+        for layer, state in enumerate(states):
+            rolled_GTD = keys_GTD.roll(997 * (row * len(states) + layer), 1)
+            state.adopt(rolled_GTD, rolled_GTD.flip(-1), train_HSD)  # type: ignore[attr-defined]
+        opened.append(Row(states, tokens))
+    replay = Replay(method)
+    replay.queries = test_HND
+    session = StoreSession(base, replay, opened, None)  # type: ignore[arg-type]
+    return session, replay
