@@ -47,7 +47,7 @@ class Sizes:
 
     tasks: tuple[str, ...] = ("ruler_niah_multikey_1", "ruler_niah_multiquery")
     ctx: int = 4096
-    examples: int = 12
+    examples: int = 6
     replayed: int = 2
     """Examples on which the output error is measured, without errors of lower layers."""
     steps: int = 16

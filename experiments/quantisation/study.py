@@ -43,7 +43,7 @@ class Sizes:
 
     tasks: tuple[str, ...] = ("ruler_niah_multikey_1", "ruler_niah_multiquery")
     ctx: int = 4096
-    examples: int = 12
+    examples: int = 6
     replayed: int = 2
     steps: int = 16
     answer: int = 64

@@ -32,16 +32,20 @@ def scored(
     """A row a method: its score on an example and, unless None, `replay`'s means over layers."""
     read = Read(run.model, run.examples[number], steps, run.request.max_new_tokens)
     traces = read.traces(steps) if replay is not None else []
-    rows = []
-    for (group, value), method in methods.items():
-        score = run.task.score(read.example, read.answer(method))
-        names = {"task": run.task.label, "example": number, "group": group, "value": value}
-        means: dict[str, float] = {}
+    known: dict[Method, dict[str, float]] = {}  # one setting may stand in several groups
+    for method in methods.values():
+        if method in known:
+            continue
+        known[method] = {"score": run.task.score(read.example, read.answer(method))}
         if replay is not None:
             found = [replay(method, trace) for trace in traces]
-            means = {key: sum(each[key] for each in found) / len(found) for key in found[0]}
-        rows.append({**names, "score": score, **means})
-    return rows
+            for key in found[0]:
+                known[method][key] = sum(each[key] for each in found) / len(found)
+    names = {"task": run.task.label, "example": number}
+    return [
+        {**names, "group": group, "value": value, **known[method]}
+        for (group, value), method in methods.items()
+    ]
 
 
 def compared(frame: pd.DataFrame, baseline: Variant, name: str) -> pd.DataFrame:
