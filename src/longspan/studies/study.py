@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +13,7 @@ from longspan.export import to_csv, to_markdown
 from longspan.record.environment import environment
 from longspan.request import parse_tokens
 from longspan.screen import Screen
+from longspan.studies.rows import Row, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from longspan.runner import Run
 
 T = TypeVar("T")
-Row = dict[str, Any]
 COUNTS = {"ctx", "examples", "steps", "replayed", "answer", "rounds", "top"}
 
 
@@ -74,7 +72,7 @@ class Study:
                 if not screen.console.is_terminal:
                     screen.note(f"{self.name}: {count + 1} of {len(units)}")
         frame = pd.DataFrame(rows)
-        frame.attrs["seconds"] = kept.seconds
+        frame.attrs.update(wall=kept.wall_s, cpu=kept.cpu_s)
         return frame
 
     def save(self, **figures: Figure) -> None:
@@ -92,7 +90,8 @@ class Study:
         """Write every row as table.csv, and table.md: what ran where, and the tables `shown`."""
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / "table.csv").write_text(to_csv(frame))
-        text = f"{about}\n\n{machine()}; {frame.attrs.get('seconds', 0.0):.0f} s.\n"
+        wall_s, cpu_s = (frame.attrs.get(clock, 0.0) for clock in ("wall", "cpu"))
+        text = f"{about}\n\n{machine()}; {wall_s:.0f} s, {cpu_s:.0f} s of processor time.\n"
         for title, each in shown.items():
             text += f"\n**{title}**\n\n{to_markdown(each)}"
         (self.out / "table.md").write_text(text)
@@ -108,42 +107,6 @@ class Study:
         }
         digest = _digest(json.dumps(facts, sort_keys=True, default=str).encode())
         return self.results / f"{self.name}-{digest}.jsonl"
-
-
-class Rows:
-    """Rows by unit, a JSON line each; a line that was cut short counts as missing."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.seconds = 0.0
-        """What all units have taken, those of earlier runs included."""
-        self._known: dict[str, Row] = {}
-        for line in path.read_text().splitlines() if path.exists() else ():
-            try:
-                known = json.loads(line)
-                self._known[known["unit"]] = known
-            except (ValueError, KeyError, TypeError):
-                continue
-
-    def take(self, unit: T, measure: Callable[[T], Sequence[Row]]) -> Sequence[Row]:
-        """The unit's rows, measured if they are not there."""
-        name = json.dumps(unit, sort_keys=True, default=str)
-        if name not in self._known:
-            begun = time.perf_counter()
-            rows = list(measure(unit))
-            self._known[name] = {"unit": name, "rows": rows, "s": time.perf_counter() - begun}
-            self._append(self._known[name])
-        self.seconds += self._known[name]["s"]
-        found: Sequence[Row] = self._known[name]["rows"]
-        return found
-
-    def _append(self, entry: Row) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            # a line of its own even behind one that was cut short
-            file.write(("\n" if file.tell() else "") + json.dumps(entry))
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def begin(file: str, doc: str | None, sizes: T, arguments: Sequence[str]) -> tuple[Study, T]:
