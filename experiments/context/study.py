@@ -19,12 +19,12 @@ from longspan.indexes.base import Budget
 from longspan.studies.plots import curves, panels
 from longspan.studies.search import Built, contenders
 from longspan.studies.study import Study, begin
+from longspan.studies.timing import best_seconds
 from longspan.studies.trace import Read, Trace
 from longspan_kernels.dense_decode import dense_decode
 
 sys.path.append(str(Path(__file__).parents[2] / "kernels" / "bench"))
 from ood_keys import ood_keys
-from report import Settings, time_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ def index(keys: Keys, name: str, sizes: Sizes) -> dict[str, Any]:
     turns = cycle(keys.test_NHD)
     scale = keys.keys_GTD.shape[2] ** -0.5
     call = {"step": lambda: built.index.search(next(turns), asked, scale)}
-    seconds = time_together(call, Settings(rounds=sizes.rounds * 4))["step"]
+    seconds = best_seconds(call, sizes.rounds * 4)["step"]
     return {
         "index": name, "build_s": build_s, "search_ms": 1e3 * seconds,
         "index_bytes": built.index.nbytes, **found,
@@ -109,7 +109,7 @@ def full(keys: Keys, sizes: Sizes) -> dict[str, Any]:
     keys_GTD = keys.keys_GTD
     scale = keys_GTD.shape[2] ** -0.5
     call = {"step": lambda: dense_decode(next(turns), keys_GTD, keys_GTD, scale=scale)}
-    seconds = time_together(call, Settings(rounds=sizes.rounds))["step"]
+    seconds = best_seconds(call, sizes.rounds)["step"]
     return {
         "index": "full attention", "build_s": 0.0, "search_ms": 1e3 * seconds, "index_bytes": 0,
         "recall": 1.0, "scanned": 1.0,

@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,13 +17,11 @@ import torch
 
 from longspan.studies.plots import MARKS, panels
 from longspan.studies.study import Study, begin, machine
+from longspan.studies.timing import best_seconds
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.dispatch import native
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.types import Runs
-
-sys.path.append(str(Path(__file__).parents[2] / "kernels" / "bench"))
-from report import Settings, time_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +42,7 @@ class Sizes:
     """What is read or copied to find the bandwidth."""
     threads: tuple[int, ...] = (0,)
     """0: 1, 2, 4 ... and as many as there are."""
-    rounds: int = 9
+    rounds: int = 25
     join: str = ""
     """Tables of other machines, comma-separated, in place of measuring."""
 
@@ -116,7 +113,7 @@ def measure(sizes: Sizes, device: torch.device, threads: int) -> list[dict[str, 
 
 
 def timed(calls: list[Call], rounds: int, device: torch.device) -> list[dict[str, Any]]:
-    """Medians of calls that took turns."""
+    """The best of calls that took turns."""
 
     def whole(call: Callable[[], object]) -> None:
         call()
@@ -124,7 +121,7 @@ def timed(calls: list[Call], rounds: int, device: torch.device) -> list[dict[str
             torch.cuda.synchronize()
 
     acts = {f"{what} {dtype}": partial(whole, call) for what, dtype, _, call in calls}
-    seconds = time_together(acts, Settings(rounds=rounds))
+    seconds = best_seconds(acts, rounds)
     return [
         {
             "what": what, "dtype": dtype, "ms": 1e3 * seconds[f"{what} {dtype}"],

@@ -18,12 +18,12 @@ from longspan.studies.plots import panels
 from longspan.studies.quantised import FORMATS, WHICH, Quantised
 from longspan.studies.scored import compared, scored
 from longspan.studies.study import Study, begin
+from longspan.studies.timing import best_seconds
 from longspan.studies.trace import Trace
 from longspan_kernels.dense_decode import dense_decode
 
 sys.path.append(str(Path(__file__).parents[2] / "kernels" / "bench"))
 from inputs import topic_keys
-from report import Settings, time_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ class Sizes:
     """Tokens of an answer at most: a wrong one would go on to what the task allows."""
     timed: int = 65_536
     """Tokens of a layer of an 8B model's shape that is timed."""
-    rounds: int = 15
+    rounds: int = 40
 
 
 def methods() -> dict[tuple[str, str], Method]:
@@ -98,7 +98,7 @@ def times(tokens: int, rounds: int) -> list[dict[str, Any]]:
         return lambda: dense_decode(next(queries), **given, **rest)
 
     calls = {name: call(given) for name, given in inputs.items()}
-    seconds = time_together(calls, Settings(rounds=rounds))
+    seconds = best_seconds(calls, rounds)
     return [{"group": name, "value": "both", "ms": 1e3 * taken} for name, taken in seconds.items()]
 
 
