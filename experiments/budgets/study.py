@@ -16,7 +16,7 @@ import torch
 from longspan.methods.full import Full
 from longspan.methods.retroinfer import RetroInfer
 from longspan.studies.allocation import calibrated, pyramid
-from longspan.studies.plots import curves, panels
+from longspan.studies.plots import curves, key, panels
 from longspan.studies.scored import compared, scored
 from longspan.studies.study import Study, begin
 from longspan.studies.trace import Read, replay
@@ -157,7 +157,7 @@ def figures(study: Study, shown: pd.DataFrame) -> None:
     curves(grid[0], swept, "read exactly %", "score", "group")
     grid[0].axhline(float(shown[shown["group"] == "full"]["score"].iloc[0]), color="grey", ls=":")
     curves(grid[1], swept, "read exactly %", "output error %", "group")
-    grid[1].legend()
+    key(grid[1])
     for axes in grid[:2]:
         axes.set_xscale("log")
     layers = shown[shown["group"] == "layers"]

@@ -20,7 +20,7 @@ from longspan.indexes.faiss_ivf import FaissIvfIndex
 from longspan.indexes.flat import FlatIndex
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import WaveOptions
-from longspan.studies.plots import panels
+from longspan.studies.plots import key, panels
 from longspan.studies.search import Built
 from longspan.studies.study import Study, begin
 from longspan.studies.timing import best_seconds
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str]) -> None:
         axes.bar([p + 0.2 for p in places], each["together"], 0.35, color="grey", label="together")
         axes.set_xticks(list(places), [str(each) for each in each["static tokens"]])
         axes.set(title=name, xlabel="static tokens", ylabel="ms a step and layer")
-    grid[0].legend()
+    key(grid[0])
     study.save(coexecution=figure)
     shown = frame.assign(overlap=100 * frame["overlap"]).rename(columns={"overlap": "overlap %"})
     about = (

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from longspan.indexes.base import Budget
-from longspan.studies.plots import curves, panels
+from longspan.studies.plots import curves, key, panels
 from longspan.studies.search import Built, contenders
 from longspan.studies.study import Study, begin
 from longspan.studies.timing import best_seconds
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str]) -> None:
         axes.set_xscale("log", base=2)
         if name != names["recall"]:
             axes.set_yscale("log")
-    grid[0].legend()
+    key(grid[0])
     study.save(context=figure)
     shown["index MB"] = shown["index_bytes"] / 1e6
     shown["search, ms a step"] = shown["search, ms a step"].round(3)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from longspan.studies.plots import MARKS, panels
+from longspan.studies.plots import MARKS, key, panels
 from longspan.studies.study import Study, begin, machine
 from longspan.studies.timing import best_seconds
 from longspan_kernels.dense_decode import dense_decode
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str]) -> None:
         axes.set(title=kind, xlabel="threads", ylabel="GB/s")
         axes.set_xticks(sorted(set(each["threads"])))
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=7)
+        key(axes)
     study.save(hardware=figure)
     shown = frame.pivot_table(
         index=["where", "what", "dtype"], columns="threads", values="giga_a_s", sort=False

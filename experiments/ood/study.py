@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from longspan.studies.plots import curves, heat, panels
+from longspan.studies.plots import curves, heat, key, panels
 from longspan.studies.search import Built, contenders, least
 from longspan.studies.study import Study, begin
 from longspan.studies.trace import Read, Trace
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str]) -> None:
         curves(place, mean, "% of the keys scored", "recall", "index")
         place.set(title=title, xscale="log")
         place.axhline(0.95, color="grey", lw=0.8, ls=":")
-    grid[0].legend()
+    key(grid[-1], loc="lower right")
     study.save(distance=figure, recall=lines)
     about = f"{sizes.task}, {sizes.ctx} tokens, {sizes.examples} examples, recall@{sizes.top}"
     by_layer = gaps.groupby("layer", sort=False)["gap"].agg(["mean", "min", "max"]).reset_index()

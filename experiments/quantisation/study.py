@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from longspan.methods.full import Full
-from longspan.studies.plots import panels
+from longspan.studies.plots import key, panels
 from longspan.studies.quantised import FORMATS, WHICH, Quantised
 from longspan.studies.scored import compared, scored
 from longspan.studies.study import Study, begin
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str]) -> None:
         axes.set(ylabel=value)
         axes.tick_params(axis="x", labelrotation=30)
     grid[0].set_yscale("log")
-    grid[0].legend()
+    key(grid[0])
     study.save(quantisation=figure)
     about = (
         f"{', '.join(sizes.tasks)}; {sizes.ctx} tokens, {sizes.examples} examples each, errors of "

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from longspan.methods.retroinfer import RetroInfer
-from longspan.studies.plots import curves, heat, panels
+from longspan.studies.plots import curves, heat, key, panels
 from longspan.studies.study import Study, begin
 from longspan.studies.trace import Read, Trace
 from longspan_kernels.block_cache import Policy, simulate
@@ -151,16 +151,16 @@ def figures(study: Study, steps: pd.DataFrame, lags: pd.DataFrame, hits: pd.Data
         ]
     )  # fmt: skip
     curves(grid[1], both, "step", "attention held", "tokens")
-    grid[1].legend()
+    key(grid[1])
     over = lags.groupby(["task", "lag"], sort=False)["overlap"].mean().reset_index()
     over = over.rename(columns={"overlap": f"share of the best {TOP}", "lag": "steps apart"})
     curves(grid[2], over, "steps apart", f"share of the best {TOP}", "task")
     grid[2].set(xscale="log", ylim=(0, 1))
-    grid[2].legend()
+    key(grid[2])
     cache, (axes,) = panels(1, width=4)
     named = hits.rename(columns={"capacity": "capacity, share of keys and values"})
     curves(axes, named, "capacity, share of keys and values", "hit ratio", "policy")
-    axes.legend()
+    key(axes)
     study.save(sparsity=figure, block_cache=cache)
 
 

@@ -18,8 +18,6 @@ STYLE: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
 }
 
 
@@ -65,6 +63,15 @@ def heat(axes: Axes, frame: pd.DataFrame, row: str, column: str, value: str, **s
         for x, number in enumerate(line):
             colour = "black" if number > middle else "white"
             axes.text(x, y, f"{number:.3g}", ha="center", va="center", color=colour, fontsize=7)
-    axes.set_xticks(range(grid.shape[1]), [str(each) for each in grid.columns])
-    axes.set_yticks(range(grid.shape[0]), [str(each) for each in grid.index])
+    axes.set_xticks(range(grid.shape[1]), [_short(each) for each in grid.columns])
+    axes.set_yticks(range(grid.shape[0]), [_short(each) for each in grid.index])
     axes.set(xlabel=column, ylabel=row)
+
+
+def key(axes: Axes, **place: Any) -> None:
+    """Name what is drawn, small, without hiding it."""
+    axes.legend(**{"fontsize": 7, "framealpha": 0.6, **place})
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
