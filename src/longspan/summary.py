@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longspan.types import Record
 
 BASELINE = "full"
+CACHE = ("cached", "missed")
 
 
 def summarise(run: Run, folder: RunFolder, seconds: float | None = None) -> dict[str, Any]:
@@ -106,11 +107,15 @@ def work(records: Sequence[Record]) -> dict[str, float | None]:
         return sum(w[name] for w in works for name in names) / len(works) if works else None
 
     exact, context = mean("exact_tokens"), mean("context_tokens")
+    hits, misses = (sum(w.get(f"{name}_tokens", 0.0) for w in works) for name in CACHE)
+    bus = sum(w.get("bus_bytes", 0.0) for w in works)
     return {
         "exact_tokens": exact,
         "estimated_tokens": mean("estimated_tokens"),
         "read_fraction": exact / context if exact is not None and context else None,
         "bytes_per_token": mean("index_bytes", "kv_bytes"),
+        "hit_ratio": hits / (hits + misses) if hits + misses else None,
+        "bus_bytes_per_token": bus / len(works) if hits + misses else None,
         "distances": mean("distances"),
         "context_tokens": context,
     }
@@ -150,6 +155,7 @@ def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
     ledger = (
         "build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms",
         "overlap_ms", "other_ms", "absorb_ms",
+        "wait_ms", "hit_ratio", "bus_bytes", "overflows",
     )  # fmt: skip
     keys = (
         "ttft_s", "prefill_tokens_per_s", "ms_per_token", "ms_per_token_p10", "ms_per_token_p90",

@@ -83,6 +83,12 @@ class Work:
     """Nodes expanded or lists opened on the way, per query head."""
     index_bytes: float = 0.0
     kv_bytes: float = 0.0
+    cached_tokens: float = 0.0
+    """Of the retrieved tokens, those that a cache of blocks held."""
+    missed_tokens: float = 0.0
+    """Those that came from the store behind the cache."""
+    bus_bytes: float = 0.0
+    """What came from there."""
 
 
 @dataclass(frozen=True, slots=True)

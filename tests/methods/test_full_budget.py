@@ -29,7 +29,7 @@ EVERYTHING: dict[str, Method] = {
         retrieval_budget=1.0, segment_tokens=50, tokens_per_cluster=7, update_tokens=33
     ),
     "retroinfer, coverage": RetroInfer(coverage=1.0, tail="segment_mean", update_tokens=33),
-    "retroinfer, device": RetroInfer(retrieval_budget=1.0, placement="device", vote="max"),
+    "retroinfer, gpu": RetroInfer(retrieval_budget=1.0, placement="gpu", vote="max"),
     "retroinfer, no steady zone": RetroInfer(
         retrieval_budget=1.0, sink_tokens=0, local_tokens=0, update_tokens=1
     ),

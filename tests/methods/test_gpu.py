@@ -43,7 +43,7 @@ def on_gpu(given: Layer) -> Layer:
     return Layer(replace(given.geometry, device=q.device), q, k, v)
 
 
-@pytest.mark.parametrize("placement", ["cpu", "device"])
+@pytest.mark.parametrize("placement", ["cpu", "gpu"])
 @pytest.mark.parametrize("name", METHODS)
 def test_a_full_budget_is_full_attention(name: str, placement: str) -> None:
     given = layer(300, groups=2, heads=3, size=16)

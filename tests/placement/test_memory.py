@@ -39,7 +39,7 @@ def test_ranges_and_runs_cross_parts() -> None:
 
 
 def test_blocks_are_everything_once_in_order() -> None:
-    placed = place("device", geometry())
+    placed = place("gpu", geometry())
     k = torch.randn(2, 50, 8)
     placed.store.append(k, k)
     placed.store.freeze(20)
@@ -53,6 +53,6 @@ def test_blocks_are_everything_once_in_order() -> None:
 
 def test_cpu_means_host_memory_and_an_unknown_place_is_refused() -> None:
     assert place("cpu", geometry("meta")).device == torch.device("cpu")
-    assert place("device", geometry("meta")).device == torch.device("meta")
+    assert place("gpu", geometry("meta")).device == torch.device("meta")
     with pytest.raises(ValueError, match="placement is 'disk'"):
         place("disk", geometry())  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ import torch
 from longspan.measures.clocks import clocked
 from longspan.measures.memory import held, peaks
 from longspan.measures.stretches import stretches
+from longspan.measures.traffic import between, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,11 +52,13 @@ def latency(
         ttft_s = time.perf_counter() - start
         tokens = _decode(session, tokens, warmup)[0]
         taken_in: dict[str, float] = defaultdict(float)
+        states = [state for layer in session.states for state in layer]
+        before = traffic(states)
         with clocked(session, taken_in, ("absorb_ms",)):
             tokens, step_ms, absorb_ms = _decode_clocked(session, tokens, steps, taken_in)
+        cache = between(before, traffic(states), steps)
         with clocked(session, ledger, STEP):
             _, ledger_ms = _decode(session, tokens, ledger_steps)
-        states = [state for layer in session.states for state in layer]
     build_s = ledger.pop("build_s", None)
     parts = {name: value / ledger_steps for name, value in ledger.items()}
     if parts:
@@ -77,6 +80,7 @@ def latency(
         "ledger": {
             "build_s": build_s,
             **parts,
+            **cache,
             "absorb_ms": sum(absorb_ms) / steps if taken_in else None,
         },
     }

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from longspan.placement.base import Place
     from longspan.placement.store import KVStore
     from longspan.prefill.base import Prefill
     from longspan.types import LayerGeometry, Partial, Selection, Work
@@ -85,6 +86,14 @@ class Method(ABC):
     @abstractmethod
     def layer(self, geometry: LayerGeometry) -> LayerState:
         """An empty state for one layer of one sequence."""
+
+    @property
+    def place(self) -> Place:
+        """Where keys and values go, by those settings that a method has."""
+        from longspan.placement.base import Place
+
+        names = (name for name in Place.__slots__ if hasattr(self, name))
+        return Place(**{name: getattr(self, name) for name in names})
 
     def decode(self, states: Sequence[LayerState], q_BHD: Tensor) -> Partial:
         """One step of a batch, one state a row; override where a batch can be attended natively."""

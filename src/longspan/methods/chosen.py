@@ -14,7 +14,7 @@ from longspan_kernels.dense_decode.reference import scores
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from longspan.placement.base import PlacementName
+    from longspan.placement.base import OnePlace
     from longspan.types import LayerGeometry, Runs
 
 
@@ -24,7 +24,7 @@ class ChosenState(StoredState):
     def __init__(
         self,
         geometry: LayerGeometry,
-        placement: PlacementName,
+        placement: OnePlace,
         *,
         sink: int,
         local: int,

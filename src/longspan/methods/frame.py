@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from longspan.methods.base import LayerState
-from longspan.placement.base import place
+from longspan.placement.base import Traffic, place
 from longspan.placement.part import Part
 from longspan.prefill.full import FullPrefill
 from longspan.tensors import check_shape
@@ -21,7 +21,7 @@ from longspan_kernels.merge import merge
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from longspan.placement.base import PlacementName
+    from longspan.placement.base import Place, PlacementName
     from longspan.prefill.base import Prefill
     from longspan.types import Estimate, LayerGeometry, Runs
 
@@ -61,7 +61,7 @@ class Reading:
 class StoredState(LayerState):
     """Stores every token and attends `read`'s choice of them; by itself, all of them."""
 
-    def __init__(self, geometry: LayerGeometry, placement: PlacementName) -> None:
+    def __init__(self, geometry: LayerGeometry, placement: Place | PlacementName) -> None:
         self.geometry = geometry
         self.placement = place(placement, geometry)
         self.store = self.placement.store
@@ -151,6 +151,9 @@ class StoredState(LayerState):
             exact += tokens / runs.count_N.shape[0]
             rows_read += tokens
         summary = reading.selection.estimated
+        cache, rows = self.placement.last or Traffic(), geometry.kv_heads
+        if reading.selection.retrieved is not None:
+            rows = reading.selection.retrieved.count_N.shape[0]
         token_bytes = 2 * geometry.head_size * geometry.dtype.itemsize
         return Work(
             exact_tokens=exact,
@@ -159,8 +162,11 @@ class StoredState(LayerState):
             hops=reading.hops,
             index_bytes=reading.index_bytes,
             kv_bytes=rows_read * token_bytes,
+            cached_tokens=cache.hit_entries / rows,
+            missed_tokens=cache.miss_entries / rows,
+            bus_bytes=float(cache.bus_bytes),
         )
 
     def memory(self) -> dict[str, int]:
         """See LayerState."""
-        return {"kv_bytes": self.store.nbytes, "index_bytes": 0}
+        return {"kv_bytes": self.placement.nbytes, "index_bytes": 0}

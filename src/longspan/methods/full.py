@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from longspan.methods.base import Method
 from longspan.methods.frame import StoredState
 from longspan.options import settings
-from longspan.placement.base import PlacementName
+from longspan.placement.base import OnePlace
 
 if TYPE_CHECKING:
     from longspan.types import LayerGeometry
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class Full(Method):
     """The yardstick: exact attention over the whole context.
 
-    placement: where keys and values live and are attended, `cpu` or `device`.
+    placement: where keys and values live and are attended, `cpu` or `gpu`.
     """
 
     name: ClassVar[str] = "full"
 
-    placement: PlacementName = "device"
+    placement: OnePlace = "gpu"
 
     def layer(self, geometry: LayerGeometry) -> StoredState:
         """See Method."""

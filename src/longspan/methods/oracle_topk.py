@@ -9,7 +9,7 @@ import torch
 from longspan.methods.base import Method
 from longspan.methods.chosen import ChosenState
 from longspan.options import Fraction, Tokens, settings
-from longspan.placement.base import PlacementName
+from longspan.placement.base import OnePlace
 from longspan.types import Runs
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class OracleTopK(Method):
     """Scores every key exactly and attends the best; nothing stands for the rest.
 
     sink_tokens, local_tokens: always attended. budget: share of the tokens between them that each
-    query head attends, at least one. placement: where keys and values live, `cpu` or `device`.
+    query head attends, at least one. placement: where keys and values live, `cpu` or `gpu`.
     """
 
     name: ClassVar[str] = "oracle_topk"
@@ -31,7 +31,7 @@ class OracleTopK(Method):
     sink_tokens: Tokens = 4
     local_tokens: Tokens = 64
     budget: Fraction = 0.018
-    placement: PlacementName = "device"
+    placement: OnePlace = "gpu"
 
     def layer(self, geometry: LayerGeometry) -> TopKState:
         """See Method."""

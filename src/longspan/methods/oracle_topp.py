@@ -9,7 +9,7 @@ import torch
 from longspan.methods.base import Method
 from longspan.methods.chosen import ChosenState
 from longspan.options import Fraction, Tokens, settings
-from longspan.placement.base import PlacementName
+from longspan.placement.base import OnePlace
 from longspan.types import Runs
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class OracleTopP(Method):
     """Scores every key exactly and attends the fewest that hold `coverage` of the softmax mass.
 
     sink_tokens, local_tokens: always attended, their mass counts. coverage: share of the whole
-    mass, per query head. placement: where keys and values live, `cpu` or `device`.
+    mass, per query head. placement: where keys and values live, `cpu` or `gpu`.
     """
 
     name: ClassVar[str] = "oracle_topp"
@@ -31,7 +31,7 @@ class OracleTopP(Method):
     sink_tokens: Tokens = 4
     local_tokens: Tokens = 64
     coverage: Fraction = 0.95
-    placement: PlacementName = "device"
+    placement: OnePlace = "gpu"
 
     def layer(self, geometry: LayerGeometry) -> TopPState:
         """See Method."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from longspan.methods.base import Method
 from longspan.methods.chosen import ChosenState
 from longspan.options import Fraction, Tokens, settings
-from longspan.placement.base import PlacementName
+from longspan.placement.base import OnePlace
 from longspan.types import Runs
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class RandomK(Method):
     local_tokens: Tokens = 64
     budget: Fraction = 0.018
     seed: Annotated[int, Field(ge=0)] = 0
-    placement: PlacementName = "device"
+    placement: OnePlace = "gpu"
 
     def layer(self, geometry: LayerGeometry) -> RandomState:
         """See Method."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import KeyIndex, SearchResult
-    from longspan.placement.base import PlacementName
+    from longspan.placement.base import Place, PlacementName
     from longspan.types import LayerGeometry, Partial
 
 
@@ -60,7 +60,7 @@ class Plan:
     retrieve: Amount
     estimate: Amount = Amount()
     effort: int | None = None
-    placement: PlacementName = "cpu"
+    placement: Place | PlacementName = "cpu"
     query_window: int = 512
     query_cap: int = 2048
     """Prefill queries kept for an index that wants them: the last ones, and a sample."""
@@ -174,7 +174,7 @@ class RetrievalState(StoredState):
 
     def memory(self) -> dict[str, int]:
         """See LayerState."""
-        return {"kv_bytes": self.store.nbytes, "index_bytes": self.index.nbytes}
+        return {"kv_bytes": self.placement.nbytes, "index_bytes": self.index.nbytes}
 
     def _waiting(self) -> int:
         """Tokens between the indexed ones and the local window."""
@@ -187,8 +187,10 @@ class RetrievalState(StoredState):
         (part,) = self.store.slices(first, first + tokens)
         queries_HSD = self._queries.queries() if self._queries is not None else None
         if queries_HSD is not None:
-            queries_HSD = queries_HSD.to(self.store.device)
-        segment = Segment(part.keys_GTD, part.values_GTD, first, queries_HSD)
+            queries_HSD = queries_HSD.to(self.placement.device)
+        keys_GTD = part.keys_GTD.to(self.placement.device)
+        values_GTD = part.values_GTD.to(self.placement.device)
+        segment = Segment(keys_GTD, values_GTD, first, queries_HSD)
         order_GT = self.index.append(segment) if generated else self.index.build(segment)
         if order_GT is not None:
             self.store.reorder(first, order_GT)

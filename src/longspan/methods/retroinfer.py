@@ -9,7 +9,7 @@ from longspan.indexes.wave_options import Tail, Vote, WaveOptions
 from longspan.methods.base import Method
 from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
 from longspan.options import Count, Fraction, Fractions, Share, Tokens, settings
-from longspan.placement.base import PlacementName
+from longspan.placement.base import CachePolicy, PlacementName
 
 if TYPE_CHECKING:
     from longspan.types import LayerGeometry
@@ -25,6 +25,8 @@ class RetroInfer(Method):
     their summaries. tokens_per_cluster, segment_tokens, kmeans_rounds: the clustering.
     update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
     tokens outside the steady zone is attended in full. placement: where keys and values live.
+    cache_budget: share of them that `placement=wave_buffer` keeps where the model is. cache_policy:
+    which of them.
     summaries: centroids and mean values stored in the dtype of the `model` or in `float32`.
 
     Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does. vote:
@@ -50,6 +52,8 @@ class RetroInfer(Method):
     kmeans_rounds: Count = 10
     update_tokens: Count = 1024
     placement: PlacementName = "cpu"
+    cache_budget: Share = 0.05
+    cache_policy: CachePolicy = "lru"
     summaries: Literal["model", "float32"] = "model"
     final_assignment: Literal["segment", "global"] = "segment"
     vote: Vote = "sum"
@@ -82,6 +86,6 @@ class RetroInfer(Method):
             update_tokens=self.update_tokens,
             retrieve=Amount(share=retrieve),
             estimate=Amount(share=estimate),
-            placement=self.placement,
+            placement=self.place,
         )
         return RetrievalState(geometry, plan, WaveIndex(options))

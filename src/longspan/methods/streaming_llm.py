@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from longspan.methods.base import Method
 from longspan.methods.frame import Reading, StoredState
 from longspan.options import Count, Fraction, Tokens, settings
-from longspan.placement.base import PlacementName
+from longspan.placement.base import OnePlace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ class StreamingLLM(Method):
     sink_tokens: Tokens = 4
     budget: Fraction = 0.018
     window_tokens: Count | None = None
-    placement: PlacementName = "device"
+    placement: OnePlace = "gpu"
 
     def layer(self, geometry: LayerGeometry) -> StreamingState:
         """See Method."""

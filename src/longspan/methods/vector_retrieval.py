@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from longspan.methods.base import Method
 from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
-from longspan.options import Count, Fraction, Fractions, Tokens, settings
-from longspan.placement.base import PlacementName
+from longspan.options import Count, Fraction, Fractions, Share, Tokens, settings
+from longspan.placement.base import CachePolicy, PlacementName
 
 if TYPE_CHECKING:
     from longspan.indexes.base import KeyIndex
@@ -24,6 +24,7 @@ class VectorRetrieval(Method):
     the model's layers) are retrieved per query head.
     update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
     tokens outside the static ones is attended in full. placement: where keys and values live.
+    cache_budget, cache_policy: of `placement=wave_buffer`, see RetroInfer.
     """
 
     sink_tokens: Tokens = 128
@@ -33,6 +34,8 @@ class VectorRetrieval(Method):
     layer_budgets: Fractions | None = None
     update_tokens: Count = 1024
     placement: PlacementName = "cpu"
+    cache_budget: Share = 0.05
+    cache_policy: CachePolicy = "lru"
 
     @abstractmethod
     def index(self, geometry: LayerGeometry) -> KeyIndex:
@@ -60,7 +63,7 @@ class VectorRetrieval(Method):
             update_tokens=self.update_tokens,
             retrieve=retrieve,
             estimate=self.estimate,
-            placement=self.placement,
+            placement=self.place,
             query_window=window,
             query_cap=cap,
         )

@@ -8,6 +8,7 @@ import torch
 
 from longspan.models.base import Session
 from longspan.models.cache import StoreCache
+from longspan.models.room import check_room
 from longspan.models.tape import Tape, play
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class StoreSession(Session):
         """See Session.prefill. A chunk runs only the rows that have tokens in it."""
         limits = [n for n in (self._limit, self._decoder.max_positions) if n is not None]
         self._check(rows, min(limits, default=None))
+        check_room(self._method, self._decoder.geometries, map(len, rows))
         longest = max(len(ids) for ids in rows)
         for first in range(0, longest, self._decoder.chunk_tokens):
             stop = min(first + self._decoder.chunk_tokens, longest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -14,8 +15,45 @@ if TYPE_CHECKING:
     from longspan.placement.store import KVStore, Part
     from longspan.types import LayerGeometry, Partial, Runs
 
-PlacementName = Literal["cpu", "device"]
-"""`cpu`: host memory, whatever the model's device. `device`: where the model is."""
+OnePlace = Literal["cpu", "gpu"]
+"""`cpu`: host memory, whatever the model's device. `gpu`: where the model is, GPU or not."""
+
+PlacementName = Literal["cpu", "gpu", "wave_buffer"]
+"""`wave_buffer`: what an index covers in host memory, with a cache of blocks where the model is."""
+
+CachePolicy = Literal["lru", "tinylfu", "lfu"]
+"""See longspan_kernels.block_cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where keys and values go; the rest concerns `wave_buffer`."""
+
+    placement: PlacementName = "cpu"
+    cache_budget: float = 0.05
+    """Share of the keys and values in host memory that the cache holds."""
+    cache_policy: CachePolicy = "lru"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a cache of blocks did: sums over steps. Entries are tokens of one KV head, or of one
+    query head where the index selects so.
+    """
+
+    hit_entries: int = 0
+    miss_entries: int = 0
+    bus_bytes: int = 0
+    """Keys and values that came from host memory."""
+    wait_s: float = 0.0
+    """How long steps waited for the cache's table after their own work."""
+    overflows: int = 0
+    """Steps for which the buffer had to grow; nothing was left out."""
+
+    def add(self, other: Traffic) -> None:
+        """Sum up."""
+        for name in Traffic.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Placement(ABC):
@@ -25,6 +63,10 @@ class Placement(ABC):
     """
 
     store: KVStore
+    traffic: Traffic | None = None
+    """All steps so far; None without a cache."""
+    last: Traffic | None = None
+    """The last step."""
 
     @property
     @abstractmethod
@@ -52,15 +94,27 @@ class Placement(ABC):
     def fork(self) -> Placement:
         """A second placement that goes on from here."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of keys and values, copies included."""
+        return self.store.nbytes
 
-def place(name: PlacementName, geometry: LayerGeometry) -> Placement:
-    """An empty placement of that name for one layer. Raises ValueError for an unknown name."""
+
+def place(where: Place | PlacementName, geometry: LayerGeometry) -> Placement:
+    """An empty placement for one layer. Raises ValueError for an unknown name."""
     import torch
 
     from longspan.placement.memory import Memory
+    from longspan.placement.wave_buffer import WaveBuffer
 
-    if name == "cpu":
+    if not isinstance(where, Place):
+        where = Place(where)
+    if where.placement == "cpu":
         return Memory(geometry, torch.device("cpu"))
-    if name == "device":
+    if where.placement == "gpu":
         return Memory(geometry, geometry.device)
-    raise ValueError(f"placement is {name!r}; it should be 'cpu' or 'device'")
+    if where.placement == "wave_buffer":
+        return WaveBuffer(geometry, where)
+    raise ValueError(
+        f"placement is {where.placement!r}; it should be 'cpu', 'gpu' or 'wave_buffer'"
+    )

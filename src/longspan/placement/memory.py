@@ -61,18 +61,23 @@ class Memory(Placement):
         ]
 
     def blocks(self, device: torch.device) -> Iterator[Part]:
-        """Whole parts where they already lie on `device`, else stretches of BLOCK tokens."""
-        for part in self.store.parts:
-            if device == self.device:
-                yield part
-                continue
-            for first in range(part.first, part.stop, BLOCK):
-                for piece in self.store.slices(first, min(first + BLOCK, part.stop)):
-                    keys_GTD = piece.keys_GTD.to(device, non_blocking=True)
-                    yield Part(first, keys_GTD, piece.values_GTD.to(device, non_blocking=True))
+        """See Placement."""
+        return pieces(self.store, device)
 
     def fork(self) -> Memory:
         """Shares the frozen parts."""
         twin = Memory(self.geometry, self.device)
         twin.store = self.store.fork()
         return twin
+
+
+def pieces(store: KVStore, device: torch.device) -> Iterator[Part]:
+    """Whole parts where they already lie on `device`, else stretches of BLOCK tokens."""
+    for part in store.parts:
+        if part.keys_GTD.device == device:
+            yield part
+            continue
+        for first in range(part.first, part.stop, BLOCK):
+            for piece in store.slices(first, min(first + BLOCK, part.stop)):
+                keys_GTD = piece.keys_GTD.to(device, non_blocking=True)
+                yield Part(first, keys_GTD, piece.values_GTD.to(device, non_blocking=True))

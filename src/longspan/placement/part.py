@@ -20,6 +20,8 @@ class Part:
     values_GTD: Tensor
     positions_GT: Tensor | None = None
     """int32: where in the sequence each slot's token stands; None: at the slot's own number."""
+    pin: object | None = None
+    """Keeps the memory page-locked, where it is."""
 
     @property
     def stop(self) -> int:

@@ -4,7 +4,7 @@ grows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -121,7 +121,7 @@ class KVStore:
         stop = first + order_GT.shape[1]
         for number, part in enumerate(self._frozen):
             if part.first <= first and stop <= part.stop:
-                moved = part.reordered(first, order_GT.to(self.device))
+                moved = part.reordered(first, order_GT.to(part.keys_GTD.device))
                 self._frozen = (*self._frozen[:number], moved, *self._frozen[number + 1 :])
                 return
         raise ValueError(
@@ -142,10 +142,10 @@ class KVStore:
             kept.append(joined)
         self._frozen = tuple(kept)
 
-    def fork(self) -> KVStore:
+    def fork(self) -> Self:
         """A second store that grows on its own: the frozen parts are shared, the tail is copied."""
         groups, _, size = self._keys_GCD.shape
-        twin = KVStore(groups, size, self._keys_GCD.dtype, self.device)
+        twin = type(self)(groups, size, self._keys_GCD.dtype, self.device)
         twin._frozen, twin._used = self._frozen, self._used
         twin._keys_GCD = self._keys_GCD[:, : self._used].clone()
         twin._values_GCD = self._values_GCD[:, : self._used].clone()

@@ -31,7 +31,7 @@ class Once(Method):
 
     def layer(self, geometry: LayerGeometry) -> OnceState:
         """See Method."""
-        return OnceState(geometry, "device")
+        return OnceState(geometry, "gpu")
 
 
 class OnceState(StoredState):

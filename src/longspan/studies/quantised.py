@@ -97,7 +97,7 @@ class QuantisedState(StoredState):
     """One layer of one sequence."""
 
     def __init__(self, geometry: LayerGeometry, method: Quantised) -> None:
-        super().__init__(geometry, "device")
+        super().__init__(geometry, "gpu")
         self.method = method
 
     def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:

@@ -1,0 +1,78 @@
+"""Whether what a session will hold fits in memory: said before the prompt is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from longspan.methods.base import Method
+    from longspan.types import LayerGeometry
+
+HOST = torch.device("cpu")
+
+
+def check_room(
+    method: Method, geometries: Sequence[LayerGeometry], new_tokens: Iterable[int]
+) -> None:
+    """Raises ValueError with the estimate and what to change where keys and values of so many more
+    tokens a row do not fit. Indexes and activations are not in the estimate, so that what is
+    refused could not have worked.
+    """
+    rows = list(new_tokens)
+    need = needed(method, geometries, sum(rows))
+    for device, wanted in need.items():
+        free = available(device)
+        if free is None or wanted <= free:
+            continue
+        host = device.type == "cpu"
+        ways = "a smaller ctx or batch"
+        if not host:
+            ways += ", or method.placement=wave_buffer or cpu where the method has it,"
+        raise ValueError(
+            f"method.placement = {method.place.placement!r}: keys and values of {len(rows)} rows of"
+            f" up to {max(rows)} tokens need {gib(wanted)} of {'host' if host else 'GPU'} memory,"
+            f" and {gib(free)} are free; {ways} would fit"
+        )
+
+
+def needed(
+    method: Method, geometries: Sequence[LayerGeometry], tokens: int
+) -> Mapping[torch.device, int]:
+    """Bytes of keys and values by device."""
+    place = method.place
+    need: dict[torch.device, int] = {}
+    for geometry in geometries:
+        row_bytes = 2 * geometry.kv_heads * geometry.head_size * geometry.dtype.itemsize
+        shares = {geometry.device: 1.0}
+        if place.placement != "gpu":
+            shares = {HOST: 1.0}
+        if place.placement == "wave_buffer":
+            shares[geometry.device] = shares.get(geometry.device, 0.0) + place.cache_budget
+        for device, share in shares.items():
+            need[device] = need.get(device, 0) + round(share * row_bytes * tokens)
+    return need
+
+
+def available(device: torch.device) -> int | None:
+    """Bytes that can still be had; None where that is not known."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free) + unused
+    meminfo = Path("/proc/meminfo")
+    if device.type != "cpu" or not meminfo.exists():
+        return None
+    for line in meminfo.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def gib(count: int) -> str:
+    """In words."""
+    return f"{count / 2**30:.1f} GiB"
