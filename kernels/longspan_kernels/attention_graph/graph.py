@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from longspan_kernels.attention_graph import cpu, files, reference
+from longspan_kernels.attention_graph import blocks, cpu, files, reference
 from longspan_kernels.attention_graph.maps import Maps, score_maps
 from longspan_kernels.attention_graph.options import GraphOptions
 from longspan_kernels.dispatch import path as backend_path
@@ -109,11 +109,14 @@ def build(
     *,
     backend: Backend = "auto",
     threads: int | None = None,
+    device: torch.device | None = None,
 ) -> AttentionGraph:
     """A graph over keys_TD that knows what queries like queries_SD read.
 
-    Without queries it is a graph of near neighbours. Raises ValueError where there is no key, or on
-    NaN, infinity, shapes that do not fit.
+    Without queries it is a graph of near neighbours. device: where the exact nearest keys of the
+    queries are found, by blocks of matrix products; None: on the CPU, natively.
+
+    Raises ValueError where there is no key, or on NaN, infinity, shapes that do not fit.
     """
     options = options or GraphOptions()
     keys_TD = checked("keys", keys_TD, None)
@@ -129,7 +132,10 @@ def build(
     if isa is None:
         lists = reference.nearest(coded_SW, rows_TW, k)
         return AttentionGraph(options, reference.build(maps, rows_TW, lists, options), None)
-    lists = cpu.nearest(coded_SW, rows_TW, k, threads=threads, isa=isa)
+    if device is None or device.type == "cpu":
+        lists = cpu.nearest(coded_SW, rows_TW, k, threads=threads, isa=isa)
+    else:
+        lists = blocks.nearest(coded_SW, rows_TW, k, device)
     handle = cpu.build(maps, rows_TW, lists, options, threads=threads, isa=isa)
     return AttentionGraph(options, handle, isa)
 

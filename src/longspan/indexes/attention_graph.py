@@ -46,8 +46,11 @@ class AttentionGraphIndex(KeyIndex):
     it found, and copies none; where those are not in host memory, their codes decide.
     """
 
-    def __init__(self, options: GraphOptions, walk: WalkOptions) -> None:
-        self.options, self.walk = options, walk
+    def __init__(
+        self, options: GraphOptions, walk: WalkOptions, device: torch.device | None = None
+    ) -> None:
+        """`device`: where builds find the queries' exact nearest keys."""
+        self.options, self.walk, self._device = options, walk, device
         self._graphs: tuple[AttentionGraph, ...] = ()
         self._shared = False
         self._keys_GTDs: tuple[Tensor, ...] = ()
@@ -68,7 +71,7 @@ class AttentionGraphIndex(KeyIndex):
         keys_GTD, queries_GSD = segment.keys_GTD.cpu(), self._pooled(segment).cpu()
         rows_a_group = max(1, len(queries_GSD) // len(keys_GTD))
         self._graphs = tuple(
-            build(keys_GTD[row // rows_a_group], queries_SD, self.options)
+            build(keys_GTD[row // rows_a_group], queries_SD, self.options, device=self._device)
             for row, queries_SD in enumerate(queries_GSD)
         )
         self._first_slot = segment.first_slot

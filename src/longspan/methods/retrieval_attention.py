@@ -54,7 +54,7 @@ class RetrievalAttention(VectorRetrieval):
         """See VectorRetrieval."""
         options = GraphOptions(degree=self.degree, storage=self.storage, metric=self.metric)
         walk = WalkOptions(graph_per=self.graph_per, beam=self.beam, seeds=self.seeds)
-        return AttentionGraphIndex(options, walk)
+        return AttentionGraphIndex(options, walk, geometry.device)
 
     def state(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> RetrievalState:
         """See VectorRetrieval."""
