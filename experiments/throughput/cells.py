@@ -63,8 +63,8 @@ def method(name: str, rows: int, capacity: int) -> Any:
 
 def names(wanted: tuple[str, ...], device: str) -> list[str]:
     """Every method in every placement and kernel that makes a difference here."""
-    placements = get_args(PlacementName) if device == "cuda" else ("cpu",)
-    ways = {"full": ["ours", *kernels(device)], "retroinfer": placements}
+    placements = get_args(PlacementName) if device == "cuda" else ("cpu", "wave_buffer")
+    ways: dict[str, Any] = {"full": ["ours", *kernels(device)], "retroinfer": placements}
     return [f"{kind}:{how}" for kind in wanted for how in ways.get(kind, ("cpu",))]
 
 

@@ -118,6 +118,7 @@ class Replay:
 
     def __init__(self, method: Any) -> None:
         self.method = method
+        self.place = getattr(method, "place", None)
         self.steps = 0
 
     def decode(self, states: Any, q_BHD: torch.Tensor) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from tests.methods.cases import assert_close, layer
 
@@ -40,3 +41,8 @@ def test_short_contexts_are_attended_in_full() -> None:
     state.seal()
     found = given.step(state, 50)
     torch.testing.assert_close(found.out, given.oracle(50).out, atol=1e-5, rtol=1e-5)
+
+
+def test_the_rest_must_be_in_host_memory() -> None:
+    with pytest.raises(ValueError, match=r"method.placement = 'gpu'.*right would be cpu"):
+        replace(METHOD, static="device", placement="gpu").layer(layer(5).geometry)

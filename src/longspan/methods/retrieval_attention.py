@@ -58,8 +58,14 @@ class RetrievalAttention(VectorRetrieval):
 
     def state(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> RetrievalState:
         """See VectorRetrieval."""
-        kind = SplitState if self.static == "device" else RetrievalState
-        return kind(geometry, plan, index)
+        if self.static == "with_rest":
+            return RetrievalState(geometry, plan, index)
+        if self.placement != "cpu":
+            raise ValueError(
+                f"method.placement = {self.placement!r}: method.static=device keeps the rest in"
+                " host memory; right would be cpu"
+            )
+        return SplitState(geometry, plan, index)
 
     @property
     def query_sample(self) -> tuple[int, int]:
