@@ -180,3 +180,22 @@ def test_every_layer_may_have_a_budget_of_its_own(method: type[RetroInfer]) -> N
     assert read[1] > 4 * read[0]
     with pytest.raises(ValueError, match=r"method\.layer_budgets has 2 entries.*a layer 2"):
         built.layer(replace(data.geometry, layer=2))
+
+
+@pytest.mark.parametrize("method", [RetroInfer(), FaissFlat()])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_named(method: RetroInfer | FaissFlat, wrong: float) -> None:
+    given = layer(30)
+    state = method.layer(given.geometry)
+    state.store.append(given.k_GTD, given.v_GTD)
+    q_HD = given.q_HTD[:, 0].clone()
+    state.decode(q_HD)
+    bad_HD = q_HD.clone()
+    bad_HD[1, 2] = wrong
+    with pytest.raises(ValueError, match="q holds NaN or infinity"):
+        state.decode(bad_HD)
+    bad_GTD = given.k_GTD[:, :1].clone()
+    bad_GTD[0, 0, 3] = wrong * q_HD[0, 3].sign()
+    state.append(bad_GTD[:, 0], given.v_GTD[:, 0])
+    with pytest.raises(ValueError, match="a key that q reads holds NaN or infinity"):
+        state.decode(q_HD)

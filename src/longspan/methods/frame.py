@@ -47,6 +47,12 @@ def estimated_tokens(estimate: Estimate) -> float:
     return float(torch.where(live_NK, tokens_NK, 0).sum()) / count_N.shape[0]
 
 
+def check_finite(name: str, numbers: Tensor) -> None:
+    """ValueError where a tensor in host memory holds NaN or infinity."""
+    if numbers.device.type == "cpu" and not bool(torch.isfinite(numbers).all()):
+        raise ValueError(f"{name} holds NaN or infinity; attention needs finite queries and keys")
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one decode step did: disjoint partial attentions, and how they came about."""
@@ -98,12 +104,17 @@ class StoredState(LayerState):
         self.store.append(k_GD[:, None], v_GD[:, None])
 
     def decode(self, q_HD: Tensor) -> Partial:
-        """See LayerState. Raises ValueError while nothing is stored."""
+        """See LayerState. Raises ValueError while nothing is stored, and where q or what is read of
+        the keys holds NaN or infinity (looked for in host memory only: on a GPU it would wait).
+        """
         check_shape("q", q_HD, "HD", H=self.geometry.query_heads, D=self.geometry.head_size)
         if not len(self.store):
             raise ValueError("nothing is stored; decode needs a prefill or an append before it")
-        self._reading = self.read(q_HD.to(self.placement.device))
+        q_here_HD = q_HD.to(self.placement.device)
+        check_finite("q", q_here_HD)
+        self._reading = self.read(q_here_HD)
         total = merge(self._reading.partials)
+        check_finite("a key that q reads", total.lse)
         return Partial(total.out.to(q_HD.device), total.lse.to(q_HD.device))
 
     def read(self, q_HD: Tensor) -> Reading:
