@@ -88,7 +88,7 @@ def main() -> int:
         done = sum(bool(finished.get(name)) for name in chosen)
         print(f"interrupted: {done} of {len(chosen)} cases are kept; run again", file=sys.stderr)
         return 130
-    if not (settings.quick or settings.provisional):
+    if not settings.quick:
         tables = [table.markdown() for name in sorted(cases) for table in finished.get(name)]
         print(f"written: {write(settings, tables)}", file=sys.stderr)
     return 0
