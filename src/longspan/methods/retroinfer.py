@@ -38,7 +38,8 @@ class RetroInfer(Method):
 
     Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
     clusters at every step, not of each stretch; segments need not divide the context; layers take
-    in generated tokens one step after another.
+    in generated tokens one step after another; blocks go by how often they were read (the paper:
+    cache_policy=lru).
     """
 
     name: ClassVar[str] = "retroinfer"
@@ -53,7 +54,7 @@ class RetroInfer(Method):
     update_tokens: Count = 1024
     placement: PlacementName = "cpu"
     cache_budget: Share = 0.05
-    cache_policy: CachePolicy = "lru"
+    cache_policy: CachePolicy = "lfu"
     summaries: Literal["model", "float32"] = "model"
     final_assignment: Literal["segment", "global"] = "segment"
     vote: Vote = "sum"

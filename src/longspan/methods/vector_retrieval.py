@@ -35,7 +35,7 @@ class VectorRetrieval(Method):
     update_tokens: Count = 1024
     placement: PlacementName = "cpu"
     cache_budget: Share = 0.05
-    cache_policy: CachePolicy = "lru"
+    cache_policy: CachePolicy = "lfu"
 
     @abstractmethod
     def index(self, geometry: LayerGeometry) -> KeyIndex:

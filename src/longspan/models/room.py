@@ -23,6 +23,8 @@ def check_room(
     tokens a row do not fit. Indexes and activations are not in the estimate, so that what is
     refused could not have worked.
     """
+    if getattr(method, "place", None) is None:
+        return  # what only plays a method's part does not say where it stores
     rows = list(new_tokens)
     need = needed(method, geometries, sum(rows))
     for device, wanted in need.items():

@@ -32,7 +32,7 @@ class Place:
     placement: PlacementName = "cpu"
     cache_budget: float = 0.05
     """Share of the keys and values in host memory that the cache holds."""
-    cache_policy: CachePolicy = "lru"
+    cache_policy: CachePolicy = "lfu"
 
 
 @dataclass(slots=True)
