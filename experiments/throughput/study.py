@@ -46,6 +46,7 @@ def main(arguments: list[str]) -> None:
         prefill = study.rows(places, reading, model=None)
         frame = study.rows(units, lambda unit: measure(unit, sizes), model=None)
     shown = with_prefill(frame, prefill, sizes)
+    shown.attrs["seconds"] = prefill.attrs["seconds"] + frame.attrs["seconds"]
     figure, axes = panels(len(sizes.geometries))
     for name, axis in zip(sizes.geometries, axes, strict=True):
         own = shown[(shown["geometry"] == name) & (shown["asked"] == sizes.batches[0])]
