@@ -8,13 +8,17 @@ import pytest
 import torch
 from tests.methods.cases import assert_close, layer
 
+from longspan.indexes.base import Budget, Segment
 from longspan.methods.faiss_flat import FaissFlat
 from longspan.methods.faiss_hnsw import FaissHnsw
 from longspan.methods.faiss_ivf import FaissIvf
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.queries import QuerySample
 from longspan.methods.retrieval_attention import RetrievalAttention
 
 if TYPE_CHECKING:
+    from tests.methods.cases import Layer
+
     from longspan.methods.retrieval import RetrievalState
     from longspan.methods.vector_retrieval import VectorRetrieval
 
@@ -41,6 +45,51 @@ def test_everything_in_the_budget_is_full_attention(name: str, shape: dict[str, 
         assert_close(given.step(state, position), given.oracle(position))
     assert state.work().exact_tokens == 347
     assert state.selection.retrieved is not None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_updates_equal_an_index_built_from_scratch_segment_by_segment(name: str) -> None:
+    given, prompt, update = layer(520, size=16, heads=2), 243, SMALL["update_tokens"]
+    method = METHODS[name](**SMALL, top_tokens=12)
+    state = method.layer(given.geometry)
+    given.prefill(state, 0, prompt)
+    state.seal()
+    for position in range(prompt, 520):
+        given.step(state, position)
+
+    fresh = method.index(given.geometry)
+    learns = fresh.wants_queries
+    stop = prompt - SMALL["local_tokens"]
+    sample = QuerySample(*method.query_sample)
+    sample.add(given.q_HTD[:, :prompt])
+    fresh.build(segment(given, SMALL["sink_tokens"], stop, sample.queries() if learns else None))
+    for position in range(prompt, 520):
+        if position - SMALL["local_tokens"] - stop >= update:
+            fresh.append(segment(given, stop, stop + update))
+            stop += update
+        if learns:
+            fresh.remember(given.q_HTD[:, position])
+    assert fresh.tokens == state.index.tokens == stop - SMALL["sink_tokens"] > 2 * update
+    for position in range(0, 520, 40):
+        q_HD = given.q_HTD[:, position]
+        if learns:  # both walks begin without a step before
+            state.index.remember(q_HD)
+            fresh.remember(q_HD)
+        found, right = (
+            index.search(q_HD, Budget(12, estimate_tokens=200), given.geometry.scale)
+            for index in (state.index, fresh)
+        )
+        assert torch.equal(found.retrieved.start_NK, right.retrieved.start_NK)
+        assert found.distances == right.distances
+        for summaries in (found.estimated, right.estimated):
+            assert (summaries is None) == (name != "hybrid")
+        if found.estimated is not None and right.estimated is not None:
+            assert torch.equal(found.estimated.keys_GCD, right.estimated.keys_GCD)
+            assert torch.equal(found.estimated.bias_GC, right.estimated.bias_GC)
+
+
+def segment(given: Layer, first: int, stop: int, queries: torch.Tensor | None = None) -> Segment:
+    return Segment(given.k_GTD[:, first:stop], given.v_GTD[:, first:stop], first, queries)
 
 
 def slots(state: RetrievalState) -> torch.Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from longspan.indexes.wave import WaveIndex
 from longspan.measures.answers import Job
 from longspan.measures.base import Subject, Voice
 from longspan.measures.quality import Quality
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from tests.runner.conftest import Cli
 
+    from longspan.indexes.base import Segment
     from longspan.measures.answers import Answer
     from longspan.methods.base import Method
     from longspan.models.huggingface import HuggingFaceModel
@@ -241,7 +243,8 @@ def test_several_answers_of_one_prompt_read_it_once(
     examples: Sequence[Example],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    passes = quality(model, task, Sampling(temperature=0.8), batch=2)
+    method = METHODS["retroinfer"]
+    passes = quality(model, task, Sampling(temperature=0.8), batch=2, method=method)
     alone = [
         record
         for example in examples[:2]
@@ -249,7 +252,16 @@ def test_several_answers_of_one_prompt_read_it_once(
         for record in passes([Job(example, (sample,))])
     ]
     read, _ = counted(model, monkeypatch)
+    built: list[int] = []
+    build = WaveIndex.build
+
+    def building(self: WaveIndex, segment: Segment) -> Any:
+        built.append(segment.first_slot)
+        return build(self, segment)
+
+    monkeypatch.setattr(WaveIndex, "build", building)
     together = list(passes([Job(examples[0], (0, 1, 2)), Job(examples[1], (1, 2))]))
+    assert built.count(2) == 2 * len(model.geometries), "an index a layer of each prompt"
     assert read == [sum(len(part) for each in examples[:2] for part in model.encode(each))]
     expected = answers(alone)
     del expected[examples[1].id, 0]
