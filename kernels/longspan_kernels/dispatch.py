@@ -16,10 +16,21 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Backend", "build_info", "native", "not_plain", "path", "thread_count"]
+__all__ = [
+    "Backend",
+    "build_info",
+    "check_backend",
+    "native",
+    "not_plain",
+    "path",
+    "thread_count",
+]
 
-Backend = Literal["auto", "reference", "native", "portable", "avx2", "avx512", "avx512_bf16"]
-"""auto: native where possible; native: or ValueError; an instruction set: exactly that one."""
+Backend = Literal[
+    "auto", "reference", "triton", "native", "portable", "avx2", "avx512", "avx512_bf16"
+]
+"""auto: Triton for CUDA tensors and native for others, where possible; triton, native: or
+ValueError; an instruction set: exactly that one."""
 
 
 def build_info() -> dict[str, Any]:
@@ -30,16 +41,23 @@ def build_info() -> dict[str, Any]:
     return {"native": True, "isa": isas[-1], "isas": isas, "compiler": native.compiler()}
 
 
+def check_backend(backend: Backend) -> None:
+    """ValueError for a path that is not known."""
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend is {backend!r}; right is one of {', '.join(get_args(Backend))}")
+
+
 def path(backend: Backend, obstacle: str | None) -> str | None:
     """The `isa` to pass to the extension, or None for the reference.
 
     `obstacle` says why this call cannot be served natively, if so. Raises ValueError where the
     caller insists on a path that cannot serve it.
     """
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend is {backend!r}; right is one of {', '.join(get_args(Backend))}")
+    check_backend(backend)
     if backend == "reference":
         return None
+    if backend == "triton":
+        raise ValueError("backend is 'triton', but this operation has no Triton kernel")
     if native is None:
         obstacle = "the native extension is not built: run `make setup`"
     if backend == "auto":

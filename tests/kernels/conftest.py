@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
+
+
+if not torch.cuda.is_available():  # Triton reads it when kernels are defined
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(params=build_info()["isas"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from longspan_kernels.checks import check_per_entry, check_rows, check_scale, check_softcap
 from longspan_kernels.dense_decode import cpu, reference
 from longspan_kernels.dispatch import path
+from longspan_kernels.on_gpu import triton_serves
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +42,20 @@ def dense_decode(
     check_scale("values", values_GTD, value_scale_GT)
     check_per_entry("bias", bias_GT, keys_GTD)
     check_softcap(softcap)
+    rows, numbers = (q_HD, keys_GTD, values_GTD), (bias_GT, key_scale_GT, value_scale_GT)
+    if triton_serves(backend, rows, numbers):
+        from longspan_kernels.dense_decode import triton
+
+        return triton.decode(
+            q_HD,
+            keys_GTD,
+            values_GTD,
+            scale=scale,
+            softcap=softcap,
+            bias_GT=bias_GT,
+            key_scale_GT=key_scale_GT,
+            value_scale_GT=value_scale_GT,
+        )
     obstacle = cpu.rows_obstacle(q_HD, keys_GTD, values_GTD) or cpu.numbers_obstacle(
         bias_GT, key_scale_GT, value_scale_GT
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from longspan_kernels.dispatch import path
 from longspan_kernels.merge import cpu, reference
+from longspan_kernels.on_gpu import triton_serves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,10 @@ def merge(
                 f"partials have out {list(part.out.shape)} with lse {list(part.lse.shape)} beside"
                 f" out {list(shape)}; right is one shape, and lse without the last dimension"
             )
+    if triton_serves(backend, (), [tensor for part in partials for tensor in part]):
+        from longspan_kernels.merge import triton
+
+        return triton.merge(partials)
     isa = path(backend, cpu.obstacle(partials))
     if isa is None:
         return reference.merge(partials)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from longspan_kernels.dense_decode.cpu import rows_obstacle
 from longspan_kernels.dispatch import path
+from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.segmented_kmeans import cpu, reference
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ def segmented_kmeans(
     reference.check(keys_GTD, values_GTD, clusters, segments, iterations)
     if final not in ("segment", "global"):
         raise ValueError(f"final is {final!r}; it should be 'segment' or 'global'")
+    if triton_serves(backend, (keys_GTD, values_GTD)):
+        from longspan_kernels.segmented_kmeans import triton
+
+        return triton.segmented_kmeans(
+            keys_GTD,
+            values_GTD,
+            clusters=clusters,
+            segments=segments,
+            iterations=iterations,
+            final=final,
+        )
     isa = path(backend, rows_obstacle(keys_GTD, values_GTD))
     if isa is None:
         return reference.segmented_kmeans(

@@ -13,6 +13,7 @@ from longspan_kernels.checks import (
 )
 from longspan_kernels.dense_decode import cpu
 from longspan_kernels.dispatch import path
+from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.sparse_decode import reference
 
 if TYPE_CHECKING:
@@ -51,6 +52,25 @@ def sparse_decode(
     check_per_entry("bias", bias_GT, keys_GTD)
     check_softcap(softcap)
     check_runs(runs, q_HD.shape[0], keys_GTD.shape[0])
+    rows, numbers = (
+        (q_HD, keys_GTD, values_GTD),
+        (bias_GT, key_scale_GT, value_scale_GT, runs.start_NK, runs.size_NK, runs.count_N),
+    )
+    if triton_serves(backend, rows, numbers):
+        from longspan_kernels.dense_decode import triton
+
+        return triton.decode(
+            q_HD,
+            keys_GTD,
+            values_GTD,
+            runs=runs,
+            first=first,
+            scale=scale,
+            softcap=softcap,
+            bias_GT=bias_GT,
+            key_scale_GT=key_scale_GT,
+            value_scale_GT=value_scale_GT,
+        )
     obstacle = cpu.rows_obstacle(q_HD, keys_GTD, values_GTD) or cpu.numbers_obstacle(
         bias_GT, key_scale_GT, value_scale_GT
     )

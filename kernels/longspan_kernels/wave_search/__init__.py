@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from longspan_kernels.checks import check_per_entry, check_softcap
 from longspan_kernels.dispatch import path
+from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.wave_search import cpu, reference
 
 if TYPE_CHECKING:
@@ -48,6 +49,21 @@ def wave_search(
     if weight_H is not None and weight_H.shape != q_HD.shape[:1]:
         raise ValueError(
             f"weight has shape {list(weight_H.shape)}; it should be {list(q_HD.shape[:1])}"
+        )
+    if triton_serves(backend, (q_HD, centroids_GCD), (size_GC, bias_GC, weight_H)):
+        from longspan_kernels.wave_search import triton
+
+        return triton.wave_search(
+            q_HD,
+            centroids_GCD,
+            size_GC,
+            retrieve=retrieve,
+            estimate=estimate,
+            scale=scale,
+            softcap=softcap,
+            vote=vote,
+            bias_GC=bias_GC,
+            weight_H=weight_H,
         )
     isa = path(backend, cpu.obstacle(q_HD, centroids_GCD, size_GC, bias_GC))
     if isa is None:

@@ -1,0 +1,199 @@
+"""Decode attention in Triton, cut over the entries and merged; `sparse_decode` shares it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from longspan_kernels.jit import capped, device_of, exact, pieces, pow2
+from longspan_kernels.merge.triton import merge_stacked
+from longspan_kernels.types import Partial
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan_kernels.types import Runs
+
+
+@triton.jit
+def scan_runs(start, size, count, end, stop, T, first, K, BLOCK: tl.constexpr):
+    """For each run of a row: `end`, how many entries it and the runs before it have in [first,
+    first + T), and `stop`, one past its last entry in the tensor.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    live = tl.load(count + row)
+    carry = tl.zeros((), tl.int32)
+    for block in range(0, K, BLOCK):
+        run = block + tl.arange(0, BLOCK)
+        at = row * K + run
+        begin = tl.load(start + at, run < live, 0).to(tl.int64) - first
+        close = begin + tl.load(size + at, run < live, 0)
+        begin = tl.minimum(tl.maximum(begin, 0), T).to(tl.int32)
+        close = tl.minimum(tl.maximum(close, 0), T).to(tl.int32)
+        length = tl.maximum(close - begin, 0)
+        tl.store(end + at, carry + tl.cumsum(length, 0), run < K)
+        tl.store(stop + at, close, run < K)
+        carry += tl.sum(length, 0)
+
+
+@triton.jit
+def find_run(end, place, runs, STEPS: tl.constexpr):
+    """The run that holds each place of a row's list of entries: the first whose end lies beyond."""
+    low = tl.zeros_like(place)
+    high = low + runs
+    for _ in tl.static_range(STEPS):
+        middle = (low + high) // 2
+        ends = tl.load(end + middle, low < high, 0)
+        beyond = (low < high) & (ends <= place)
+        high = tl.where((low < high) & (ends > place), middle, high)
+        low = tl.where(beyond, middle + 1, low)
+    return low
+
+
+@triton.jit
+def attend_piece(
+    q, keys, values, key_scale, value_scale, bias, start, end, stop, count, out, lse,
+    scale, softcap, T, first, K, N, RATIO, R, HEADS, D,
+    q_stride, k_stride_g, k_stride_t, v_stride_g, v_stride_t, ks_stride, vs_stride, bias_stride,
+    READS: tl.constexpr, STEPS: tl.constexpr, CAPPED: tl.constexpr, KEY_SCALED: tl.constexpr,
+    VALUE_SCALED: tl.constexpr, BIASED: tl.constexpr, EXACT: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_T: tl.constexpr,
+):  # fmt: skip
+    """One piece of the entries of one selector row, for up to BLOCK_R of its R query heads."""
+    row = tl.program_id(0) % N
+    lane = tl.program_id(0) // N * BLOCK_R + tl.arange(0, BLOCK_R)
+    piece = tl.program_id(1)
+    head = (row * R + lane).to(tl.int64)
+    group = (row // RATIO).to(tl.int64)
+    row = row.to(tl.int64)
+    d = tl.arange(0, BLOCK_D)
+    lane_mask = (lane < R)[:, None] & (d < D)[None, :]
+    q_RD = tl.load(q + head[:, None] * q_stride + d[None, :], lane_mask, 0.0)
+    if EXACT:
+        q_RD = q_RD.to(tl.float32)
+
+    total = T
+    if READS == "list":
+        total = tl.load(count + row)
+    if READS == "ranges":
+        runs = tl.load(count + row)
+        total = tl.load(end + row * K + runs - 1, runs > 0, 0)
+    chunk = tl.cdiv(tl.cdiv(total, tl.num_programs(1)), BLOCK_T) * BLOCK_T
+    begin = piece * chunk
+    top = tl.full((BLOCK_R,), -float("inf"), tl.float32)
+    mass = tl.zeros((BLOCK_R,), tl.float32)
+    acc = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
+    for at in range(begin, tl.minimum(begin + chunk, total), BLOCK_T):
+        place = at + tl.arange(0, BLOCK_T)
+        live = place < total
+        token = place.to(tl.int64)
+        if READS == "list":
+            token = tl.load(start + row * K + place, live, 0).to(tl.int64) - first
+            live = live & (token >= 0) & (token < T)
+        if READS == "ranges":
+            run = row * K + tl.minimum(find_run(end + row * K, place, runs, STEPS), runs - 1)
+            after = tl.load(end + run, live, 0) - place
+            token = (tl.load(stop + run, live, 0) - after).to(tl.int64)
+        row_mask = live[:, None] & (d < D)[None, :]
+        k_at = group * k_stride_g + token[:, None] * k_stride_t + d[None, :]
+        k_TD = tl.load(keys + k_at, row_mask, 0).to(q_RD.dtype)
+        score = tl.dot(q_RD, tl.trans(k_TD), input_precision="ieee") * scale
+        if KEY_SCALED:
+            score *= tl.load(key_scale + group * ks_stride + token, live, 0.0)[None, :]
+        score = capped(score, softcap, CAPPED)
+        if BIASED:
+            score += tl.load(bias + group * bias_stride + token, live, 0.0)[None, :]
+        score = tl.where(live[None, :], score, -float("inf"))
+        new_top = tl.maximum(top, tl.max(score, 1))
+        base = tl.where(new_top == -float("inf"), 0.0, new_top)
+        fade = tl.exp(top - base)
+        weight = tl.exp(score - base[:, None])
+        mass = mass * fade + tl.sum(weight, 1)
+        if VALUE_SCALED:
+            weight *= tl.load(value_scale + group * vs_stride + token, live, 0.0)[None, :]
+        v_at = group * v_stride_g + token[:, None] * v_stride_t + d[None, :]
+        v_TD = tl.load(values + v_at, row_mask, 0).to(q_RD.dtype)
+        acc = acc * fade[:, None]
+        acc += tl.dot(weight.to(q_RD.dtype), v_TD, input_precision="ieee")
+        top = new_top
+
+    empty = mass == 0.0
+    mass = tl.where(empty, 1.0, mass)
+    out_row = piece.to(tl.int64) * HEADS + head
+    tl.store(out + out_row[:, None] * D + d[None, :], acc / mass[:, None], lane_mask)
+    tl.store(lse + out_row, tl.where(empty, -float("inf"), top + tl.log(mass)), lane < R)
+
+
+def decode(
+    q_HD: Tensor,
+    keys_GTD: Tensor,
+    values_GTD: Tensor,
+    *,
+    runs: Runs | None = None,
+    first: int = 0,
+    scale: float,
+    softcap: float | None,
+    bias_GT: Tensor | None,
+    key_scale_GT: Tensor | None,
+    value_scale_GT: Tensor | None,
+) -> Partial:
+    """As the references of `dense_decode` and, with runs, of `sparse_decode`."""
+    (heads, width), (groups, entries, _) = q_HD.shape, keys_GTD.shape
+    rows = groups if runs is None else len(runs.count_N)
+    a_row = heads // rows
+    block_r = min(pow2(a_row, 16), 32)
+    programs = rows * -(-a_row // block_r)
+    exactly = exact(q_HD, keys_GTD, values_GTD)
+    block_t = 32 if exactly or width > 128 else 64
+    with device_of(q_HD):
+        lists = read_lists(runs, entries, first, q_HD)
+        cuts = pieces(programs, lists.expected, 4 * block_t, q_HD.device)
+        out = torch.empty(cuts, heads, width, dtype=torch.float32, device=q_HD.device)
+        lse = torch.empty(cuts, heads, dtype=torch.float32, device=q_HD.device)
+        attend_piece[(programs, cuts)](
+            q_HD, keys_GTD, values_GTD,
+            *(q_HD if x is None else x for x in (key_scale_GT, value_scale_GT, bias_GT)),
+            lists.start_NK, lists.end_NK, lists.stop_NK, lists.count_N, out, lse,
+            scale, softcap or 0.0, entries, first, lists.width, rows, rows // groups, a_row, heads,
+            width, q_HD.stride(0), *keys_GTD.stride()[:2], *values_GTD.stride()[:2],
+            *(0 if x is None else x.stride(0) for x in (key_scale_GT, value_scale_GT, bias_GT)),
+            READS=lists.reads, STEPS=lists.width.bit_length(), CAPPED=softcap is not None,
+            KEY_SCALED=key_scale_GT is not None, VALUE_SCALED=value_scale_GT is not None,
+            BIASED=bias_GT is not None, EXACT=exactly,
+            BLOCK_R=block_r, BLOCK_D=pow2(width, 16), BLOCK_T=block_t,
+            num_warps=8 if exactly else 4,
+        )  # fmt: skip
+    return Partial(out[0], lse[0]) if cuts == 1 else merge_stacked(out, lse)
+
+
+class Lists(NamedTuple):
+    """What each row reads, as the kernel takes it; tensors without a use are any tensor."""
+
+    start_NK: Tensor
+    end_NK: Tensor
+    stop_NK: Tensor
+    count_N: Tensor
+    width: int
+    reads: Literal["all", "list", "ranges"]
+    expected: int
+    """About how many entries a row reads; only the host's guess."""
+
+
+def read_lists(runs: Runs | None, entries: int, first: int, unused: Tensor) -> Lists:
+    """Scan the runs, where there are any with sizes, for the places of their entries."""
+    if runs is None:
+        return Lists(unused, unused, unused, unused, 1, "all", entries)
+    start_NK, count_N = runs.start_NK.contiguous(), runs.count_N.contiguous()
+    rows, width = start_NK.shape
+    if runs.size_NK is None:
+        return Lists(start_NK, unused, unused, count_N, width, "list", width)
+    end_NK, stop_NK = torch.empty_like(start_NK), torch.empty_like(start_NK)
+    size_NK = runs.size_NK.contiguous()
+    scan_runs[(rows,)](
+        start_NK, size_NK, count_N, end_NK, stop_NK, entries, first, width,
+        BLOCK=min(pow2(width, 16), 1024), num_warps=1,
+    )  # fmt: skip
+    return Lists(start_NK, end_NK, stop_NK, count_N, width, "ranges", min(16 * width, entries))

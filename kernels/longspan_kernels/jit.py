@@ -1,0 +1,59 @@
+"""What the Triton kernels share. Imports triton, so it is imported by them alone."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@triton.jit
+def capped(score, softcap, CAPPED: tl.constexpr):
+    """softcap * tanh(score / softcap), exact to float32 also where the tanh is small."""
+    if CAPPED:
+        x = score / softcap
+        small = tl.abs(x) < 0.25
+        x2 = x * x
+        series = 1.0 - x2 * (1.0 / 3 - x2 * (2.0 / 15 - x2 * (17.0 / 315 - x2 * (62.0 / 2835))))
+        e = tl.exp(-2.0 * tl.abs(x))
+        large = (1.0 - e) / (1.0 + e)
+        large = tl.where(x < 0, -large, large)
+        score = softcap * tl.where(small, x * series, large)
+    return score
+
+
+def pow2(number: int, least: int = 1) -> int:
+    """The next power of two, at least `least`."""
+    return max(least, 1 << max(0, number - 1).bit_length())
+
+
+@cache
+def _multiprocessors(index: int) -> int:
+    return int(torch.cuda.get_device_properties(index).multi_processor_count)
+
+
+def pieces(rows: int, entries: int, least: int, device: torch.device) -> int:
+    """Into how many pieces a row's entries are cut, so that `rows` rows fill the device four times
+    over and no piece has much fewer than `least` entries.
+    """
+    processors = _multiprocessors(device.index or 0) if device.type == "cuda" else 2
+    wanted = -(-4 * processors // max(rows, 1))
+    return max(1, min(wanted, -(-entries // least), 128))
+
+
+def device_of(tensor: Tensor) -> AbstractContextManager[object]:
+    """Launch on the tensor's device, whichever is current."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def exact(*tensors: Tensor) -> bool:
+    """Whether products must be taken in float32: unless all factors are of one 16-bit type."""
+    kinds = {tensor.dtype for tensor in tensors if tensor.dtype != torch.int8}
+    return len(kinds) != 1 or torch.float32 in kinds

@@ -1,0 +1,196 @@
+"""Clustering in Triton. Every sum is taken in a fixed order, so runs repeat bit for bit."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+from longspan_kernels.jit import device_of, pow2
+from longspan_kernels.segmented_kmeans.reference import bounds, counts
+from longspan_kernels.types import Clusters
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@triton.jit
+def assign(
+    keys, mean, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t,
+    EVERYWHERE: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Label of each token of a segment: its centroid of largest inner product, ties to the first;
+    out of its segment, or EVERYWHERE.
+    """
+    segment = tl.program_id(1) % SEGMENTS
+    group = (tl.program_id(1) // SEGMENTS).to(tl.int64)
+    begin = (segment.to(tl.int64) * T) // SEGMENTS
+    end = ((segment + 1).to(tl.int64) * T) // SEGMENTS
+    low = ((segment.to(tl.int64) * C) // SEGMENTS).to(tl.int32)
+    high = (((segment + 1).to(tl.int64) * C) // SEGMENTS).to(tl.int32)
+    if EVERYWHERE:
+        low, high = low * 0, high * 0 + C
+    token = begin + tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
+    d = tl.arange(0, BLOCK_D)
+    mask = (token < end)[:, None] & (d < D)[None, :]
+    x_TD = tl.load(keys + group * k_stride_g + token[:, None] * k_stride_t + d[None, :], mask, 0.0)
+    x_TD = x_TD.to(tl.float32) - tl.load(mean + group * D + d, d < D, 0.0)[None, :]
+    best = tl.full((BLOCK_T,), -float("inf"), tl.float32)
+    chosen = tl.zeros((BLOCK_T,), tl.int32) + low
+    for first in range(low, high, BLOCK_C):
+        c = first + tl.arange(0, BLOCK_C)
+        at = (group * C + c)[:, None] * D + d[None, :]
+        c_CD = tl.load(centroids + at, (c < high)[:, None] & (d < D)[None, :], 0.0)
+        score_TC = tl.dot(x_TD, tl.trans(c_CD), input_precision=PRECISION)
+        score_TC = tl.where((c < high)[None, :], score_TC, -float("inf"))
+        most = tl.max(score_TC, 1)
+        place = tl.argmax(score_TC, 1)
+        chosen = tl.where(most > best, first + place, chosen)
+        best = tl.maximum(best, most)
+    tl.store(label + group * T + token, chosen.to(tl.int64), token < end)
+
+
+@triton.jit
+def update(
+    keys, mean, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t,
+    PRECISION: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """The normalised mean of the members of a block of a segment's clusters; empty ones stay.
+
+    Which token is whose is a matrix of zeros and ones, so that the sums are a matrix product.
+    """
+    segment = tl.program_id(1) % SEGMENTS
+    group = (tl.program_id(1) // SEGMENTS).to(tl.int64)
+    begin = (segment.to(tl.int64) * T) // SEGMENTS
+    end = ((segment + 1).to(tl.int64) * T) // SEGMENTS
+    low = ((segment.to(tl.int64) * C) // SEGMENTS).to(tl.int32)
+    high = (((segment + 1).to(tl.int64) * C) // SEGMENTS).to(tl.int32)
+    c = low + tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    d = tl.arange(0, BLOCK_D)
+    mean_D = tl.load(mean + group * D + d, d < D, 0.0)
+    acc = tl.zeros((BLOCK_C, BLOCK_D), tl.float32)
+    members = tl.zeros((BLOCK_C,), tl.float32)
+    for first in range(begin, end, BLOCK_T):
+        token = first + tl.arange(0, BLOCK_T)
+        mask = (token < end)[:, None] & (d < D)[None, :]
+        at = group * k_stride_g + token[:, None] * k_stride_t + d[None, :]
+        x_TD = tl.load(keys + at, mask, 0.0).to(tl.float32) - mean_D[None, :]
+        whose = tl.load(label + group * T + token, token < end, -1).to(tl.int32)
+        mine_CT = (c[:, None] == whose[None, :]).to(tl.float32)
+        acc += tl.dot(mine_CT, x_TD, input_precision=PRECISION)
+        members += tl.sum(mine_CT, 1)
+    norm = tl.sqrt(tl.sum(tl.where((d < D)[None, :], acc * acc, 0.0), 1))
+    unit = acc / tl.maximum(norm, 1e-12)[:, None]
+    mask = ((c < high) & (members > 0))[:, None] & (d < D)[None, :]
+    tl.store(centroids + (group * C + c)[:, None] * D + d[None, :], unit, mask)
+
+
+@triton.jit
+def describe(
+    keys, values, mean, order, start, size, centroids, means, spread, T, C, D,
+    k_stride_g, k_stride_t, v_stride_g, v_stride_t,
+    BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Plain means of the keys and values of one cluster, and the spread of its keys."""
+    c = tl.program_id(0)
+    group = tl.program_id(1).to(tl.int64)
+    d = tl.arange(0, BLOCK_D)
+    mean_D = tl.load(mean + group * D + d, d < D, 0.0)
+    begin = tl.load(start + group * C + c)
+    members = tl.load(size + group * C + c)
+    sum_D = tl.zeros((BLOCK_D,), tl.float32)
+    value_D = tl.zeros((BLOCK_D,), tl.float32)
+    square = tl.zeros((), tl.float32)
+    for first in range(0, members, BLOCK_T):
+        place = first + tl.arange(0, BLOCK_T)
+        live = place < members
+        token = tl.load(order + group * T + begin + place, live, 0)
+        mask = live[:, None] & (d < D)[None, :]
+        x_TD = tl.load(
+            keys + group * k_stride_g + token[:, None] * k_stride_t + d[None, :], mask, 0.0
+        )
+        x_TD = tl.where(mask, x_TD.to(tl.float32) - mean_D[None, :], 0.0)
+        v_TD = tl.load(
+            values + group * v_stride_g + token[:, None] * v_stride_t + d[None, :], mask, 0.0
+        )
+        sum_D += tl.sum(x_TD, 0)
+        value_D += tl.sum(v_TD.to(tl.float32), 0)
+        square += tl.sum(tl.sum(x_TD * x_TD, 1), 0)
+    share = 1.0 / tl.maximum(members, 1).to(tl.float32)
+    centred_D = sum_D * share
+    row = group * C + c
+    tl.store(centroids + row * D + d, centred_D + mean_D, d < D)
+    tl.store(means + row * D + d, value_D * share, d < D)
+    variance = square * share - tl.sum(centred_D * centred_D, 0)
+    tl.store(spread + row, tl.maximum(variance, 0.0) / D)
+
+
+def segmented_kmeans(
+    keys_GTD: Tensor,
+    values_GTD: Tensor,
+    *,
+    clusters: int,
+    segments: int,
+    iterations: int,
+    final: str,
+) -> Clusters:
+    """As the reference, but for the rounding of sums: of 16-bit keys, training sees ten bits."""
+    groups, tokens, width = keys_GTD.shape
+    segments = min(segments, clusters, tokens)
+    mean_GD = keys_GTD.mean(1, dtype=torch.float32)
+    centroids_GCD = seeds(keys_GTD, mean_GD, clusters, segments)
+    label_GT = torch.empty(groups, tokens, dtype=torch.int64, device=keys_GTD.device)
+    arrays = (keys_GTD, mean_GD, centroids_GCD, label_GT)
+    sizes = (tokens, clusters, width, segments, *keys_GTD.stride()[:2])
+    block_t = 64 if width <= 128 else 32
+    precision = "ieee" if keys_GTD.dtype == torch.float32 else "tf32"
+    shape = {"BLOCK_T": block_t, "BLOCK_C": 64, "BLOCK_D": pow2(width, 16), "PRECISION": precision}
+    longest, most = -(-tokens // segments), -(-clusters // segments)
+    grid = (triton.cdiv(longest, block_t), groups * segments)
+    with device_of(keys_GTD):
+        for _ in range(iterations - 1):
+            assign[grid](*arrays, *sizes, EVERYWHERE=False, **shape)
+            update[(triton.cdiv(most, 64), groups * segments)](*arrays, *sizes, **shape)
+        assign[grid](*arrays, *sizes, EVERYWHERE=final == "global", **shape)
+        return described(keys_GTD, values_GTD, mean_GD, label_GT, clusters)
+
+
+def seeds(keys_GTD: Tensor, mean_GD: Tensor, clusters: int, segments: int) -> Tensor:
+    """float32 [G, C, D]: evenly spaced tokens of each segment."""
+    token_bounds, cluster_bounds = (bounds(n, segments) for n in (keys_GTD.shape[1], clusters))
+    parts = []
+    for part in range(segments):
+        begin, end = token_bounds[part : part + 2]
+        wanted = cluster_bounds[part + 1] - cluster_bounds[part]
+        odd_C = 2 * torch.arange(wanted, device=keys_GTD.device) + 1
+        parts.append(begin + odd_C * (end - begin) // (2 * wanted))
+    seed_C = torch.cat(parts)
+    return keys_GTD.index_select(1, seed_C).float() - mean_GD[:, None]
+
+
+def described(
+    keys_GTD: Tensor, values_GTD: Tensor, mean_GD: Tensor, label_GT: Tensor, clusters: int
+) -> Clusters:
+    """The clusters that the labels define."""
+    groups, tokens, width = keys_GTD.shape
+    floats = partial(torch.empty, dtype=torch.float32, device=keys_GTD.device)
+    size_GC = counts(label_GT, clusters)
+    found = Clusters(
+        order_GT=label_GT.argsort(dim=1, stable=True),
+        start_GC=(size_GC.cumsum(1) - size_GC).int(),
+        size_GC=size_GC.int(),
+        centroids_GCD=floats(groups, clusters, width),
+        values_GCD=floats(groups, clusters, width),
+        spread_GC=floats(groups, clusters),
+    )
+    describe[(clusters, groups)](
+        keys_GTD, values_GTD, mean_GD, found.order_GT, found.start_GC, found.size_GC,
+        found.centroids_GCD, found.values_GCD, found.spread_GC, tokens, clusters, width,
+        *keys_GTD.stride()[:2], *values_GTD.stride()[:2],
+        BLOCK_T=16, BLOCK_D=pow2(width, 16), num_warps=1,
+    )  # fmt: skip
+    return found

@@ -1,0 +1,92 @@
+"""Compiles every Triton kernel for a Hopper GPU, as the operations would launch it, on any machine.
+
+The operations run on CPU tensors with a driver that launches nothing: what they would launch is
+compiled down to machine code, and one JSON line a kernel says what came out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from longspan_kernels import on_gpu
+from longspan_kernels.dense_decode import dense_decode
+from longspan_kernels.merge import merge
+from longspan_kernels.segmented_kmeans import segmented_kmeans
+from longspan_kernels.sparse_decode import sparse_decode
+from longspan_kernels.types import Partial, Runs
+from longspan_kernels.wave_search import wave_search
+
+TARGET = GPUTarget("cuda", 90, 32)
+
+
+def only_compile() -> None:
+    """From here on launching a kernel compiles it, and no more."""
+    triton.runtime.driver.set_active(
+        SimpleNamespace(
+            get_current_target=lambda: TARGET,
+            get_current_device=lambda: 0,
+            get_current_stream=lambda device: 0,
+        )
+    )
+    torch.empty = torch.zeros  # nothing is computed, but torch itself reads labels as indices
+    on_gpu._memory_obstacle = lambda present: None
+    launch = JITFunction.run
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        kernel = launch(self, *args, grid=grid, warmup=True, **options)
+        assert kernel.asm["cubin"]
+        said = {"kernel": self.fn.__name__, "bytes": len(kernel.asm["cubin"])}
+        print(json.dumps(said | {"shared": kernel.metadata.shared}), flush=True)
+        if len(sys.argv) > 1:  # a folder for who wants to read what the compiler made
+            Path(sys.argv[1], f"{said['kernel']}_{kernel.hash[:6]}.ptx").write_text(
+                kernel.asm["ptx"]
+            )
+        return kernel
+
+    JITFunction.run = run
+
+
+def decode(dtype: torch.dtype, width: int) -> None:
+    """Dense, by entries, and by ranges; with and without everything that is optional."""
+    q_HD, k_GTD = torch.zeros(8, width, dtype=dtype), torch.zeros(2, 4096, width, dtype=dtype)
+    start_NK, count_N = torch.zeros(2, 50, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
+    plain: dict[str, Any] = {"scale": 0.1, "backend": "triton"}
+    options = {"softcap": 30.0, "bias_GT": torch.zeros(2, 4096), **plain}
+    dense_decode(q_HD, k_GTD, k_GTD, **plain)
+    sparse_decode(q_HD, k_GTD, k_GTD, Runs(start_NK, None, count_N), **options)
+    sparse_decode(q_HD, k_GTD, k_GTD, Runs(start_NK, start_NK, count_N), **plain)
+    i_GTD, s_GT = k_GTD.to(torch.int8), torch.zeros(2, 4096)
+    dense_decode(q_HD, i_GTD, i_GTD, key_scale_GT=s_GT, value_scale_GT=s_GT, **options)
+
+
+def cluster(dtype: torch.dtype, width: int) -> None:
+    """Searching and building, within segments and over all of them."""
+    q_HD, k_GTD = torch.zeros(8, width, dtype=dtype), torch.zeros(2, 300, width, dtype=dtype)
+    size_GC = torch.ones(2, 300, dtype=torch.int32)
+    search: dict[str, Any] = {"retrieve": 3, "estimate": 9, "scale": 0.1, "backend": "triton"}
+    wave_search(q_HD, k_GTD, size_GC, **search)
+    more = {"softcap": 9.0, "vote": "max", "bias_GC": torch.ones(2, 300), "weight_H": torch.ones(8)}
+    wave_search(q_HD, k_GTD, size_GC, **search, **more)
+    segmented_kmeans(k_GTD, k_GTD, clusters=30, segments=3, iterations=2, backend="triton")
+    segmented_kmeans(k_GTD, k_GTD, clusters=30, iterations=1, final="global", backend="triton")
+
+
+def main() -> None:
+    """See the module."""
+    only_compile()
+    decode(torch.bfloat16, 128)
+    cluster(torch.bfloat16, 80)
+    merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""The Triton kernels against the references: interpreted on the CPU, run as they are on a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from kernel_cases import Rows, assert_same, rows, runs
+
+from longspan_kernels.dense_decode import dense_decode
+from longspan_kernels.merge import merge
+from longspan_kernels.segmented_kmeans import segmented_kmeans
+from longspan_kernels.sparse_decode import sparse_decode
+from longspan_kernels.types import Partial, Runs
+from longspan_kernels.wave_search import wave_search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+on_gpu = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not CUDA, reason="no CUDA device: the interpreter computes bf16 wrongly"),
+]
+EMPTY = float("-inf")
+DTYPES = [
+    torch.float32,
+    torch.float16,
+    torch.int8,
+    pytest.param(torch.bfloat16, marks=on_gpu),
+]
+TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3, torch.int8: 2e-3, torch.bfloat16: 2e-2}
+
+
+def moved(value: Any) -> Any:
+    """Tensors, also those within the inputs' own types, on the device under test."""
+    if isinstance(value, torch.Tensor):
+        return value.to(DEVICE)
+    if isinstance(value, Runs):
+        return Runs(moved(value.start_NK), moved(value.size_NK), moved(value.count_N))
+    return value
+
+
+def both(operation: Callable[..., Any], *inputs: Any, **options: Any) -> tuple[Any, Any]:
+    """What Triton and the reference say, on the CPU."""
+    there = [moved(value) for value in inputs]
+    found = operation(*there, backend="triton", **{k: moved(v) for k, v in options.items()})
+    return type(found)(*(x.cpu() for x in found)), operation(
+        *inputs, backend="reference", **options
+    )
+
+
+def scales(keys: Rows, values: Rows) -> dict[str, Any]:
+    return {"key_scale_GT": keys.scale_GT, "value_scale_GT": values.scale_GT}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("groups", "a_group", "entries", "width"), [(1, 1, 1, 64), (2, 3, 70, 80), (1, 33, 333, 256)]
+)
+def test_dense_decode(
+    dtype: torch.dtype, groups: int, a_group: int, entries: int, width: int
+) -> None:
+    keys, values = (rows(groups, entries, width, dtype, strided=entries > 1) for _ in "kv")
+    q_HD = torch.randn(groups * a_group, width, dtype=torch.float32)
+    q_HD = q_HD.to(torch.float16 if dtype == torch.int8 else dtype)
+    more = {"softcap": 2.0, "bias_GT": torch.randn(groups, entries)} if a_group == 3 else {}
+    inputs = (q_HD, keys.data_GTD, values.data_GTD)
+    found, expected = both(dense_decode, *inputs, scale=width**-0.5, **scales(keys, values), **more)
+    assert_same(found, expected, TOLERANCE[dtype], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sized", [False, True])
+@pytest.mark.parametrize(("rows_of", "first"), [("G", 0), ("H", 5), ("G", -40)])
+def test_sparse_decode(dtype: torch.dtype, sized: bool, rows_of: str, first: int) -> None:
+    keys, values = (rows(2, 150, 96, dtype, strided=True) for _ in "kv")
+    q_HD = torch.randn(6, 96).to(torch.float16 if dtype == torch.int8 else dtype)
+    which = runs(2 if rows_of == "G" else 6, 150, 40, sized)
+    found, expected = both(
+        sparse_decode, q_HD, keys.data_GTD, values.data_GTD, which,
+        scale=0.1, softcap=3.0, first=first, bias_GT=torch.randn(2, 150), **scales(keys, values),
+    )  # fmt: skip
+    assert_same(found, expected, TOLERANCE[dtype], TOLERANCE[dtype])
+
+
+def test_rows_that_share_one_store_are_folded_into_the_groups() -> None:
+    """How a batch is attended: the G axis has stride 0, each row names its own entries."""
+    store_1TD = torch.randn(1, 200, 64)
+    keys_GTD = store_1TD.expand(4, -1, -1)
+    start_NK = torch.tensor([[0, 20], [50, 60], [100, 0], [150, 180]], dtype=torch.int32)
+    size_NK = torch.tensor([[4, 30], [10, 40], [33, 7], [1, 20]], dtype=torch.int32)
+    which = Runs(start_NK, size_NK, torch.tensor([2, 2, 1, 2], dtype=torch.int32))
+    assert_same(*both(sparse_decode, torch.randn(8, 64), keys_GTD, keys_GTD, which, scale=0.2))
+
+
+def test_what_is_not_named_is_not_read() -> None:
+    k_GTD = torch.randn(1, 40, 64)
+    k_GTD[:, 20:] = float("nan")
+    start_NK, size_NK = torch.tensor([[3, 9]]).int(), torch.tensor([[2, 11]]).int()
+    which = Runs(start_NK, size_NK, torch.tensor([2]).int())
+    found, _ = both(sparse_decode, torch.randn(2, 64), k_GTD, k_GTD, which, scale=0.1)
+    assert found.out.isfinite().all()
+
+
+def test_nothing_and_nan() -> None:
+    q_HD, k_GTD = torch.randn(2, 64), torch.randn(2, 65, 64)
+    k_GTD[1, 60] = float("nan")
+    start_NK = torch.zeros(2, 3, dtype=torch.int32)
+    count_N = torch.tensor([0, 1], dtype=torch.int32)
+    for size_NK in (None, torch.zeros_like(start_NK)):
+        found, _ = both(
+            sparse_decode, q_HD, k_GTD, k_GTD, Runs(start_NK, size_NK, count_N), scale=1.0
+        )
+        assert found.lse[0] == EMPTY
+        assert found.out[0].eq(0).all()
+    found, _ = both(dense_decode, q_HD, k_GTD, k_GTD, scale=1.0)
+    assert found.out[0].isfinite().all()
+    assert found.out[1].isnan().all()
+    masked, _ = both(
+        dense_decode, q_HD, k_GTD, k_GTD, scale=1.0, bias_GT=torch.full((2, 65), EMPTY)
+    )
+    assert masked.lse[0] == EMPTY
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (5, 80), (3, 7, 13)])
+@pytest.mark.parametrize("count", [1, 2, 19])
+def test_merge(shape: tuple[int, ...], count: int) -> None:
+    parts = [Partial(torch.randn(*shape), torch.randn(*shape[:-1]) * 30) for _ in range(count)]
+    for part in parts:  # one row is empty in every part
+        part.lse.flatten()[0] = EMPTY
+        part.out.reshape(-1, shape[-1])[0] = 0
+    there = [Partial(moved(part.out), moved(part.lse)) for part in parts]
+    found = merge(there, backend="triton")
+    assert_same(Partial(found.out.cpu(), found.lse.cpu()), merge(parts, backend="reference"))
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d is not torch.int8], ids=str)
+@pytest.mark.parametrize(
+    ("clusters", "budget", "groups", "a_group", "width"),
+    [(1, (1, 0), 1, 1, 8), (65, (3, 20), 2, 3, 80), (1030, (20, 200), 2, 4, 128)],
+)
+def test_wave_search(
+    dtype: torch.dtype,
+    clusters: int,
+    budget: tuple[int, int],
+    groups: int,
+    a_group: int,
+    width: int,
+) -> None:
+    q_HD = torch.randn(groups * a_group, width)
+    c_GCD = torch.randn(groups, clusters, width).to(dtype)
+    size_GC = torch.randint(0, 3, (groups, clusters)).int()
+    options = {"retrieve": budget[0], "estimate": budget[1], "scale": width**-0.5}
+    votes: list[dict[str, Any]] = [{}]
+    if a_group == 3:
+        extra = {"softcap": 2.0, "bias_GC": torch.rand(groups, clusters)}
+        votes = [{"vote": v, "weight_H": torch.rand(6), **extra} for v in ("sum", "max")]
+    for vote in votes:
+        found, expected = both(wave_search, q_HD, c_GCD, size_GC, **options, **vote)
+        torch.testing.assert_close(found.score_HC, expected.score_HC, rtol=1e-5, atol=2e-5)
+        assert torch.equal(found.live_G, expected.live_G)
+        for g, live in enumerate(found.live_G.tolist()):
+            mine, theirs = (
+                torch.cat([h.retrieve_GK[g], h.estimate_GK[g]])[:live] for h in (found, expected)
+            )
+            assert mine[: budget[0]].tolist() == theirs[: budget[0]].tolist()
+            assert (size_GC[g, mine.long()] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d is not torch.int8], ids=str)
+@pytest.mark.parametrize("final", ["segment", "global"])
+@pytest.mark.parametrize(
+    ("tokens", "clusters", "segments", "width", "rounds"),
+    [(7, 3, 2, 16, 4), (65, 80, 3, 96, 1), (200, 29, 3, 80, 3)],
+)
+def test_segmented_kmeans(
+    dtype: torch.dtype,
+    final: str,
+    tokens: int,
+    clusters: int,
+    segments: int,
+    width: int,
+    rounds: int,
+) -> None:
+    lumps = torch.randint(0, 1 + tokens // 8, (2, tokens, 1)).expand(-1, -1, width)
+    keys_GTD = (3 * torch.randn(2, 1 + tokens // 8, width) + 2).gather(1, lumps)
+    keys_GTD = (keys_GTD + 0.05 * torch.randn(2, tokens, width)).to(dtype)
+    shape = {"clusters": clusters, "segments": segments, "iterations": rounds, "final": final}
+    there = moved(keys_GTD), moved(keys_GTD.flip(-1))
+    found = segmented_kmeans(*there, **shape, backend="triton")  # type: ignore[arg-type]
+    expected = segmented_kmeans(
+        keys_GTD,
+        keys_GTD.flip(-1),
+        **shape,
+        backend="reference",  # type: ignore[arg-type]
+    )
+    for name in ("size_GC", "centroids_GCD", "values_GCD", "spread_GC"):
+        mine, theirs = getattr(found, name).cpu(), getattr(expected, name)
+        assert mine.isfinite().all(), name
+        if clusters <= tokens:  # else one token seeds several clusters, and rounding decides
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    assert found.size_GC.sum(1).tolist() == [tokens, tokens]
+    assert (found.order_GT.sort().values.cpu() == torch.arange(tokens)).all()
+
+
+def test_errors_name_what_is_wrong() -> None:
+    for width, dtype, message in (
+        (12, torch.float32, "head size is 12"),
+        (264, torch.float32, "head size is 264"),
+        (64, torch.float64, "no Triton kernel reads torch.float64"),
+    ):
+        x = torch.zeros(2, 3, width, dtype=dtype)
+        with pytest.raises(ValueError, match=message):
+            dense_decode(x[:, 0], x, x, scale=1.0, backend="triton")
+
+
+def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
+    """With the types and sizes of real launches: what the interpreter does not look at."""
+    script = Path(__file__).with_name("compile_triton.py")
+    clean = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, script],
+        env=clean | {"TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    kernels = [json.loads(line) for line in done.stdout.splitlines()]
+    named = {kernel["kernel"] for kernel in kernels}
+    written = (Path(__file__).parents[2] / "kernels/longspan_kernels").glob("*/triton.py")
+    for path in written:
+        launched = set(re.findall(r"(\w+)\[(?:grid|\(.*\))\]\(", path.read_text()))
+        assert launched
+        assert launched <= named, f"{path} launches {sorted(launched - named)}, never compiled"
+    assert max(kernel["shared"] for kernel in kernels) <= 227 * 1024, "more than a Hopper SM has"
