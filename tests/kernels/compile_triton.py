@@ -18,6 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from longspan_kernels import on_gpu
+from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.merge import merge
 from longspan_kernels.segmented_kmeans import segmented_kmeans
@@ -80,11 +81,22 @@ def cluster(dtype: torch.dtype, width: int) -> None:
     segmented_kmeans(k_GTD, k_GTD, clusters=30, iterations=1, final="global", backend="triton")
 
 
+def prefill(dtype: torch.dtype, width: int) -> None:
+    """Blocks with columns."""
+    q_HQD, k_GTD = torch.zeros(4, 200, width, dtype=dtype), torch.zeros(2, 300, width, dtype=dtype)
+    blocks_HXY, columns_HT = torch.ones(4, 4, 5).bool(), torch.ones(4, 300).bool()
+    block_sparse_prefill(
+        q_HQD, k_GTD, k_GTD, blocks_HXY,
+        columns_HT=columns_HT, scale=0.1, causal=True, backend="triton",
+    )  # fmt: skip
+
+
 def main() -> None:
     """See the module."""
     only_compile()
     decode(torch.bfloat16, 128)
     cluster(torch.bfloat16, 80)
+    prefill(torch.bfloat16, 128)
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
 
 

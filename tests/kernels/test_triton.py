@@ -15,6 +15,7 @@ import pytest
 import torch
 from kernel_cases import Rows, assert_same, rows, runs
 
+from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.merge import merge
 from longspan_kernels.segmented_kmeans import segmented_kmeans
@@ -212,6 +213,35 @@ def test_segmented_kmeans(
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
     assert found.size_GC.sum(1).tolist() == [tokens, tokens]
     assert (found.order_GT.sort().values.cpu() == torch.arange(tokens)).all()
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d is not torch.int8], ids=str)
+@pytest.mark.parametrize(
+    ("heads", "groups", "positions", "entries", "width", "block", "causal", "softcap"),
+    [(2, 1, 37, 90, 24, 32, True, None), (2, 2, 20, 33, 80, 5, False, 2.0)],
+)
+def test_block_sparse_prefill(
+    dtype: torch.dtype,
+    heads: int,
+    groups: int,
+    positions: int,
+    entries: int,
+    width: int,
+    block: int,
+    causal: bool,
+    softcap: float | None,
+) -> None:
+    q_HQD = torch.randn(heads, positions, width).to(dtype)
+    k_GTD, v_GTD = (torch.randn(groups, entries, width).to(dtype) for _ in "kv")
+    blocks_HXY = torch.rand(heads, -(-positions // block), -(-entries // block)) < 0.5
+    blocks_HXY[0, 0] = False
+    columns_HT = torch.rand(heads, entries) < 0.1
+    for columns in (columns_HT, None):
+        found, expected = both(
+            block_sparse_prefill, q_HQD, k_GTD, v_GTD, blocks_HXY,
+            columns_HT=columns, block=block, scale=0.2, softcap=softcap, causal=causal,
+        )  # fmt: skip
+        assert_same(found, expected, TOLERANCE[dtype], TOLERANCE[dtype])
 
 
 def test_errors_name_what_is_wrong() -> None:

@@ -9,6 +9,7 @@ import torch
 from longspan_kernels.block_sparse_prefill import cpu, reference
 from longspan_kernels.checks import check_softcap
 from longspan_kernels.dispatch import path
+from longspan_kernels.on_gpu import triton_serves
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +43,20 @@ def block_sparse_prefill(
     """
     check_choice(q_HQD, keys_GTD, values_GTD, blocks_HXY, columns_HT, block, causal)
     check_softcap(softcap)
+    if triton_serves(backend, (q_HQD, keys_GTD, values_GTD), (blocks_HXY, columns_HT)):
+        from longspan_kernels.block_sparse_prefill import triton
+
+        return triton.block_sparse_prefill(
+            q_HQD,
+            keys_GTD,
+            values_GTD,
+            blocks_HXY,
+            columns_HT=columns_HT,
+            block=block,
+            scale=scale,
+            softcap=softcap,
+            causal=causal,
+        )
     isa = path(backend, cpu.obstacle(q_HQD, keys_GTD, values_GTD, blocks_HXY))
     if isa is not None:
         return cpu.block_sparse_prefill(
