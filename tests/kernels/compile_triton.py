@@ -21,9 +21,10 @@ from longspan_kernels import on_gpu
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.merge import merge
+from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.sparse_decode import sparse_decode
-from longspan_kernels.types import Partial, Runs
+from longspan_kernels.types import Pages, Partial, Runs
 from longspan_kernels.wave_search import wave_search
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -91,12 +92,22 @@ def prefill(dtype: torch.dtype, width: int) -> None:
     )  # fmt: skip
 
 
+def copies(dtype: torch.dtype) -> None:
+    """Pages in, and back."""
+    store, cache = torch.zeros(2, 99, 128, dtype=dtype), torch.zeros(40, 128, dtype=dtype)
+    lists = torch.zeros(2, 4, dtype=torch.int32)
+    pages, buffer = Pages(lists, lists, lists, lists[:, 0].clone(), 8), torch.zeros_like(store)
+    page_gather(store, store, cache, cache, pages, buffer, buffer, backend="triton")
+    page_admit(buffer, buffer, pages, cache, cache, backend="triton")
+
+
 def main() -> None:
     """See the module."""
     only_compile()
     decode(torch.bfloat16, 128)
     cluster(torch.bfloat16, 80)
     prefill(torch.bfloat16, 128)
+    copies(torch.bfloat16)
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
 
 

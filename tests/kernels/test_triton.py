@@ -18,9 +18,10 @@ from kernel_cases import Rows, assert_same, rows, runs
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.merge import merge
+from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.sparse_decode import sparse_decode
-from longspan_kernels.types import Partial, Runs
+from longspan_kernels.types import Pages, Partial, Runs
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
@@ -242,6 +243,46 @@ def test_block_sparse_prefill(
             columns_HT=columns, block=block, scale=0.2, softcap=softcap, causal=causal,
         )  # fmt: skip
         assert_same(found, expected, TOLERANCE[dtype], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d is not torch.int8], ids=str)
+@pytest.mark.parametrize("first", [0, 5])
+def test_pages(dtype: torch.dtype, first: int) -> None:
+    store_GTD = [moved(torch.randn(2, 60, 24)).to(dtype) for _ in "kv"]
+    cache_VD = [moved(torch.randn(40, 24)).to(dtype) for _ in "kv"]
+    source_NP = moved(torch.tensor([[-4, 8, -51, 16], [-60, 32, -59, 3]]).int())
+    target_NP = moved(torch.tensor([[0, 8, 16, 24]] * 2).int())
+    size_NP = moved(torch.tensor([[8, 5, 3, 8], [1, 8, 2, 7]]).int())
+    pages = Pages(source_NP, target_NP, size_NP, moved(torch.tensor([3, 4]).int()), 8)
+    for cache in (cache_VD, (None, None)):
+        buffers = [
+            [torch.full((2, 32, 24), -7.0, dtype=dtype, device=DEVICE) for _ in "kv"] for _ in "ab"
+        ]
+        for backend, (k, v) in zip(("triton", "reference"), buffers, strict=True):
+            page_gather(*store_GTD, *cache, pages, k, v, first=first, backend=backend)
+        for found, expected in zip(*buffers, strict=True):
+            assert torch.equal(found, expected)
+            assert (found != -7).any()
+    caches = [[x.clone() for x in cache_VD] for _ in "ab"]
+    buffer_NED = moved(torch.randn(2, 32, 24)).to(dtype)
+    for backend, (k, v) in zip(("triton", "reference"), caches, strict=True):
+        page_admit(buffer_NED, -buffer_NED, pages, k, v, backend=backend)
+    for found, expected, before in zip(*caches, cache_VD, strict=True):
+        assert torch.equal(found, expected)
+        assert not torch.equal(found, before)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not CUDA, reason="no CUDA device: nothing reads pinned memory over a bus")
+def test_pages_from_pinned_host_memory() -> None:
+    store_GTD = [torch.randn(2, 60, 24).pin_memory() for _ in "kv"]
+    lists = torch.tensor([[-1, -31]]).int(), torch.tensor([[0, 8]]).int(), torch.full((1, 2), 8)
+    source, target, size = (moved(x.int().expand(2, 2).contiguous()) for x in lists)
+    pages = Pages(source, target, size, moved(torch.tensor([2, 2]).int()), 8)
+    k, v = (torch.zeros(2, 16, 24, device=DEVICE) for _ in "kv")
+    page_gather(*store_GTD, None, None, pages, k, v, backend="triton")
+    for found, store in ((k, store_GTD[0]), (v, store_GTD[1])):
+        assert torch.equal(found.cpu(), torch.cat([store[:, :8], store[:, 30:38]], 1))
 
 
 def test_errors_name_what_is_wrong() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from longspan_kernels.dispatch import path
+from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.page_gather import cpu, reference
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def page_gather(
         _check_cache(cached_keys_VD, cached_values_VD, size)
     stored = (keys_GTD, values_GTD, cached_keys_VD, cached_values_VD)
     _check_types((*stored, out_keys_NED, out_values_NED))
+    if _triton_serves(backend, stored, (out_keys_NED, out_values_NED), pages):
+        from longspan_kernels.page_gather import triton
+
+        triton.page_gather(*stored, pages, out_keys_NED, out_values_NED, first=first)
+        return
     obstacle = cpu.obstacle((*stored, out_keys_NED, out_values_NED), pages)
     if path(backend, obstacle) is None:
         reference.page_gather(*stored, pages, out_keys_NED, out_values_NED, first=first)
@@ -75,10 +81,24 @@ def page_admit(
     _check_cache(cached_keys_VD, cached_values_VD, keys_NED.shape[2])
     rows = (keys_NED, values_NED, cached_keys_VD, cached_values_VD)
     _check_types(rows)
+    if _triton_serves(backend, (), rows, pages):
+        from longspan_kernels.page_gather import triton
+
+        triton.page_admit(keys_NED, values_NED, pages, cached_keys_VD, cached_values_VD)
+        return
     if path(backend, cpu.obstacle(rows, pages)) is None:
         reference.page_admit(keys_NED, values_NED, pages, cached_keys_VD, cached_values_VD)
         return
     cpu.page_admit(keys_NED, values_NED, pages, cached_keys_VD, cached_values_VD, threads=threads)
+
+
+def _triton_serves(
+    backend: Backend, stored: tuple[Tensor | None, ...], here: tuple[Tensor, ...], pages: Pages
+) -> bool:
+    """Whether Triton copies: a store may also lie in pinned host memory."""
+    lists = (pages.source_NP, pages.target_NP, pages.size_NP, pages.count_N)
+    near = tuple(x for x in stored if x is not None and not (here[0].is_cuda and x.is_pinned()))
+    return triton_serves(backend, (*here, *near), lists)
 
 
 def _check_buffer(keys_NED: Tensor, values_NED: Tensor, pages: Pages) -> None:
