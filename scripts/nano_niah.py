@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nano_sequence import END, LEAD, PARTS, Sequence
+from nano_sequence import END, LEAD, PARTS, Choice, Sequence
 
 if TYPE_CHECKING:
     from nano_sequence import Material
@@ -28,7 +28,7 @@ class Form:
     `queries` (four keys at once). Empty: none of them, many keys and questions."""
 
 
-EXACT: Final = ("single", "values", "values", "queries")
+EXACT: Final = ("single", "single", "single", "queries", "queries", "values")
 
 
 def choose_form(material: Material, length: int, exact: bool) -> Form:
@@ -45,7 +45,7 @@ def niah_sequence(material: Material, length: int, form: Form) -> Sequence:
     """A sequence of about `length` tokens."""
     rng = material.rng
     keys, asked = _keys(material, length, form)
-    several = form.exact == "values" or (not form.exact and rng.random() < 0.4 and length > 150)
+    several = form.exact == "values" or (not form.exact and rng.random() < 0.25 and length > 150)
     table = _table(material, keys, form, several)
     needles = [(key, value) for key, values in table.items() for value in values]
     rng.shuffle(needles)
@@ -139,10 +139,10 @@ def _ask(
     number: int,
     brief: bool,
 ) -> None:
-    """One question and its answer: before each value its key is named again.
+    """One question and its answer: each key named again, then its values.
 
     Several values come in a random order, and any that is left is a right continuation. Naming
-    the key makes the text before a value the same as in the needle.
+    the key first makes the text before a value the same as in the needle.
 
     `brief` leaves the question out and keeps the answer prefix, for more answers a sequence.
     """
@@ -154,15 +154,16 @@ def _ask(
         question = question[question.index("? ") + 2 :]
     out.add(material.encode("\n" + question))
     part = number * PARTS
-    for key, values in group:
+    for index, (key, values) in enumerate(group):
+        lead = f", {key} is:" if index else f" {key} is:"
+        out.add(material.encode(lead), answer=number * PARTS + LEAD)
         order = material.rng.sample(values, len(values))
         for position, value in enumerate(order):
-            comma = "," if part > number * PARTS else ""
-            out.add(material.encode(f"{comma} {key} is:"), answer=number * PARTS + LEAD)
-            if kind == "numbers" and position + 1 < len(order):
-                first = [material.encode(f" {other}")[0] for other in order[position:]]
-                out.choices[len(out.ids)] = first
-            out.add(material.encode(f" {value}"), answer=part)
+            if kind == "numbers" and len(order) > 1:
+                first = [material.encode(f" {other}")[0] for other in order]
+                choice = Choice(first[position:], first[:position])
+                out.choices[len(out.ids) + (position > 0)] = choice
+            out.add(material.encode(f", {value}" if position else f" {value}"), answer=part)
             part += 1
     out.add([material.eos], answer=number * PARTS + END)
 

@@ -26,6 +26,14 @@ END: Final = PARTS - 2
 LEAD: Final = PARTS - 1
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Tokens any of which may come next, and those that have come already."""
+
+    right: list[int]
+    used: list[int]
+
+
 @dataclass
 class Sequence:
     """Token ids under construction, with what each token is for."""
@@ -35,8 +43,8 @@ class Sequence:
     """Number of the answer a token belongs to, NO_ANSWER elsewhere."""
     haystack: list[int] = field(default_factory=list)
     """Number of the haystack run a token belongs to, 0 elsewhere."""
-    choices: dict[int, list[int]] = field(default_factory=dict)
-    """Tokens that are as right as the one at this index: values may come in any order."""
+    choices: dict[int, Choice] = field(default_factory=dict)
+    """By index of a token, which others would be as right: values may come in any order."""
 
     def add(self, ids: list[int], answer: int = NO_ANSWER, run: int = 0) -> None:
         """Append tokens that share one purpose."""
@@ -46,7 +54,7 @@ class Sequence:
 
     def extend(self, other: Sequence) -> None:
         """Append another sequence as it is."""
-        self.choices |= {len(self.ids) + index: ids for index, ids in other.choices.items()}
+        self.choices |= {len(self.ids) + index: choice for index, choice in other.choices.items()}
         self.ids += other.ids
         self.answers += other.answers
         self.haystack += other.haystack

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LANGUAGE_SHARE = 0.08
 """Share of the tokens outside answers that enter the loss, and with weight 0.1."""
-SUMMARY_WEIGHT = 0.1
+SUMMARY_WEIGHT = 0.4
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,33 @@ def _accept_choices(
     losses: torch.Tensor,
     right: torch.Tensor,
 ) -> torch.Tensor:
-    """Losses where any of several tokens is right; marks those places in `right`."""
+    """Losses where any of several tokens is right; marks those places in `right`.
+
+    A token that was used already must stay below the best of them: a greedy answer would repeat it
+    for ever, while the probability of the others together may look well.
+    """
     number_BT = chosen_BT.flatten().cumsum(0).view_as(chosen_BT) - 1
     wide = [
-        (int(number_BT[row, index - 1]), ids)
+        (int(number_BT[row, index - 1]), choice)
         for row, sequence in enumerate(sequences)
-        for index, ids in sequence.choices.items()
+        for index, choice in sequence.choices.items()
     ]
     if not wide:
         return losses
     places = torch.tensor([place for place, _ in wide], device=logits.device)
-    most = max(len(ids) for _, ids in wide)
-    padded = torch.tensor([ids + ids[:1] * (most - len(ids)) for _, ids in wide])
-    distinct = torch.tensor([[i < len(ids) for i in range(most)] for _, ids in wide])
-    padded, distinct = padded.to(logits.device), distinct.to(logits.device)
     rows = logits[places]
-    picked = rows.gather(1, padded).masked_fill(~distinct, float("-inf"))
-    right[places] = (rows.argmax(-1, keepdim=True) == padded).any(-1)
-    return losses.index_copy(0, places, rows.logsumexp(-1) - picked.logsumexp(-1))
+    allowed, used = (
+        torch.zeros_like(rows, dtype=torch.bool),
+        torch.zeros_like(rows, dtype=torch.bool),
+    )
+    for row, (_, choice) in enumerate(wide):
+        used[row, choice.used] = True
+        allowed[row, choice.right] = True
+    used &= ~allowed
+    picked = rows.masked_fill(~allowed, float("-inf"))
+    right[places] = allowed.gather(1, rows.argmax(-1, keepdim=True))[:, 0]
+    behind = rows.masked_fill(~used, float("-inf")).amax(-1) - picked.amax(-1)
+    return losses.index_copy(0, places, rows.logsumexp(-1) - picked.logsumexp(-1) + behind.relu())
 
 
 def _probe(

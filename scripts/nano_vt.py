@@ -1,11 +1,15 @@
-"""Variable-tracking sequences: chains of assignments in noise, each chain asked about."""
+"""Variable-tracking sequences: a chain of assignments in noise, asked about.
+
+As in the evaluation every variable of the text belongs to the chain, so that finding them all is
+enough; the model is not taught to follow one of several chains.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nano_sequence import END, PARTS, Sequence
+from nano_sequence import END, PARTS, Choice, Sequence
 
 if TYPE_CHECKING:
     from nano_sequence import Material
@@ -30,49 +34,37 @@ class Chain:
 
 
 def vt_sequence(material: Material, length: int, exact: bool) -> Sequence:
-    """A sequence of about `length` tokens; `exact` is the form of the evaluation: one chain."""
+    """A sequence of about `length` tokens; `exact` is the form of the evaluation, with its example
+    in front.
+    """
     rng = material.rng
     header = len(material.fixed(material.templates.vt_header))
     single = header + 80
     sequence = Sequence()
-    if exact or (length >= 3 * single + 150 and rng.random() < 0.6):
+    if exact or (length >= 3 * single + 150 and rng.random() < 0.5):
         example = min(400, max(single + 90, length // 4))
-        _append(material, sequence, example, _chains(material, 1, HOPS, EXAMPLE_LETTERS), 0)
+        _append(material, sequence, example, _chain(material, HOPS, EXAMPLE_LETTERS), 0)
         sequence.add(material.fixed("\n\n\n\n"))
-    hops = HOPS if exact or length > 300 else rng.randint(3, HOPS)
-    room = max(1, (length - len(sequence.ids) - single) // (hops * 14 + 55))
-    count = 1 if exact else min(room, rng.choice((1, 2, 2, 3, 4)))
-    chains = _chains(material, count, hops, LETTERS)
-    _append(material, sequence, length - len(sequence.ids), chains, 1)
+    hops = HOPS if exact else rng.choice((3, 4, HOPS, HOPS))
+    chain = _chain(material, hops, LETTERS)
+    _append(material, sequence, length - len(sequence.ids), chain, 1)
     return sequence
 
 
-def _chains(material: Material, count: int, hops: int, letters: int) -> list[Chain]:
-    return [
-        Chain(
-            [material.variable(letters) for _ in range(hops)],
-            str(material.rng.randint(10_000, 99_998)),
-        )
-        for _ in range(count)
-    ]
+def _chain(material: Material, hops: int, letters: int) -> Chain:
+    names = [material.variable(letters) for _ in range(hops)]
+    return Chain(names, str(material.rng.randint(10_000, 99_998)))
 
 
-def _append(
-    material: Material, out: Sequence, length: int, chains: list[Chain], number: int
-) -> None:
-    """Header, noise with the chains inside, and one question a chain in random order."""
+def _append(material: Material, out: Sequence, length: int, chain: Chain, number: int) -> None:
+    """Header, noise with the assignments inside, and the question."""
     tail = Sequence()
-    for index, chain in enumerate(material.rng.sample(chains, len(chains))):
-        brief = index > 0 and material.rng.random() < 0.7
-        _ask(material, tail, chain, number + index, brief)
+    _ask(material, tail, chain, number)
     header = material.fixed(material.templates.vt_header)
     out.add(header)
-    placed: list[tuple[float, list[int]]] = []
-    for chain in chains:
-        texts = chain.statements()
-        depths = sorted(material.rng.random() for _ in texts)
-        placed += [(d, material.encode(t)) for d, t in zip(depths, texts, strict=True)]
-    placed.sort()
+    texts = chain.statements()
+    depths = sorted(material.rng.random() for _ in texts)
+    placed = [(d, material.encode(t)) for d, t in zip(depths, texts, strict=True)]
     space = length - len(header) - len(tail.ids) - sum(len(ids) for _, ids in placed)
     noise = material.templates.noise + "\n"
     units = max(1, space // len(material.fixed(noise)))
@@ -86,15 +78,20 @@ def _append(
     out.extend(tail)
 
 
-def _ask(material: Material, out: Sequence, chain: Chain, number: int, brief: bool) -> None:
-    """The question and the variables; `brief` keeps the answer prefix alone."""
-    example = len(chain.names[0]) == EXAMPLE_LETTERS
+def _ask(material: Material, out: Sequence, chain: Chain, number: int) -> None:
+    """The question and the variables, in any order.
+
+    The example of the benchmark has one blank more, nothing to learn, and is followed by the real
+    question.
+    """
     question = material.templates.vt_question.format(query=chain.value, num_v=len(chain.names))
-    if brief:
-        question = question[question.index(" Answer:") + 1 :]
-    # The example of the benchmark has one blank more and is followed by the real question.
-    out.add(material.encode(("\n" if brief else "") + question + (" " if example else "")))
-    for place, name in enumerate(chain.names):
+    if len(chain.names[0]) == EXAMPLE_LETTERS:
+        out.add(material.encode(f"{question}  {' '.join(chain.names)}"))
+        return
+    out.add(material.encode(question))
+    order = material.rng.sample(chain.names, len(chain.names))
+    first = [material.encode(f" {name}")[1] for name in order]
+    for place, name in enumerate(order):
+        out.choices[len(out.ids) + 1] = Choice(first[place:], first[:place])
         out.add(material.encode(f" {name}"), answer=number * PARTS + place)
-    if not example:
-        out.add([material.eos], answer=number * PARTS + END)
+    out.add([material.eos], answer=number * PARTS + END)
