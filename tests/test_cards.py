@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 ROOT = Path(__file__).parents[1]
 CARDS = sorted((ROOT / "experiments/cards").glob("*.yaml"))
-PRESETS = sorted(path.stem for path in (ROOT / "conf/preset").glob("*.yaml"))
+PRESETS = sorted({path.stem for path in (ROOT / "conf/preset").glob("*.yaml")} - {"none"})
 REASON = r"(needs an? \d+B model on (a GPU|several GPUs)|method=\w+ is not here)"
 
 

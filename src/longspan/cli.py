@@ -52,6 +52,7 @@ def main(argv: Sequence[str], conf: Path) -> int:
     debug = any(each.replace(" ", "").lower() == "debug=true" for each in arguments.overrides)
     try:
         hydra = composition.opened(arguments, conf)
+        composition.check(hydra, arguments.overrides)
         if composition.shows(hydra, arguments, parser):
             return 0
         sweep = composition.is_sweep(hydra, arguments)
@@ -80,7 +81,7 @@ def job(config: DictConfig, workbench: Workbench, group: str | None = None) -> O
     composed = HydraConfig.get()
     overrides = tuple(composed.overrides.task)
     alone = not any(name in composed.launcher._target_ for name in SIDE_BY_SIDE)
-    debug = bool(config.get("debug"))
+    debug = config.get("debug") is True
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         if group and "group" in plain["recorder"]:

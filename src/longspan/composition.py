@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
     from hydra._internal.hydra import Hydra
 
@@ -39,6 +40,25 @@ def opened(arguments: Namespace, conf: Path) -> Hydra:
         anchor = SearchPathQuery(provider="schema")
         search.prepend(provider="command-line", path=f"file://{extra}", anchor=anchor)
     return Hydra.create_main_hydra2(task_name="longspan", config_search_path=search)
+
+
+def check(hydra: Hydra, overrides: Sequence[str]) -> None:
+    """ValueError for overrides that Hydra would refuse without their name, or would take for a
+    folder `None`.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    loader = hydra.config_loader
+    groups = set(loader.list_groups(""))
+    for each in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+        if each.is_sweep_override() or each.is_delete():
+            continue
+        name, value = each.get_key_element().lstrip("+"), each.value()
+        if name == "results" and value in (None, ""):
+            raise ValueError(f"results = {value!r}: right would be a folder")
+        if name in groups and not isinstance(value, str | list):
+            options = ", ".join(loader.get_group_options(name)[:12])
+            raise ValueError(f"{name} = {value!r}: no name of an option; right would be {options}")
 
 
 def shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:

@@ -57,6 +57,15 @@ def _of_composition(text: str) -> str:
     unset = re.search(r"Missing mandatory value: \S+\s+full_key: (\S+)", text)
     if unset:
         return f"{unset[1]} is missing: it has no default; right would be {unset[1]}=..."
+    several = re.search(r"Ambiguous value for argument '(([^'=]+)=([^']*))'", text)
+    if several:
+        return (
+            f"{several[2]} = {several[3]!r}: several values; right would be -m {several[1]} for a "
+            f"sweep, or {several[2]}=[{several[3]}] for a list"
+        )
+    nowhere = re.search(r"Cannot find primary config '([^']+)'", text)
+    if nowhere:
+        return f"--config-name = {nowhere[1]!r}: there is no such configuration"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         return f"{unknown[1]}: no such key; python run.py --help lists them"

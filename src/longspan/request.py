@@ -68,7 +68,7 @@ class Request:
     max_new_tokens: Count | None = None
     """None: what the task says."""
     measure: Measures = Measures()
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     results: str = "results"
     debug: bool = False
     partial_seconds: Seconds = 5.0
@@ -79,6 +79,9 @@ class Request:
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> Request:
         """The request in a resolved configuration; raises ValueError naming the field."""
+        for name in (*PARTS, "generation"):
+            if name not in config:
+                raise ValueError(f"{name} is missing: right would be a group of settings")
         fields = {key: value for key, value in config.items() if key not in PARTS}
         fields["ctx"] = parse_tokens("ctx", fields.get("ctx"))
         fields["max_new_tokens"] = _max_new_tokens(fields.pop("generation", {}))

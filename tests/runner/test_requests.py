@@ -42,6 +42,17 @@ WRONG = {
     "measure.recall=3": r"measure.recall = 3: not a group of settings; its settings are at, ",
     "model.path=/nowhere/at/all": r"model.path = '?/nowhere/at/all'?: there is no such folder",
     "model.dtype=int8": r"model.dtype = 'int8': input should be 'auto', ",
+    "preset=foo": r"preset = 'foo': there is none; right would be one of .*retroinfer_paper",
+    "method=null": r"method = None: no name of an option; right would be faiss_flat, ",
+    "measure=true": r"measure = True: no name of an option; right would be all, latency",
+    "results=": r"results = '': right would be a folder",
+    "results=null": r"results = None: right would be a folder",
+    "~method": r"method is missing: ",
+    "~generation": r"generation is missing: ",
+    "debug=7": r"debug = 7: input should be a valid boolean",
+    "threads=1000000": r"threads = 1000000: input should be less than or equal to 1024",
+    "--config-name=nope": r"--config-name = 'nope': there is no such configuration",
+    "ctx=4k,8k": r"ctx = '4k,8k': several values; right would be -m ctx=4k,8k for a sweep, or ",
     "ctx=[1": r"malformed override: .*; right would be key=value",
     "ctx": r"malformed override: .*missing EQUAL.*; right would be key=value",
 }
@@ -70,7 +81,19 @@ def test_a_missing_mandatory_value_is_named(cli: Cli) -> None:
     assert "model.path is missing" in done.err
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{not json", '[{"no": 1}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{not json",
+        '[{"no": 1}]',
+        '[{"input": "\\ud83d", "outputs": "x"}]',
+        "[" * 99_999,
+        "9" * 9_999,
+    ],
+    ids=range(7),
+)
 def test_a_bad_file_is_named(cli: Cli, tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text)

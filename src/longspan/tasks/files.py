@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_text(path: str, field: str) -> str:
@@ -66,10 +69,22 @@ def file_sha256(path: str, field: str) -> str:
 
 def _parse(text: str, source: str, first_line: int) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if _ESCAPED_SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise ValueError(f"{source} line {line}: not valid JSON ({error.msg})") from error
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise ValueError(
+            f"{source} line {first_line}: {half} is half a character; right would be a pair, "
+            "or the character itself"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
+        raise ValueError(f"{source} line {first_line}: not readable JSON ({reason})") from error
+    return value
 
 
 def _is_lines(lines: list[str]) -> bool:
