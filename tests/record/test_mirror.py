@@ -42,6 +42,8 @@ def rows(path: Path) -> list[Any]:
             at += left
             continue
         length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        if at + 7 + length > len(data):
+            break  # wandb's process is still writing this one
         part = (part if kind in (3, 4) else b"") + data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
