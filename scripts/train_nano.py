@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 180 --resume
     ... --minutes 60 --start src/longspan/models/nano    # the embedded weights go on, elsewhere
 
-Cost: the embedded weights took 24 million tokens, 78 minutes on two shared CPU cores. `--minutes`
+Cost: the embedded weights took 32 million tokens, two hours on shared CPU cores. `--minutes`
 counts from the start of the first run; the learning rate falls at the end. The state goes to
 results/nano/state.pt every `--save-every` seconds, one JSON line every 10 steps to log.jsonl, and
 the model in Hugging Face form to results/nano/export.
@@ -37,7 +37,7 @@ POSITIONS = 262_144
 
 
 def arguments() -> argparse.Namespace:
-    """The command line; every default is what the committed weights were trained with."""
+    """The command line; the model's card says where its training differed from the defaults."""
     parser = argparse.ArgumentParser(description="Train the embedded model nano.")
     parser.add_argument("--out", type=Path, default=Path("results/nano"))
     parser.add_argument("--minutes", type=float, default=120)
