@@ -40,7 +40,7 @@ class RecordedState(StoredState):
     """Full attention that keeps a sample of the queries it saw."""
 
     def __init__(self, geometry: LayerGeometry) -> None:
-        super().__init__(geometry, "device")
+        super().__init__(geometry, "cpu")
         self.sample = QuerySample(window=512, cap=2048)
 
     def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
@@ -107,7 +107,7 @@ def recorded(path: str, ctx: int, steps: int = 64) -> dict[tuple[int, int], dict
     """What `record` gives, kept in a file of these weights."""
     from safetensors.torch import load_file, save_file
 
-    weights = HuggingFace(path=path).load().identity["weights"]
+    weights = HuggingFace(path=path).load().identity()["weights"]
     file = OUT / f"attention_{weights}_{ctx}.safetensors"
     if not file.exists():
         print(f"{path} reads {ctx:,} tokens; beyond 100,000 that takes minutes", file=sys.stderr)
