@@ -52,6 +52,7 @@ def main(argv: Sequence[str], conf: Path) -> int:
     debug = any(each.replace(" ", "").lower() == "debug=true" for each in arguments.overrides)
     try:
         hydra = composition.opened(arguments, conf)
+        arguments.overrides = composition.without_papers(hydra, arguments.overrides)
         composition.check(hydra, arguments.overrides)
         if composition.shows(hydra, arguments, parser):
             return 0

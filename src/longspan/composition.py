@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,22 +44,54 @@ def opened(arguments: Namespace, conf: Path) -> Hydra:
 
 
 def check(hydra: Hydra, overrides: Sequence[str]) -> None:
-    """ValueError for overrides that Hydra would refuse without their name, or would take for a
-    folder `None`.
+    """ValueError for overrides that Hydra would refuse without their name, or would take for
+    something else: of a key given twice the last, of a list of options the last, a folder `None`.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     loader = hydra.config_loader
-    groups = set(loader.list_groups(""))
+    groups, given = set(loader.list_groups("")), dict[str, str]()
     for each in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+        name, line = each.get_key_element().lstrip("+"), str(each.input_line)
+        if given.setdefault(name, line) != line:
+            raise ValueError(
+                f"{name} is given twice, {given[name]} and {line}: right would be once"
+            )
         if each.is_sweep_override() or each.is_delete():
             continue
-        name, value = each.get_key_element().lstrip("+"), each.value()
-        if name == "results" and value in (None, ""):
-            raise ValueError(f"results = {value!r}: right would be a folder")
-        if name in groups and not isinstance(value, str | list):
+        value = each.value()
+        if name == "results":
+            _check_folder(name, value)
+        if name in groups and isinstance(value, list):
+            names = ",".join(map(str, value))
+            raise ValueError(f"{name} = {value}: a run has one; right would be -m {name}={names}")
+        if name in groups and (value == "" or not isinstance(value, str)):
             options = ", ".join(loader.get_group_options(name)[:12])
             raise ValueError(f"{name} = {value!r}: no name of an option; right would be {options}")
+
+
+def _check_folder(name: str, value: Any) -> None:
+    """ValueError where `value` is no folder and none can be made there."""
+    if value in (None, ""):
+        raise ValueError(f"{name} = {value!r}: right would be a folder")
+    if not isinstance(value, str):
+        return  # said when the request is parsed
+    path = Path(value).absolute()
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir():
+        raise ValueError(f"{name} = {value!r}: {there} is a file; right would be a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{name} = {value!r}: {there} cannot be written to; name another folder")
+
+
+def without_papers(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
+    """The overrides, with preset=<paper> for protocol=<paper>: a paper's protocol is more than how
+    its question is read.
+    """
+    loader = hydra.config_loader
+    papers = set(loader.get_group_options("preset")) - set(loader.get_group_options("protocol"))
+    named = {f"protocol={name}": f"preset={name}" for name in papers}
+    return [named.get(each, each) for each in overrides]
 
 
 def shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:

@@ -68,7 +68,9 @@ def _of_composition(text: str) -> str:
         return f"--config-name = {nowhere[1]!r}: there is no such configuration"
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
-        return f"{unknown[1]}: no such key; python run.py --help lists them"
+        part = unknown[1].partition(".")[0]
+        where = f" in the {part} chosen, or in one of a sweep's" if part != unknown[1] else ""
+        return f"{unknown[1]}: no such key{where}; python run.py --help lists them"
     malformed = text.partition("\nSee https://")[0]
     return f"malformed override: {one_line(malformed)}; right would be key=value"
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from longspan.measures.answers import Begun
+from longspan.record.jsonl import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +47,8 @@ class Partials:
             return
         if self._file is None:
             self._file = self._path.open("a", encoding="utf-8")
+            if self._file.tell():
+                self._file.write("\n")  # the last line may have been cut short
         for answer in answers:
             key = (answer.job.example.id, answer.sample)
             start, stop = self._written.get(key, 0), len(answer.stream.tokens)
@@ -64,8 +67,14 @@ class Partials:
         self._last = time.monotonic()
 
     def done(self, example: str, sample: int) -> None:
-        """The answer is recorded; what the model stored of it is in the way."""
-        self._blocks_of((example, sample)).unlink(missing_ok=True)
+        """The answer is recorded: nothing else of it stays."""
+        key = (example, sample)
+        self._blocks_of(key).unlink(missing_ok=True)
+        if self._written.pop(key, None) is None:
+            return
+        self._close()
+        others = [lines for other, lines in self._read().items() if other != key]
+        write_text(self._path, "".join(f"{json.dumps(x)}\n" for lines in others for x in lines))
 
     def __enter__(self) -> Self:
         return self
@@ -76,11 +85,15 @@ class Partials:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._close()
         if kind is None:
             self._path.unlink(missing_ok=True)
             shutil.rmtree(self._blocks, ignore_errors=True)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _store(self, key: tuple[str, int], block: bytes) -> tuple[int, int] | None:
         """(where the block begins in the answer's file, its bytes); None where nothing is kept."""

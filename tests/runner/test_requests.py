@@ -8,7 +8,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.runner.conftest import ROOT
 
+from longspan.cli import main
 from longspan.errors import explain
 from longspan.request import parse_tokens, tokens_label
 
@@ -24,7 +26,10 @@ WRONG = {
     "measure=foo": r"measure = 'foo': there is none; right would be one of all, ",
     "protocol=x": r"protocol = 'x': there is none; right would be one of question_dense, ",
     "foo=1": r"foo: no such key; python run.py --help lists them",
-    "method.budgt=3": r"method.budgt: no such key; ",
+    "method.budgt=3": r"method.budgt: no such key in the method chosen, or in one of a sweep's; ",
+    "task=": r"task = '': no name of an option; right would be aime24, ",
+    "task=[ruler_vt,ruler_cwe]": r"task = .*: a run has one; right would be -m task=ruler_vt,ruler",
+    "results=/dev/null/x": r"results = '/dev/null/x': /dev/null is a file; right would be a folder",
     "+method.budgt=3": r"method.budgt: no such setting; its settings are placement",
     "+bar=1": r"bar: no such setting; its settings are batch, ctx, ",
     "ctx=banana": r"ctx = 'banana': not a token count; right would be 131072, 128k, 1m or null",
@@ -73,6 +78,33 @@ def test_a_budget_outside_its_range_is_named(cli: Cli, budget: str) -> None:
     assert done.code == 2
     assert done.err.startswith("error: method.retrieval_budget = "), done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("flags", [(), ("-m",)])
+def test_a_key_given_twice_is_named(cli: Cli, flags: tuple[str, ...]) -> None:
+    done = cli(*flags, "method=full", "method=random_k")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "method is given twice, method=full and method=random_k: right would be once" in done.err
+    assert cli("method=full", "method=full").code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from longspan import composition
+
+    monkeypatch.setattr(composition.os, "access", lambda *_: False)  # root may do anything
+    done = cli(f"results={tmp_path / 'locked'}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"locked': {tmp_path} cannot be written to" in done.err
+
+
+def test_a_papers_protocol_is_its_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["protocol=retroinfer_paper", "--cfg", "job"], ROOT / "conf") == 0
+    text = capsys.readouterr().out
+    assert "protocol: question_dense" in text
+    assert "prompt_style: inst" in text
+    assert "ignore_eos: true" in text
 
 
 def test_a_missing_mandatory_value_is_named(cli: Cli) -> None:

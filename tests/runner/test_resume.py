@@ -215,6 +215,35 @@ def test_a_damaged_partial_is_no_harm(tmp_path: Path) -> None:
     assert found[0].blocks is None, "its block is not there"
 
 
+def test_a_line_cut_short_spoils_no_later_one(
+    model: HuggingFaceModel, task: JsonFile, examples: Sequence[Example], tmp_path: Path
+) -> None:
+    passes = quality(model, task, Sampling())
+    killed(tmp_path, passes, examples[:1], after=5)
+    path = tmp_path / "partials.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"id": "b", "sam')
+    killed(tmp_path, passes, examples[:1], after=9)
+    (begun,) = Partials(tmp_path, 1.0).of(examples[0].id, (0,)).values()
+    assert len(begun.tokens) == 9
+
+
+def test_nothing_stays_of_an_answer_that_is_recorded(
+    model: HuggingFaceModel, task: JsonFile, examples: Sequence[Example], tmp_path: Path
+) -> None:
+    """Its text may be private; the others go on."""
+    passes = quality(model, task, Sampling(), batch=2, keep=True)
+    killed(tmp_path, passes, examples[:2], after=9)
+    gone, left = (example.id for example in examples[:2])
+    partials = Partials(tmp_path, 1.0)
+    partials.done(gone, 0)
+    lines = [json.loads(x) for x in (tmp_path / "partials.jsonl").read_text().splitlines() if x]
+    assert {line["id"] for line in lines} == {left}
+    assert len(list((tmp_path / "partials").iterdir())) == 1
+    found = Partials(tmp_path, 1.0)
+    assert not found.of(gone, (0,))
+    assert len(found.of(left, (0,))[0].tokens) == 9
+
+
 def counted(
     model: HuggingFaceModel, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[int], list[int]]:

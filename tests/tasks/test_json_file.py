@@ -110,6 +110,8 @@ def test_marks_of_a_template_stay_in_the_text(tmp_path: Path) -> None:
         ("a.json", [{"input": "a", "outputs": []}], r"field 'outputs' is \[\]"),
         ("a.json", [{"input": "a", "outputs": [""]}], r"field 'outputs' is \[''\]"),
         ("a.json", [{"input": "a", "outputs": [["b"]]}], r"field 'outputs' is \[\['b'\]\]"),
+        ("a.json", [{"input": "a", "outputs": True}], r"field 'outputs' is True"),
+        ("a.json", '{"input": "a", "outputs": [NaN]}', r"field 'outputs' is \[nan\]"),
         ("a.json", [ROW | {"metric": "f1"}], r"'metric' is 'f1'; .* all, any, exact, prefix"),
         ("a.json", [ROW | {"max_new_tokens": 0}], r"'max_new_tokens' is 0; .* a count"),
         ("a.json", [ROW | {"max_new_tokens": True}], r"'max_new_tokens' is True"),

@@ -48,6 +48,16 @@ def test_data_is_found(tmp_path: Path, where: str) -> None:
     assert task.identity() == bench("hotpotqa").identity()
 
 
+def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(FILES / "hotpotqa.jsonl", "data/hotpotqa.jsonl")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100] + b"?" * 50 + whole[150:])
+    with pytest.raises(ValueError, match=r"task.path=.*data.zip: the zip is damaged"):
+        bench("hotpotqa", path=str(path)).examples(TOKENIZER, None, None, 0)
+
+
 def test_count_is_shared_out_and_only_grows() -> None:
     few = bench("mqa").examples(TOKENIZER, None, 6, 0)
     assert [e.meta["dataset"] for e in few] == [

@@ -93,6 +93,9 @@ def test_squad_files_are_read(tmp_path: Path) -> None:
         ({"context": "c", "questions": [{"outputs": "x"}]}, "row 0, question 0: field question is"),
         ({"context": "c", "questions": [{"question": "x"}]}, "question 0: field outputs or answer"),
         ({"context": "c", "questions": [{"question": "x", "outputs": [1]}]}, "must be a text or a"),
+        ({"paragraphs": [3]}, "row 0: field paragraphs must be a list of objects"),
+        ({"paragraphs": [{"context": "c", "qas": 3}]}, "row 0: field qas must be a list of obj"),
+        ({"paragraphs": [{"context": "c"}]}, "row 0: field qas is missing"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:

@@ -132,7 +132,7 @@ def test_the_answer_gets_what_the_context_leaves() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pass_k": [9]}, r"pass@k with k=9: must be 1 to n_sampling=8"),
+        ({"pass_k": [9]}, r"task.pass_k = \[9\]: 9 is more than n_sampling=8"),
         ({"prompt": "Solve it."}, r"task.prompt='Solve it.': must have {problem}"),
         ({"n_sampling": 0}, "greater than or equal to 1"),
     ],

@@ -29,6 +29,7 @@ TOKENIZER = CharTokenizer()
         ('{"a": [1, 2]}', "json", [{"a": [1, 2]}]),
         ('{"a": [{"b": 1}], "c": [{"d": 1}]}', "json", [{"a": [{"b": 1}], "c": [{"d": 1}]}]),
         ('a,b\n"x, y","1\n2\u2028"\n', "csv", [{"a": "x, y", "b": "1\n2\u2028"}]),
+        (f"a\n{'x' * 200_000}\n", "csv", [{"a": "x" * 200_000}]),
     ],
 )
 def test_kinds_of_text(text: str, kind: str, rows: list[dict[str, Any]]) -> None:
@@ -45,6 +46,10 @@ def test_kinds_of_text(text: str, kind: str, rows: list[dict[str, Any]]) -> None
         ("empty.csv", b"a,b\n", r"empty.csv: holds no rows"),
         ("numbers.json", b"[1, 2]", r"numbers.json, row 0: an object is expected, found int"),
         ("text.txt", b"x", r"text.txt: must end in .jsonl, .json, .csv or .parquet"),
+        ("deep.json", b"[" * 99_999, r"deep.json: not readable JSON \(nested too deeply\)"),
+        ("long.jsonl", b"9" * 9_999, r"line 1: not readable JSON \(a number too long\)"),
+        ("half.jsonl", rb'{"a": "\ud83d"}', r"half.jsonl, line 1: '.ud83d' is half a character"),
+        ("bad.parquet", b"PAR1xxxx", r"bad.parquet: not readable parquet"),
     ],
 )
 def test_broken_files_are_named(

@@ -32,7 +32,8 @@ class Task(ABC):
     """Rises when the data, the prompt or the score changes."""
     private: ClassVar[bool] = False
     """Whether its licence forbids to show or store its texts: nothing may print or log a prompt or
-    an answer, records keep `stored`, and a partial generation on disk is removed when it is done.
+    an answer, records keep `stored`, and the token ids of an unfinished answer, which a killed run
+    needs to go on, are removed from the disk as soon as it is recorded.
     """
 
     chooses: ClassVar[tuple[str, ...]] = ()

@@ -67,24 +67,33 @@ def file_sha256(path: str, field: str) -> str:
         raise ValueError(f"{field}={path}: cannot be read ({error.strerror})") from error
 
 
-def _parse(text: str, source: str, first_line: int) -> Any:
+def parse_json(text: str, place: str) -> Any:
+    """The value of a JSON text. JSONDecodeError where it is none; ValueError naming `place` where
+    it holds what cannot be worked with: half characters, endless numbers or nesting.
+    """
     try:
         value = json.loads(text)
         if _ESCAPED_SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise ValueError(f"{source} line {line}: not valid JSON ({error.msg})") from error
+    except json.JSONDecodeError:
+        raise
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])
         raise ValueError(
-            f"{source} line {first_line}: {half} is half a character; right would be a pair, "
-            "or the character itself"
+            f"{place}: {half} is half a character; right would be a pair, or the character itself"
         ) from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else "a number too long"
-        raise ValueError(f"{source} line {first_line}: not readable JSON ({reason})") from error
+        raise ValueError(f"{place}: not readable JSON ({reason})") from error
     return value
+
+
+def _parse(text: str, source: str, first_line: int) -> Any:
+    try:
+        return parse_json(text, f"{source} line {first_line}")
+    except json.JSONDecodeError as error:
+        line = first_line + error.lineno - 1
+        raise ValueError(f"{source} line {line}: not valid JSON ({error.msg})") from error
 
 
 def _is_lines(lines: list[str]) -> bool:

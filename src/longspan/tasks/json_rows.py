@@ -84,12 +84,17 @@ def _outputs(row: Mapping[str, Any], place: str) -> tuple[str, ...]:
     if found is None:
         raise ValueError(f"{place}: field 'outputs' (or 'answer', 'answers') is missing")
     items = found if isinstance(found, list) else [found]
-    texts = [str(item) for item in items if isinstance(item, str | int | float)]
+    texts = [str(item) for item in items if _is_answer(item)]
     if not items or len(texts) < len(items) or not all(text.strip() for text in texts):
         raise ValueError(
             f"{place}: field 'outputs' is {found!r:.60}; right would be a text or a list of texts"
         )
     return tuple(texts)
+
+
+def _is_answer(item: object) -> bool:
+    """A text or a number: true, false and NaN are a mistake of whoever wrote the file."""
+    return isinstance(item, str | int | float) and not isinstance(item, bool) and item == item
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -74,8 +75,13 @@ def _sha256(file: Path, member: str | None, changed_ns: int, size: int) -> str:
 def _content(file: Path, member: str | None) -> bytes:
     if member is None:
         return file.read_bytes()
-    with zipfile.ZipFile(file) as archive:
-        return archive.read(member)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.read(member)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(
+            f"task.path={file}: the zip is damaged ({error}); download it again"
+        ) from None
 
 
 def _locate(path: Path, name: str) -> tuple[Path, str | None]:

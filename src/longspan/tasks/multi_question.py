@@ -63,8 +63,9 @@ class MultiQuestion(Task):
         and a prompt that does not fit.
         """
         examples: list[Example] = []
-        for number, row in enumerate(_contexts(read_rows(self._file()))):
-            for example in self._of_row(row, f"task.path={self.path}, row {number}", number):
+        source = f"task.path={self.path}"
+        for number, row in enumerate(_contexts(read_rows(self._file()), source)):
+            for example in self._of_row(row, f"{source}, row {number}", number):
                 if len(examples) == count:
                     return examples
                 self._check_length(example, tokenizer, context_tokens)
@@ -78,9 +79,7 @@ class MultiQuestion(Task):
 
     def _of_row(self, row: Row, where: str, number: int) -> Iterator[Example]:
         document = text_field(row, ["context"], where)
-        questions = field(row, ["questions"], where)
-        if not isinstance(questions, list) or not all(isinstance(q, dict) for q in questions):
-            raise ValueError(f"{where}: field questions must be a list of objects")
+        questions = _objects(row, "questions", where)
         before, rest = self.prompt.split("{context}", 1)
         between, after = rest.split("{question}", 1)
         context, _ = styled(before + document, "", self.prompt_style)
@@ -129,16 +128,24 @@ class MultiQuestion(Task):
         return {"data": file_sha256(self._file())}
 
 
-def _contexts(rows: Sequence[Row]) -> Iterator[Row]:
+def _contexts(rows: Sequence[Row], source: str) -> Iterator[Row]:
     """The rows, or the paragraphs of SQuAD's articles in the same form."""
-    for row in rows:
+    for number, row in enumerate(rows):
         if not isinstance(row.get("paragraphs"), list):
             yield row
             continue
-        for paragraph in row["paragraphs"]:
-            asked = [qa for qa in paragraph.get("qas", []) if not qa.get("is_impossible")]
+        where = f"{source}, row {number}"
+        for paragraph in _objects(row, "paragraphs", where):
+            asked = [qa for qa in _objects(paragraph, "qas", where) if not qa.get("is_impossible")]
             if asked:
                 yield {"context": paragraph.get("context"), "questions": asked}
+
+
+def _objects(row: Mapping[str, Any], name: str, where: str) -> list[dict[str, Any]]:
+    value = field(row, [name], where)
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise ValueError(f"{where}: field {name} must be a list of objects")
+    return value
 
 
 def _references(item: Mapping[str, Any], where: str) -> tuple[str, ...]:

@@ -84,7 +84,13 @@ class Needle(Task):
             turn, cell = index // len(cells), cells[index % len(cells)]
             if (cell.length, turn) not in haystacks:
                 words = synthetic_words(seed + turn, cell.length)
-                haystacks = {(cell.length, turn): _fitting(tokenizer, words, cell.length - around)}
+                room = cell.length - around
+                if not (sentences := _fitting(tokenizer, words, room)):
+                    raise ValueError(
+                        f"ctx or task.lengths = {cell.length}: the needle and its question leave "
+                        f"{max(room, 0)} tokens for the haystack, too few for a sentence"
+                    )
+                haystacks = {(cell.length, turn): sentences}
             rng = Random(f"{seed}:{turn}:{cell.length}:{cell.depth}")
             examples.append(self._example(index, cell, haystacks[cell.length, turn], rng))
         return examples
@@ -152,10 +158,7 @@ def _frame_tokens(tokenizer: Tokenizer, key: str) -> int:
 
 
 def _fitting(tokenizer: Tokenizer, words: list[str], limit: int) -> list[str]:
-    """Whole sentences of `words`, as many as surely fit in `limit` tokens.
-
-    Raises ValueError where not a single one does.
-    """
+    """Whole sentences of `words`, as many as surely fit in `limit` tokens."""
     sentences = [f"{each}." for each in " ".join(words).split(". ")[:-1]]
     fits, beyond, guess = 0, len(sentences) + 1, min(len(sentences), 1 + limit // 16)
     while beyond - fits > 1 + fits // 100:
@@ -166,8 +169,4 @@ def _fitting(tokenizer: Tokenizer, words: list[str], limit: int) -> list[str]:
             beyond = guess
         likely = guess * max(limit - _SEAM_TOKENS, 1) // max(tokens, 1)
         guess = min(max(likely, fits + 1), beyond - 1)
-    if not fits:
-        raise ValueError(
-            f"task.lengths: {limit} tokens for the haystack are too few for a sentence"
-        )
     return sentences[:fits]

@@ -16,7 +16,7 @@ from longspan.tasks.base import Task
 from longspan.tasks.lengths import count_tokens, overhead_tokens
 from longspan.tasks.prompts import PromptStyle, styled
 from longspan.tasks.rows import file_sha256, hub_rows, read_rows, unique
-from longspan.tasks.sampling_metrics import Outcome, default_ks, pass_at_k, sampling_metrics
+from longspan.tasks.sampling_metrics import Outcome, default_ks, sampling_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +54,10 @@ class Reasoning(Task):
     @model_validator(mode="after")
     def _k_is_possible(self) -> Self:
         for k in self.pass_k or []:
-            pass_at_k(self.n_sampling, 0, k)
+            if k > self.n_sampling:
+                raise ValueError(
+                    f"task.pass_k = {self.pass_k}: {k} is more than n_sampling={self.n_sampling}"
+                )
         return self
 
     @property

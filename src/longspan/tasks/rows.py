@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from longspan.tasks.files import parse_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
@@ -28,7 +30,7 @@ def parse_rows(text: str, kind: str, source: str) -> list[Row]:
     """
     text = text.removeprefix("\ufeff")
     if kind == "csv":
-        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+        return _csv_rows(text, source)
     if kind == "jsonl":
         # Only "\n" ends a row: a JSON string may hold U+2028 and other Unicode line ends.
         lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -51,9 +53,18 @@ def _inside(value: Any) -> list[Any]:
     return lists[0] if len(lists) == 1 else [value]
 
 
+def _csv_rows(text: str, source: str) -> list[Row]:
+    # Otherwise a field of more than 131072 letters is refused, and long documents are our subject.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
+    try:
+        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+    except csv.Error as error:
+        raise ValueError(f"{source}: not readable CSV ({error})") from None
+
+
 def _decode(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text, where)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
 
@@ -66,9 +77,7 @@ def read_rows(path: Path) -> list[Row]:
     if not path.is_file():
         raise ValueError(f"task.path={path}: no such file")
     if kind == "parquet":
-        import pandas
-
-        rows: list[Row] = json.loads(pandas.read_parquet(path).to_json(orient="records"))
+        rows = _parquet_rows(path)
     elif kind in ("jsonl", "json", "csv"):
         try:
             text = path.read_text(encoding="utf-8")
@@ -79,6 +88,18 @@ def read_rows(path: Path) -> list[Row]:
         raise ValueError(f"task.path={path}: must end in .jsonl, .json, .csv or .parquet")
     if not rows:
         raise ValueError(f"task.path={path}: holds no rows")
+    return rows
+
+
+def _parquet_rows(path: Path) -> list[Row]:
+    import pandas
+
+    try:
+        text = pandas.read_parquet(path).to_json(orient="records")
+    except Exception as error:  # whatever a damaged file makes pandas or pyarrow raise
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"task.path={path}: not readable parquet ({reason})") from None
+    rows: list[Row] = json.loads(text)
     return rows
 
 
