@@ -13,6 +13,7 @@ from tests.tiny_models import save_tiny, tiny, tiny_tokenizer
 from longspan.models import checks
 from longspan.models.attention import longspan_mask
 from longspan.models.huggingface import HuggingFace
+from longspan.types import Example
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,30 @@ def test_weights_that_lack_a_layer(tmp_path: Path) -> None:
     config["num_hidden_layers"] = 4
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert "its weights lack 9 tensors (model.layers.3." in refusal(path=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_hidden_layers": 1}, "its weights hold 18 tensors that its config has no place for"),
+        ({"num_hidden_layers": 0}, "it has no layers"),
+        ({"hidden_size": 32}, "they have other shapes than its config says"),
+    ],
+)
+def test_a_config_of_other_weights(tmp_path: Path, change: dict[str, int], reason: str) -> None:
+    save_tiny("llama", tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    assert reason in refusal(path=str(tmp_path))
+
+
+def test_a_tokenizer_of_another_model(tmp_path: Path) -> None:
+    save_tiny("llama", tmp_path)
+    model = HuggingFace(path=str(tmp_path), dtype="float32", device="cpu").load()
+    model.module.set_input_embeddings(torch.nn.Embedding(5, 64))
+    example = Example("0", "The sky", " is blue", ("x",), 4)
+    with pytest.raises(ValueError, match=r"its tokenizer gives token \d+, but it has 5 embeddings"):
+        model.encode(example)
 
 
 def test_weights_that_are_cut_off(tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def test_a_full_disk_keeps_what_is_recorded(cli: Cli, monkeypatch: pytest.Monkey
     assert done.code == 2
     (line,) = done.err.splitlines()
     assert "the disk is full" in line
+    assert "samples.jsonl" in line
     assert "what is recorded is kept" in line
     after = cli()
     assert after.code == 0

@@ -84,8 +84,15 @@ class HuggingFaceModel(Model):
         return StoreSession(self._decoder, method, empty, max_tokens)
 
     def encode(self, example: Example) -> tuple[list[int], list[int]]:
-        """See Model.encode."""
-        return self._encoder(example)
+        """See Model.encode. ValueError where the tokenizer knows tokens that the model does not."""
+        context, question = self._encoder(example)
+        rows = self.module.get_input_embeddings().num_embeddings
+        if (largest := max([*context, *question], default=0)) >= rows:
+            raise ValueError(
+                f"model.path = {self.options.path!r}: its tokenizer gives token {largest}, but it "
+                f"has {rows} embeddings; right would be the tokenizer it was trained with"
+            )
+        return context, question
 
     def identity(self) -> Mapping[str, Any]:
         """See Model.identity. A hub model is known by its commit, a folder by a digest of its

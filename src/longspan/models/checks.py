@@ -43,6 +43,8 @@ def layer_windows(config: Any) -> list[int | None]:
             )
         slides = kind == "sliding_attention" and window is not None and window < positions
         windows.append(window if slides else None)
+    if not windows:
+        raise ValueError("it has no layers")
     if all(windows):
         raise ValueError(
             f"every layer is a sliding window of {window} tokens; "

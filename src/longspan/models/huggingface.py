@@ -102,6 +102,12 @@ class HuggingFace:
                 f"model.path = {self.path!r}: its weights lack {len(missing)} tensors "
                 f"({missing[0]}, ...)"
             )
+        layers = f"{module.base_model_prefix}.layers."
+        if beyond := sorted(key for key in report["unexpected_keys"] if key.startswith(layers)):
+            raise ValueError(
+                f"model.path = {self.path!r}: its weights hold {len(beyond)} tensors that its "
+                f"config has no place for ({beyond[0]}, ...)"
+            )
         if devices is None:
             module = module.to(self._device())
         return module.eval()
@@ -124,6 +130,8 @@ class HuggingFace:
             reason = " ".join(str(error).split())
             if "trust_remote_code" in reason:
                 reason = "it brings its own code; model.trust_remote_code=true would run it"
+            if "ignore_mismatched_sizes" in reason:
+                reason = "they have other shapes than its config says"
             raise ValueError(
                 f"model.path = {self.path!r}: its {what} cannot be read: {reason}"
             ) from error

@@ -133,9 +133,13 @@ class RunFolder:
         """Write one sample; it is on disk when this returns."""
         assert self._samples is not None, "the folder is not open"
         line, written = self._line(record), 0
-        while written < len(line):
-            written += self._samples.write(line[written:])
-        os.fsync(self._samples.fileno())
+        try:
+            while written < len(line):
+                written += self._samples.write(line[written:])
+            os.fsync(self._samples.fileno())
+        except OSError as error:
+            error.filename = str(self.path / "samples.jsonl")  # a full disk does not say whose
+            raise
         self.records.append(record)
 
     def write(self, name: str, value: Any) -> None:
