@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -24,6 +26,7 @@ __all__ = [
     "not_plain",
     "path",
     "thread_count",
+    "warn_slow",
 ]
 
 Backend = Literal[
@@ -31,6 +34,8 @@ Backend = Literal[
 ]
 """auto: Triton for CUDA tensors and native for others, where possible; triton, native: or
 ValueError; an instruction set: exactly that one."""
+GRADIENT = "a tensor requires a gradient"
+"""Which only the references give."""
 
 
 def build_info() -> dict[str, Any]:
@@ -50,8 +55,8 @@ def check_backend(backend: Backend) -> None:
 def path(backend: Backend, obstacle: str | None) -> str | None:
     """The `isa` to pass to the extension, or None for the reference.
 
-    `obstacle` says why this call cannot be served natively, if so. Raises ValueError where the
-    caller insists on a path that cannot serve it.
+    `obstacle` says why this call cannot be served natively, if so: a warning, the first time.
+    Raises ValueError where the caller insists on a path that cannot serve it.
     """
     check_backend(backend)
     if backend == "reference":
@@ -61,10 +66,18 @@ def path(backend: Backend, obstacle: str | None) -> str | None:
     if native is None:
         obstacle = "the native extension is not built: run `make setup`"
     if backend == "auto":
+        if obstacle and obstacle != GRADIENT:
+            warn_slow(obstacle)
         return None if obstacle else "native"
     if obstacle:
         raise ValueError(f"backend is {backend!r}, but {obstacle}")
     return backend
+
+
+@cache
+def warn_slow(obstacle: str) -> None:
+    """Say, once a reason, that the reference stands in for the kernels."""
+    warnings.warn(f"the slow reference serves a call: {obstacle}", stacklevel=2)
 
 
 def not_plain(tensors: Iterable[Tensor | None]) -> str | None:
@@ -75,7 +88,7 @@ def not_plain(tensors: Iterable[Tensor | None]) -> str | None:
         if tensor.device.type != "cpu":
             return f"a tensor is on {tensor.device}"
         if tensor.requires_grad and torch.is_grad_enabled():
-            return "a tensor requires a gradient"
+            return GRADIENT
     return None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan_kernels.dispatch import check_backend
+from longspan_kernels.dispatch import GRADIENT, check_backend, warn_slow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,8 @@ def triton_serves(
     )
     if obstacle and backend == "triton":
         raise ValueError(f"backend is 'triton', but {obstacle}")
+    if obstacle and obstacle != GRADIENT:
+        warn_slow(obstacle)
     return obstacle is None
 
 
@@ -68,7 +70,7 @@ def _memory_obstacle(present: Sequence[Tensor]) -> str | None:
     if find_spec("triton") is None:
         return "Triton is not installed"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in present):
-        return "a tensor requires a gradient"
+        return GRADIENT
     devices = {tensor.device for tensor in present}
     if len(devices) > 1:
         return f"the tensors are on {' and '.join(sorted(map(str, devices)))}"

@@ -87,5 +87,6 @@ class WaveHits(NamedTuple):
     retrieve_GK: Tensor
     estimate_GK: Tensor
     live_G: Tensor
-    score_HC: Tensor
-    """float32: scaled, soft-capped centroid scores, -inf where the cluster is empty."""
+    score_HC: Tensor | None
+    """float32: scaled, soft-capped centroid scores, -inf where the cluster is empty or takes no
+    part; None where nobody asked."""

@@ -18,6 +18,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 """A share that may be nothing, in [0, 1]."""
 Fractions = Annotated[tuple[Fraction, ...], Field(min_length=1, strict=False)]
 """One share a layer, from the first."""
+Slack = Annotated[float, Field(ge=1)]
+"""How many times what is wanted."""
 Tokens = Annotated[int, Field(ge=0)]
 """A count of tokens, 0 allowed."""
 Count = Annotated[int, Field(ge=1)]

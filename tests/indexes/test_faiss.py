@@ -125,6 +125,52 @@ def test_saved_indexes_answer_alike(kind: str, tmp_path: Path) -> None:
         type(index).load(tmp_path)
 
 
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+
+    monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
+    with pytest.raises(ValueError, match="this faiss is built for CPUs"):
+        FaissFlatIndex("gpu")
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0, raising=False)
+    with pytest.raises(ValueError, match="faiss finds no GPU"):
+        FaissIvfIndex(device="gpu")
+    with pytest.raises(ValueError, match="device is 'tpu'"):
+        FaissFlatIndex("tpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [FaissFlatIndex, FaissIvfIndex])
+def test_searches_go_to_the_copy_on_the_gpu(
+    kind: type[FaissFlatIndex | FaissIvfIndex], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A stand-in for FAISS's GPU build: its copies are on the CPU, too."""
+    import faiss
+
+    copies: list[object] = []
+
+    def copy(resources: object, device: int, index: object) -> object:
+        copies.append(faiss.clone_index(index))
+        return copies[-1]
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", copy, raising=False)
+    here, there = kind(), kind(device="gpu")
+    for index in (here, there):
+        index.build(segment(2500, 3))
+    there.save(tmp_path)
+    for one in (there, there.fork(), kind.load(tmp_path)):
+        right, found = (index.search(queries(), Budget(9), 1.0) for index in (here, one))
+        assert torch.equal(found.retrieved.start_NK, right.retrieved.start_NK)
+        assert found.distances == right.distances
+    assert len(copies) == 2 * GROUPS
+    for made in copies:
+        made.reset()  # type: ignore[attr-defined]
+    assert (there.search(queries(), Budget(9), 1.0).retrieved.count_N == 0).all()
+    with pytest.raises(ValueError, match="on a GPU FAISS finds 2048 at most"):
+        there.search(queries(), Budget(2400), 1.0)
+
+
 def test_another_kind_of_index_is_refused(tmp_path: Path) -> None:
     index = FaissFlatIndex()
     index.build(segment(40))

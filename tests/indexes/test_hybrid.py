@@ -52,6 +52,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     index.wave.save(tmp_path / "clusters")
     with pytest.raises(ValueError, match="350 tokens in its graph, 370 in clusters"):
         HybridIndex.load(tmp_path)
+    index.save(tmp_path)
+    whole = (tmp_path / "places.safetensors").read_bytes()
+    for damage in (whole[: len(whole) // 2], b""):
+        (tmp_path / "places.safetensors").write_bytes(damage)
+        with pytest.raises(ValueError, match=r"places\.safetensors holds no place_GT"):
+            HybridIndex.load(tmp_path)
     facts = (tmp_path / "index.json").read_text()
     (tmp_path / "index.json").write_text(facts.replace("longspan.hybrid", "longspan.flat"))
     with pytest.raises(ValueError, match=r"format 'longspan\.flat'"):

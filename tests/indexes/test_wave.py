@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from longspan.indexes.base import Budget, Segment
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_meta import FILE
 from longspan.indexes.wave_options import WaveOptions
+from longspan_kernels.segmented_kmeans import segmented_kmeans
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +92,46 @@ def test_budgets_are_clamped_and_ranks_follow_one_another() -> None:
         assert result.distances == 20
 
 
+def test_groups_partition_the_clusters_and_find_what_all_clusters_would() -> None:
+    plain, _ = index(2000, 64, 500, segment_tokens=500)
+    found, _ = index(2000, 64, 500, segment_tokens=500, clusters_per_group=8, group_slack=2.0)
+    groups = found.groups
+    assert groups is not None
+    for g in range(2):
+        assert found.meta.start_GC[g].sort().values.tolist() == plain.meta.start_GC[g].tolist()
+        ends = groups.first_GN[g] + groups.count_GN[g]
+        assert (groups.first_GN[g, 1:] == ends[:-1]).all()
+        assert (int(groups.first_GN[g, 0]), int(ends[-1])) == (0, found.clusters)
+    share = []
+    for seed in range(20):
+        q_HD = 3 * torch.randn(4, 8, generator=torch.Generator().manual_seed(seed))
+        near, right = (each.search(q_HD, Budget(160, 160), 0.3) for each in (found, plain))
+        assert near.distances < right.distances / 2
+        assert near.bytes < right.bytes
+        share += [
+            len(set(mine[:10].tolist()) & set(theirs[:10].tolist())) / 10
+            for mine, theirs in zip(near.retrieved.start_NK, right.retrieved.start_NK, strict=True)
+        ]
+    assert sum(share) / len(share) > 0.5  # keys without structure; at random it would be 0.25
+    everything = WaveIndex(replace(found.options, group_slack=1e6), found.meta, 2564, groups)
+    near, right = (each.search(q_HD, Budget(160, 160), 0.3) for each in (everything, plain))
+    assert torch.equal(near.retrieved.start_NK, right.retrieved.start_NK)
+
+
+@pytest.mark.parametrize("options", [{"tail": "segment_mean"}, {"coverage": 0.9}])
+def test_groups_do_not_go_with_what_weighs_all_clusters(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="clusters_per_group is 8 with"):
+        WaveOptions(clusters_per_group=8, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seeding", ["even", "mixed", "farthest"])
+def test_seeding_reaches_the_clustering(seeding: str) -> None:
+    found, keys_GTD = index(400, seeding=seeding)
+    expected = segmented_kmeans(*[segment(400, 4).keys_GTD] * 2, clusters=25, seeding=seeding)  # type: ignore[arg-type]
+    assert torch.equal(found.meta.size_GC, expected.size_GC)
+    assert keys_GTD.shape == (2, 400, 8)
+
+
 def test_empty_clusters_are_never_read() -> None:
     # 12 different keys, 100 clusters
     keys = torch.randn(2, 12, 8)[:, torch.arange(200) % 12]
@@ -145,8 +187,11 @@ def test_a_steady_zone_that_holds_the_mass_saves_the_reading() -> None:
     assert (alone.retrieved.count_N == light.retrieved.count_N).all()
 
 
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
-    found, _ = index(300, 64, vote="max", tail="segment_mean", coverage=0.8)
+@pytest.mark.parametrize(
+    "options", [{"tail": "segment_mean", "coverage": 0.8}, {"clusters_per_group": 4}]
+)
+def test_what_is_saved_comes_back(tmp_path: Path, options: dict[str, object]) -> None:
+    found, _ = index(300, 64, vote="max", **options)
     found.save(tmp_path / "layer 0")
     again = WaveIndex.load(tmp_path / "layer 0")
     assert again.options == found.options

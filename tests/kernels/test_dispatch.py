@@ -39,10 +39,22 @@ def test_an_instruction_set_that_is_not_here_is_refused(monkeypatch: pytest.Monk
 
 def test_without_the_extension_the_reference_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "native", None)
-    assert dispatch.path("auto", None) is None
+    dispatch.warn_slow.cache_clear()
+    with pytest.warns(UserWarning, match="not built"):
+        assert dispatch.path("auto", None) is None
     assert dispatch.build_info()["isa"] == "reference"
     with pytest.raises(ValueError, match="not built"):
         dispatch.path("native", None)
+
+
+def test_the_reference_does_not_stand_in_silently() -> None:
+    q_HD, k_GTD = torch.randn(2, 12), torch.randn(1, 5, 12)
+    dispatch.warn_slow.cache_clear()
+    with pytest.warns(UserWarning, match="head size 12 is not a multiple of 8"):
+        dense_decode(q_HD, k_GTD, k_GTD, scale=1.0)
+    dense_decode(q_HD, k_GTD, k_GTD, scale=1.0)  # said once: a second warning would be an error
+    with pytest.raises(ValueError, match="head size 12 is not a multiple of 8"):
+        dense_decode(q_HD, k_GTD, k_GTD, scale=1.0, backend="native")
 
 
 def test_gradients_go_to_the_reference() -> None:
@@ -63,9 +75,19 @@ segmented_kmeans(keys, keys, **shape, threads={threads})
 """
 
 
-@pytest.mark.parametrize(("segments", "threads"), [(1, 1), (1, 2), (8, 2)])
-def test_ctrl_c_stops_a_long_call(segments: int, threads: int) -> None:
-    code = LONG_CALL.format(segments=segments, threads=threads)
+LONG_INSERT = """
+import torch
+from longspan_kernels.attention_graph import build
+graph = build(torch.randn(2000, 128))
+keys = torch.randn(1000000, 128)
+print("ready", flush=True)
+graph.insert(keys)
+"""
+LONG_CALLS = [LONG_CALL.format(segments=s, threads=t) for s, t in ((1, 1), (1, 2), (8, 2))]
+
+
+@pytest.mark.parametrize("code", [*LONG_CALLS, LONG_INSERT])
+def test_ctrl_c_stops_a_long_call(code: str) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "2"},

@@ -59,6 +59,16 @@ def test_it_follows_the_papers_steps() -> None:
         assert labels_of(found)[g].tolist() == slow_labels(keys[g], 12, 3, 5)
 
 
+def test_farthest_seeds_leave_no_key_far_from_all() -> None:
+    x_GTD = tokens(600)[0] - 3
+    unit_GTD = torch.nn.functional.normalize(x_GTD, dim=-1)
+    worst = {}
+    for seeding in reference.EVEN_SHARE:
+        seed_GCD = torch.nn.functional.normalize(reference.seeds(x_GTD, 80, seeding), dim=-1)
+        worst[seeding] = float((unit_GTD @ seed_GCD.mT).amax(-1).amin())
+    assert worst["even"] < worst["mixed"] < worst["farthest"]
+
+
 def check_partition(found: Clusters, keys: Tensor, values: Tensor) -> None:
     groups, count, _ = keys.shape
     torch.testing.assert_close(

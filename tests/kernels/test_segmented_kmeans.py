@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from kernel_cases import STORAGE
 
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.types import Clusters
+
+if TYPE_CHECKING:
+    from longspan_kernels.segmented_kmeans.reference import Seeding
 
 
 def rows(groups: int, tokens: int, width: int) -> torch.Tensor:
@@ -92,7 +97,8 @@ def test_random_keys_cluster_as_well_as_with_the_reference(isa: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["equal", "zeros", "huge", "one far"])
-def test_hard_data(isa: str, case: str) -> None:
+@pytest.mark.parametrize("seeding", ["even", "mixed", "farthest"])
+def test_hard_data(isa: str, case: str, seeding: Seeding) -> None:
     keys_GTD = torch.randn(1, 200, 32)
     if case in ("equal", "zeros"):
         keys_GTD[:] = keys_GTD[:, :1] * (case == "equal")
@@ -100,7 +106,9 @@ def test_hard_data(isa: str, case: str) -> None:
         keys_GTD *= 1e15
     else:
         keys_GTD[:, 7] = 1e6
-    found = segmented_kmeans(keys_GTD, torch.randn(1, 200, 32), clusters=20, backend=isa)
+    found = segmented_kmeans(
+        keys_GTD, torch.randn(1, 200, 32), clusters=20, seeding=seeding, backend=isa
+    )
     assert int(found.size_GC.sum()) == 200
     assert torch.equal(found.order_GT.sort(1).values[0], torch.arange(200))
     for tensor in (found.centroids_GCD, found.values_GCD):
@@ -118,16 +126,40 @@ def test_strided_keys_of_whole_numbers(isa: str) -> None:
 
 
 @pytest.mark.parametrize("segments", [1, 6])
-def test_threads_change_nothing(isa: str, segments: int) -> None:
+@pytest.mark.parametrize("seeding", ["even", "farthest"])
+def test_threads_change_nothing(isa: str, segments: int, seeding: Seeding) -> None:
     keys_GTD, values_GTD = torch.randn(1, 3000, 32), torch.randn(1, 3000, 32)
     one, two = (
         segmented_kmeans(
-            keys_GTD, values_GTD, clusters=190, segments=segments, backend=isa, threads=n
+            keys_GTD,
+            values_GTD,
+            clusters=190,
+            segments=segments,
+            seeding=seeding,
+            backend=isa,
+            threads=n,
         )
         for n in (1, 2)
     )
     for name in Clusters.__slots__:
         assert torch.equal(getattr(one, name), getattr(two, name)), name
+
+
+@pytest.mark.parametrize("seeding", ["mixed", "farthest"])
+@pytest.mark.parametrize(
+    ("tokens", "clusters", "segments", "width"),
+    [(1, 1, 1, 8), (7, 3, 2, 16), (63, 64, 1, 64), (65, 64, 3, 96), (700, 150, 2, 40)],
+)
+def test_seeds_that_lie_apart(
+    isa: str, seeding: str, tokens: int, clusters: int, segments: int, width: int
+) -> None:
+    keys_GTD = torch.randn(3, tokens, width) + 1
+    shape = {"clusters": clusters, "segments": segments, "seeding": seeding, "iterations": 1}
+    found, expected = (
+        segmented_kmeans(keys_GTD, keys_GTD, backend=backend, threads=2, **shape)  # type: ignore[arg-type]
+        for backend in (isa, "reference")
+    )
+    assert_same(found, expected)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -136,6 +168,8 @@ def test_keys_that_are_not_finite_are_refused(isa: str, bad: float) -> None:
     keys_GTD[1, 33, 5] = bad
     with pytest.raises(ValueError, match="keys hold NaN or infinity"):
         segmented_kmeans(keys_GTD, torch.zeros(2, 70, 16), clusters=4, backend=isa)
+    with pytest.raises(ValueError, match="values hold NaN or infinity"):
+        segmented_kmeans(torch.zeros(2, 70, 16), keys_GTD, clusters=4, backend=isa)
 
 
 def test_errors_name_what_is_wrong(isa: str) -> None:
@@ -145,6 +179,7 @@ def test_errors_name_what_is_wrong(isa: str) -> None:
         (keys_GTD, {"segments": 0}, "segments is 0"),
         (keys_GTD, {"iterations": 0}, "iterations is 0"),
         (keys_GTD, {"final": "none"}, "final is 'none'"),
+        (keys_GTD, {"seeding": "random"}, "seeding is 'random'"),
         (keys_GTD[:, 1:], {}, r"values \[2, 29, 16\]"),
     ):
         with pytest.raises(ValueError, match=message):

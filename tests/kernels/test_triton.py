@@ -199,6 +199,7 @@ def test_segmented_kmeans(
     keys_GTD = (3 * torch.randn(2, 1 + tokens // 8, width) + 2).gather(1, lumps)
     keys_GTD = (keys_GTD + 0.05 * torch.randn(2, tokens, width)).to(dtype)
     shape = {"clusters": clusters, "segments": segments, "iterations": rounds, "final": final}
+    shape["seeding"] = "mixed" if final == "global" else "even"
     there = moved(keys_GTD), moved(keys_GTD.flip(-1))
     found = segmented_kmeans(*there, **shape, backend="triton")  # type: ignore[arg-type]
     expected = segmented_kmeans(

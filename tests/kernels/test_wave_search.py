@@ -8,6 +8,7 @@ import pytest
 import torch
 from kernel_cases import STORAGE
 
+from longspan_kernels.types import Runs
 from longspan_kernels.wave_search import wave_search
 from longspan_kernels.wave_search.reference import wave_search as reference
 
@@ -121,6 +122,56 @@ def test_threads_change_nothing(isa: str) -> None:
         for n in (1, 2)
     )
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_only_clusters_of_the_runs_take_part(isa: str) -> None:
+    q_HD, centroids_GCD = torch.randn(6, 32), torch.randn(3, 5000, 32)
+    size_GC = torch.randint(0, 4, (3, 5000)).int()
+    starts = torch.arange(0, 5000, 50)
+    start_NK = torch.stack([starts[torch.randperm(100)[:60]] for _ in range(3)]).int()
+    size_NK = torch.randint(0, 51, (3, 60)).int()
+    within = Runs(start_NK, size_NK, torch.tensor([60, 0, 1], dtype=torch.int32))
+    start_NK[1], size_NK[2, 1:] = -7, 10**6  # what lies beyond the counts is not looked at
+    options = {"retrieve": 30, "estimate": 90, "scale": 0.2, "bias_GC": size_GC.float()}
+    found, expected = (
+        wave_search(q_HD, centroids_GCD, size_GC, within=within, backend=b, **options)  # type: ignore[arg-type]
+        for b in (isa, "reference")
+    )
+    assert torch.equal(found.live_G, expected.live_G)
+    assert 0 == int(found.live_G[1]) < int(found.live_G[2]) < 50
+    torch.testing.assert_close(found.score_HC, expected.score_HC, rtol=1e-5, atol=2e-5)
+    for g, live in enumerate(found.live_G.tolist()):
+        ids, right = (
+            torch.cat([hits.retrieve_GK[g], hits.estimate_GK[g]]) for hits in (found, expected)
+        )
+        assert set(ids[:live].tolist()) == set(right[:live].tolist())
+        assert len(set(ids.tolist())) == 120
+    quiet = wave_search(
+        q_HD,
+        centroids_GCD,
+        size_GC,
+        within=within,
+        want_scores=False,
+        backend=isa,
+        **options,  # type: ignore[arg-type]
+    )
+    assert quiet.score_HC is None
+    assert torch.equal(quiet.retrieve_GK, found.retrieve_GK)
+
+
+def test_runs_of_clusters_that_are_not_there_are_refused(isa: str) -> None:
+    q, c, s = torch.randn(4, 16), torch.randn(2, 9, 16), torch.ones(2, 9, dtype=torch.int32)
+    one, two = torch.ones(2, 1, dtype=torch.int32), torch.ones(2, dtype=torch.int32)
+    budget = {"retrieve": 1, "estimate": 0, "scale": 1.0, "backend": isa}
+    for runs, message in (
+        (Runs(8 * one, 2 * one, two), "a cluster that is not there"),
+        (Runs(-one, one, two), "a cluster that is not there"),
+        (Runs(one, one, 2 * two), "count of runs is out of range"),
+        (Runs(one, None, two), "within has no sizes"),
+        (Runs(one[:1], one[:1], two[:1]), "runs have shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wave_search(q, c, s, within=runs, **budget)  # type: ignore[arg-type]
 
 
 def test_errors_name_what_is_wrong(isa: str) -> None:

@@ -32,7 +32,8 @@ def test_gaussian_estimation_corrects_the_bias_of_gaussian_clusters() -> None:
 @pytest.mark.parametrize("options", [
     {"vote": "max"}, {"vote": "sized"}, {"vote": "unmet"}, {"tail": "segment_mean"},
     {"estimation": "none"}, {"estimation": "gaussian"}, {"coverage": 0.9},
-    {"final_assignment": "global"}, {"coverage": 0.5, "tail": "segment_mean"},
+    {"final_assignment": "global"}, {"clusters_per_group": 8}, {"seeding": "farthest"},
+    {"seeding": "mixed"}, {"coverage": 0.5, "tail": "segment_mean"},
 ])  # fmt: skip
 def test_every_ablation_comes_near_full_attention(options: dict[str, str | float]) -> None:
     given = layer(3000, seed=3)

@@ -117,7 +117,7 @@ void insert(AttentionGraph& graph, const FloatsIn& keys, const FloatsIn& bridges
     require(beam >= 1 && bridge_length >= 1 && slack >= 1.0F, "beam, bridge_length and slack must be at least 1");
     require(graph.tokens() + static_cast<std::int64_t>(keys.shape(0)) < most_nodes, "more tokens than a graph can hold");
     const GraphInsertArgs args{&graph, keys.data(), static_cast<std::int64_t>(keys.shape(0)), bridges.data(),
-                               static_cast<std::int64_t>(bridges.shape(0)), beam, bridge_length, slack};
+                               static_cast<std::int64_t>(bridges.shape(0)), beam, bridge_length, slack, interrupted};
     const Kernels kernels = kernels_for(parse_isa(isa));
     run_released([&] { kernels.graph_insert(args); });
 }

@@ -9,7 +9,7 @@ namespace {
 
 using LongsOut = nb::ndarray<nb::pytorch, std::int64_t, nb::c_contig, nb::device::cpu>;
 
-void segmented_kmeans(const Stored& keys, const Stored& values, std::int64_t segments, int iterations, bool global,
+void segmented_kmeans(const Stored& keys, const Stored& values, std::int64_t segments, int iterations, float even_share, bool global,
                       const LongsOut& order, const IntsOut& start, const IntsOut& size, const FloatsOut& centroids,
                       const FloatsOut& mean_values, const FloatsOut& spread, int threads, std::string_view isa) {
     Interrupt interrupt(&signal_pending);
@@ -25,10 +25,12 @@ void segmented_kmeans(const Stored& keys, const Stored& values, std::int64_t seg
                 centroids.size() == size.size() * keys.shape(2) && mean_values.size() == centroids.size(),
             "a result is not shaped as it should be");
     args.clusters = static_cast<std::int64_t>(size.shape(1));
+    require(even_share >= 0.0F && even_share <= 1.0F, "even_share is not in [0, 1]");
     require(segments >= 1 && segments <= args.clusters && segments <= args.tokens && iterations >= 1,
             "segments or iterations are out of range");
     args.segments = segments;
     args.iterations = iterations;
+    args.even_share = even_share;
     args.global = global;
     args.order = order.data();
     args.start = start.data();
@@ -47,9 +49,10 @@ void segmented_kmeans(const Stored& keys, const Stored& values, std::int64_t seg
 void bind_segmented_kmeans(nb::module_& module) {
     const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
     module.def("segmented_kmeans", &segmented_kmeans, array("keys"), array("values"), nb::arg("segments"),
-               nb::arg("iterations"), nb::arg("all"), array("order"), array("start"), array("size"),
+               nb::arg("iterations"), nb::arg("even_share"), nb::arg("all"), array("order"), array("start"), array("size"),
                array("centroids"), array("mean_values"), array("spread"), nb::arg("threads"), nb::arg("isa"),
-               "Cluster the keys of each head; `all`: the last assignment sees the centroids of all segments.");
+               "Cluster the keys of each head; `even_share`: of the seeds; the others lie apart; `all`: the last assignment sees the "
+               "centroids of all segments.");
 }
 
 }  // namespace longspan

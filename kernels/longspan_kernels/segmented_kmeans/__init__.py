@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan_kernels.dispatch import Backend
+    from longspan_kernels.segmented_kmeans.reference import Seeding
     from longspan_kernels.types import Clusters
 
 __all__ = ["segmented_kmeans"]
@@ -25,6 +26,7 @@ def segmented_kmeans(
     clusters: int,
     segments: int = 1,
     iterations: int = 10,
+    seeding: Seeding = "even",
     final: Literal["segment", "global"] = "segment",
     backend: Backend = "auto",
     threads: int | None = None,
@@ -32,11 +34,16 @@ def segmented_kmeans(
     """Cluster the keys of each KV head: `iterations` - 1 training rounds, one final assignment.
 
     Tokens and clusters are cut into `segments` nearly equal stretches; a token meets only the
-    centroids of its own segment, in the final assignment too unless `final` is "global". Clusters
-    may come out empty, as they must where there are fewer tokens than clusters. ValueError where
-    keys hold NaN or infinity. RetroInfer, section 4.2.
+    centroids of its own segment, in the final assignment too unless `final` is "global". Seeds are
+    evenly spaced tokens, tokens `farthest` from one another by angle, or half and half (`mixed`).
+    Clusters may come out empty, as they must where there are fewer tokens than clusters. ValueError
+    where keys or values hold NaN or infinity. RetroInfer, section 4.2.
     """
     reference.check(keys_GTD, values_GTD, clusters, segments, iterations)
+    if seeding not in reference.EVEN_SHARE:
+        raise ValueError(
+            f"seeding is {seeding!r}; it should be one of {', '.join(reference.EVEN_SHARE)}"
+        )
     if final not in ("segment", "global"):
         raise ValueError(f"final is {final!r}; it should be 'segment' or 'global'")
     if triton_serves(backend, (keys_GTD, values_GTD)):
@@ -48,6 +55,7 @@ def segmented_kmeans(
             clusters=clusters,
             segments=segments,
             iterations=iterations,
+            seeding=seeding,
             final=final,
         )
     isa = path(backend, rows_obstacle(keys_GTD, values_GTD))
@@ -58,6 +66,7 @@ def segmented_kmeans(
             clusters=clusters,
             segments=segments,
             iterations=iterations,
+            seeding=seeding,
             final=final,
         )
     return cpu.segmented_kmeans(
@@ -66,6 +75,7 @@ def segmented_kmeans(
         clusters=clusters,
         segments=segments,
         iterations=iterations,
+        seeding=seeding,
         final=final,
         threads=threads,
         isa=isa,

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from longspan_kernels.dispatch import native, thread_count
+from longspan_kernels.segmented_kmeans.reference import EVEN_SHARE
 from longspan_kernels.types import Clusters
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from longspan_kernels.segmented_kmeans.reference import Seeding
 
 
 def segmented_kmeans(
@@ -20,6 +23,7 @@ def segmented_kmeans(
     clusters: int,
     segments: int,
     iterations: int,
+    seeding: Seeding,
     final: str,
     threads: int | None,
     isa: str,
@@ -39,6 +43,7 @@ def segmented_kmeans(
         values_GTD,
         min(segments, clusters, tokens),
         iterations,
+        EVEN_SHARE[seeding],
         final == "global",
         found.order_GT,
         found.start_GC,

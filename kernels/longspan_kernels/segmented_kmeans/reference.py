@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -12,6 +13,11 @@ from longspan_kernels.types import Clusters
 if TYPE_CHECKING:
     from torch import Tensor
 
+Seeding = Literal["even", "mixed", "farthest"]
+EVEN_SHARE: dict[Seeding, float] = {"even": 1.0, "mixed": 0.5, "farthest": 0.0}
+"""Share of the seeds that are evenly spaced; the others lie apart."""
+BATCH, POOL = 16, 64
+"""Seeds that are chosen before all tokens meet them, and tokens they are chosen from."""
 BLOCK = 1 << 24
 """Scores held at once while tokens are assigned (64 MB)."""
 
@@ -43,12 +49,60 @@ def counts(label_GT: Tensor, clusters: int) -> Tensor:
     return zeros.scatter_add_(1, label_GT, torch.ones_like(label_GT))
 
 
-def train(x_GTD: Tensor, clusters: int, rounds: int) -> Tensor:
-    """Centroids [G, C, D] after `rounds` of assignment and normalised mean over one segment."""
+def even(tokens: int, clusters: int, device: torch.device) -> Tensor:
+    """int64 [C]: tokens in the middle of equal stretches, floor((i + 1/2) tokens / clusters)."""
+    return (2 * torch.arange(clusters, device=device) + 1) * tokens // (2 * clusters)
+
+
+def alike(unit_GTD: Tensor, seed_GC: Tensor) -> Tensor:
+    """float32 [G, T]: the largest cosine of each token with the seeds; infinity for seeds."""
+    wide_GCD = seed_GC[..., None].expand(-1, -1, unit_GTD.shape[2])
+    near_GT = (unit_GTD @ unit_GTD.gather(1, wide_GCD).mT).amax(-1)
+    return near_GT.scatter(1, seed_GC, float("inf"))
+
+
+def farthest(unit_GTD: Tensor, near_GT: Tensor, count: int) -> Tensor:
+    """int64 [G, count]: of the POOL tokens least like any seed, again and again the least like,
+    those just chosen included.
+    """
+    pool_GP = near_GT.argsort(dim=1, stable=True)[:, :POOL]
+    pool_GPD = unit_GTD.gather(1, pool_GP[..., None].expand(-1, -1, unit_GTD.shape[2]))
+    near_GP = near_GT.gather(1, pool_GP)
+    picked = []
+    for _ in range(count):
+        picked.append(near_GP.argmin(1, keepdim=True))
+        near_GP = torch.maximum(near_GP, alike(pool_GPD, picked[-1]))
+    return pool_GP.gather(1, torch.cat(picked, dim=1))
+
+
+def apart(x_GTD: Tensor, clusters: int, even_share: float) -> Tensor:
+    """float32 [G, C, D]: seeds of length 1, some evenly spaced, the others farthest first in
+    batches.
+    """
+    unit_GTD = F.normalize(x_GTD, dim=-1)
+    seed_C = even(x_GTD.shape[1], max(1, ceil(even_share * clusters)), x_GTD.device)
+    seed_GC = seed_C.expand(len(x_GTD), -1)
+    near_GT = alike(unit_GTD, seed_GC)
+    while missing := clusters - seed_GC.shape[1]:
+        more_GC = farthest(unit_GTD, near_GT, min(BATCH, missing))
+        near_GT = torch.maximum(near_GT, alike(unit_GTD, more_GC))
+        seed_GC = torch.cat([seed_GC, more_GC], dim=1)
+    return unit_GTD.gather(1, seed_GC[..., None].expand(-1, -1, unit_GTD.shape[2]))
+
+
+def seeds(x_GTD: Tensor, clusters: int, seeding: Seeding) -> Tensor:
+    """float32 [G, C, D]: what the clusters of a segment begin with; with fewer tokens than clusters
+    evenly spaced whatever `seeding` says.
+    """
     tokens = x_GTD.shape[1]
-    # evenly spaced tokens (floor((i + 1/2) tokens / clusters)), not normalised for the first round
-    seed_C = (2 * torch.arange(clusters, device=x_GTD.device) + 1) * tokens // (2 * clusters)
-    centroids_GCD = x_GTD[:, seed_C]
+    if seeding != "even" and clusters <= tokens:
+        return apart(x_GTD, clusters, EVEN_SHARE[seeding])
+    return x_GTD[:, even(tokens, clusters, x_GTD.device)]  # not normalised for the first round
+
+
+def train(x_GTD: Tensor, clusters: int, rounds: int, seeding: Seeding) -> Tensor:
+    """Centroids [G, C, D] after `rounds` of assignment and normalised mean over one segment."""
+    centroids_GCD = seeds(x_GTD, clusters, seeding)
     for _ in range(rounds):
         label_GT = nearest(x_GTD, centroids_GCD)
         filled_GC1 = counts(label_GT, clusters)[..., None] > 0
@@ -96,9 +150,11 @@ def check(keys_GTD: Tensor, values_GTD: Tensor, clusters: int, segments: int, ro
     for name, value in (("clusters", clusters), ("segments", segments), ("iterations", rounds)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it should be at least 1")
-    for block in torch.split(keys_GTD, 1 << 16, dim=1):
-        if not torch.isfinite(block).all():
-            raise ValueError("keys hold NaN or infinity; clustering needs finite keys")
+    for name, rows_GTD in (("keys", keys_GTD), ("values", values_GTD)):
+        for block in torch.split(rows_GTD, 1 << 16, dim=1):
+            # of finite numbers no sum in float64 overflows, and no other sum is finite
+            if not torch.isfinite(block.sum(dtype=torch.float64)):
+                raise ValueError(f"{name} hold NaN or infinity; clustering needs finite {name}")
 
 
 def segmented_kmeans(
@@ -108,14 +164,16 @@ def segmented_kmeans(
     clusters: int,
     segments: int = 1,
     iterations: int = 10,
+    seeding: Seeding = "even",
     final: Literal["segment", "global"] = "segment",
 ) -> Clusters:
     """Cluster the keys of each KV head: `iterations` - 1 training rounds, one final assignment.
 
     Tokens and clusters are cut into `segments` nearly equal stretches; a token meets only the
-    centroids of its own segment, in the final assignment too unless `final` is "global". Clusters
-    may come out empty, as they must where there are fewer tokens than clusters. RetroInfer,
-    section 4.2.
+    centroids of its own segment, in the final assignment too unless `final` is "global". Seeds are
+    evenly spaced tokens, tokens `farthest` from one another by angle, or half and half (`mixed`).
+    Clusters may come out empty, as they must where there are fewer tokens than clusters.
+    RetroInfer, section 4.2.
     """
     check(keys_GTD, values_GTD, clusters, segments, iterations)
     tokens = keys_GTD.shape[1]
@@ -128,7 +186,7 @@ def segmented_kmeans(
         begin, end = token_bounds[part : part + 2]
         low, high = cluster_bounds[part : part + 2]
         x_GTD = keys_GTD[:, begin:end].float() - mean_G1D
-        trained.append(train(x_GTD, high - low, iterations - 1))
+        trained.append(train(x_GTD, high - low, iterations - 1, seeding))
         if final == "segment":
             labels.append(nearest(x_GTD, trained[-1]) + low)
     if final == "global":

@@ -10,11 +10,14 @@ import triton
 import triton.language as tl
 
 from longspan_kernels.jit import device_of, pow2
+from longspan_kernels.segmented_kmeans import reference
 from longspan_kernels.segmented_kmeans.reference import bounds, counts
 from longspan_kernels.types import Clusters
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from longspan_kernels.segmented_kmeans.reference import Seeding
 
 
 @triton.jit
@@ -136,13 +139,14 @@ def segmented_kmeans(
     clusters: int,
     segments: int,
     iterations: int,
+    seeding: Seeding,
     final: str,
 ) -> Clusters:
     """As the reference, but for the rounding of sums: of 16-bit keys, training sees ten bits."""
     groups, tokens, width = keys_GTD.shape
     segments = min(segments, clusters, tokens)
     mean_GD = keys_GTD.mean(1, dtype=torch.float32)
-    centroids_GCD = seeds(keys_GTD, mean_GD, clusters, segments)
+    centroids_GCD = seeds(keys_GTD, mean_GD, clusters, segments, seeding)
     label_GT = torch.empty(groups, tokens, dtype=torch.int64, device=keys_GTD.device)
     arrays = (keys_GTD, mean_GD, centroids_GCD, label_GT)
     sizes = (tokens, clusters, width, segments, *keys_GTD.stride()[:2])
@@ -159,17 +163,18 @@ def segmented_kmeans(
         return described(keys_GTD, values_GTD, mean_GD, label_GT, clusters)
 
 
-def seeds(keys_GTD: Tensor, mean_GD: Tensor, clusters: int, segments: int) -> Tensor:
-    """float32 [G, C, D]: evenly spaced tokens of each segment."""
+def seeds(
+    keys_GTD: Tensor, mean_GD: Tensor, clusters: int, segments: int, seeding: Seeding
+) -> Tensor:
+    """float32 [G, C, D]: what the clusters begin with, segment by segment, as the reference."""
     token_bounds, cluster_bounds = (bounds(n, segments) for n in (keys_GTD.shape[1], clusters))
     parts = []
     for part in range(segments):
         begin, end = token_bounds[part : part + 2]
         wanted = cluster_bounds[part + 1] - cluster_bounds[part]
-        odd_C = 2 * torch.arange(wanted, device=keys_GTD.device) + 1
-        parts.append(begin + odd_C * (end - begin) // (2 * wanted))
-    seed_C = torch.cat(parts)
-    return keys_GTD.index_select(1, seed_C).float() - mean_GD[:, None]
+        x_GTD = keys_GTD[:, begin:end].float() - mean_GD[:, None]
+        parts.append(reference.seeds(x_GTD, wanted, seeding))
+    return torch.cat(parts, dim=1).contiguous()
 
 
 def described(

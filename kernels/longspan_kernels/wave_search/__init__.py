@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from longspan_kernels.checks import check_per_entry, check_softcap
+from longspan_kernels.checks import check_per_entry, check_runs, check_softcap
 from longspan_kernels.dispatch import path
 from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.wave_search import cpu, reference
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan_kernels.dispatch import Backend
-    from longspan_kernels.types import WaveHits
+    from longspan_kernels.types import Runs, WaveHits
 
 __all__ = ["wave_search"]
 
@@ -30,6 +30,8 @@ def wave_search(
     vote: Literal["sum", "max"] = "sum",
     bias_GC: Tensor | None = None,
     weight_H: Tensor | None = None,
+    within: Runs | None = None,
+    want_scores: bool = True,
     backend: Backend = "auto",
     threads: int | None = None,
 ) -> WaveHits:
@@ -38,7 +40,9 @@ def wave_search(
 
     Every query head has one unit of vote, its softmax over the scores of all non-empty centroids
     (plus `bias_GC`), times `weight_H`; the votes of a group are added, or the largest counts. All
-    in float32. Raises ValueError naming what does not fit. RetroInfer, section 4.2.
+    in float32. `within`: runs of clusters [G, K], sizes given, of which alone is chosen; the others
+    count as empty. `want_scores`: whether to hand back centroid scores. Raises ValueError naming
+    what does not fit. RetroInfer, section 4.2.
     """
     reference.check(q_HD, centroids_GCD, retrieve, estimate)
     check_softcap(softcap)
@@ -50,6 +54,11 @@ def wave_search(
         raise ValueError(
             f"weight has shape {list(weight_H.shape)}; it should be {list(q_HD.shape[:1])}"
         )
+    if within is not None:
+        groups = len(centroids_GCD)
+        check_runs(within, groups, groups)
+        if within.size_NK is None:
+            raise ValueError("within has no sizes; runs of clusters should have them")
     if triton_serves(backend, (q_HD, centroids_GCD), (size_GC, bias_GC, weight_H)):
         from longspan_kernels.wave_search import triton
 
@@ -64,6 +73,8 @@ def wave_search(
             vote=vote,
             bias_GC=bias_GC,
             weight_H=weight_H,
+            within=within,
+            want_scores=want_scores,
         )
     isa = path(backend, cpu.obstacle(q_HD, centroids_GCD, size_GC, bias_GC))
     if isa is None:
@@ -78,6 +89,8 @@ def wave_search(
             vote=vote,
             bias_GC=bias_GC,
             weight_H=weight_H,
+            within=within,
+            want_scores=want_scores,
         )
     return cpu.wave_search(
         q_HD,
@@ -90,6 +103,8 @@ def wave_search(
         vote=vote,
         bias_GC=bias_GC,
         weight_H=weight_H,
+        within=within,
+        want_scores=want_scores,
         threads=threads,
         isa=isa,
     )

@@ -13,6 +13,8 @@ from longspan_kernels.types import WaveHits
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from longspan_kernels.types import Runs
+
 
 def obstacle(
     q_HD: Tensor, centroids_GCD: Tensor, size_GC: Tensor, bias_GC: Tensor | None
@@ -35,6 +37,8 @@ def wave_search(
     vote: str,
     bias_GC: Tensor | None,
     weight_H: Tensor | None,
+    within: Runs | None,
+    want_scores: bool,
     threads: int | None,
     isa: str,
 ) -> WaveHits:
@@ -44,7 +48,7 @@ def wave_search(
         torch.empty(groups, retrieve, dtype=torch.int32),
         torch.empty(groups, estimate, dtype=torch.int32),
         torch.empty(groups, dtype=torch.int32),
-        torch.empty(q_HD.shape[0], clusters),
+        torch.empty(q_HD.shape[0], clusters) if want_scores else None,
     )
     native.wave_search(
         q_HD,
@@ -55,7 +59,13 @@ def wave_search(
         vote == "max",
         scale,
         softcap or 0.0,
-        *hits,
+        hits.retrieve_GK,
+        hits.estimate_GK,
+        hits.live_G,
+        hits.score_HC,
+        None if within is None else within.start_NK.contiguous(),
+        None if within is None or within.size_NK is None else within.size_NK.contiguous(),
+        None if within is None else within.count_N.contiguous(),
         thread_count(threads),
         isa,
     )

@@ -12,6 +12,8 @@ from longspan_kernels.types import WaveHits
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from longspan_kernels.types import Runs
+
 
 def check(q_HD: Tensor, centroids_GCD: Tensor, retrieve: int, estimate: int) -> None:
     """ValueError naming the argument that cannot be served."""
@@ -34,6 +36,19 @@ def check_finite(q_HD: Tensor) -> None:
         raise ValueError("q holds NaN or infinity; searching needs finite queries")
 
 
+def covered(runs: Runs, entries: int) -> Tensor:
+    """bool [N, entries]: what the runs cover."""
+    assert runs.size_NK is not None
+    live_NK = torch.arange(runs.start_NK.shape[1], device=runs.count_N.device)
+    live_NK = (live_NK < runs.count_N[:, None]) & (runs.size_NK > 0)
+    start_NK = torch.where(live_NK, runs.start_NK, 0).long()
+    end_NK = start_NK + torch.where(live_NK, runs.size_NK, 0)
+    edge_NE = torch.zeros(len(start_NK), entries + 1, dtype=torch.int32, device=start_NK.device)
+    one_NK = live_NK.int()
+    edge_NE.scatter_add_(1, start_NK, one_NK).scatter_add_(1, end_NK, -one_NK)
+    return edge_NE[:, :-1].cumsum(1) > 0
+
+
 def wave_search(
     q_HD: Tensor,
     centroids_GCD: Tensor,
@@ -46,16 +61,20 @@ def wave_search(
     vote: Literal["sum", "max"] = "sum",
     bias_GC: Tensor | None = None,
     weight_H: Tensor | None = None,
+    within: Runs | None = None,
+    want_scores: bool = True,
 ) -> WaveHits:
     """The `retrieve` best clusters of each KV head for its group of query heads, and the `estimate`
     next ones.
 
     Every query head has one unit of vote, its softmax over the scores of all non-empty centroids
     (plus `bias_GC`), times `weight_H`; the votes of a group are added, or the largest counts. All
-    in float32. RetroInfer, section 4.2.
+    in float32. RetroInfer, section 4.2. Clusters outside of `within` count as empty.
     """
     check(q_HD, centroids_GCD, retrieve, estimate)
     check_finite(q_HD)
+    if within is not None:
+        size_GC = size_GC.where(covered(within, size_GC.shape[1]), 0)
     empty_G1C = (size_GC <= 0)[:, None]
     score_GRC = scores(q_HD, centroids_GCD, scale, softcap)
     score_GRC = score_GRC.masked_fill(empty_G1C, float("-inf"))
@@ -68,5 +87,8 @@ def wave_search(
     ranked_GK = vote_GC.topk(retrieve + estimate, dim=-1).indices.int()
     live_G = (size_GC > 0).sum(1).clamp(max=retrieve + estimate).int()
     return WaveHits(
-        ranked_GK[:, :retrieve], ranked_GK[:, retrieve:], live_G, score_GRC.flatten(0, 1)
+        ranked_GK[:, :retrieve],
+        ranked_GK[:, retrieve:],
+        live_G,
+        score_GRC.flatten(0, 1) if want_scores else None,
     )

@@ -11,9 +11,12 @@ import triton.language as tl
 
 from longspan_kernels.jit import capped, device_of, exact, pow2
 from longspan_kernels.types import WaveHits
+from longspan_kernels.wave_search.reference import covered
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from longspan_kernels.types import Runs
 
 SCORE_BLOCK, VOTE_BLOCK, PART_BLOCK = 64, 512, 64
 """Centroids a program scores, centroids it counts votes for, partial masses it adds at once."""
@@ -112,10 +115,14 @@ def wave_search(
     vote: str,
     bias_GC: Tensor | None,
     weight_H: Tensor | None,
+    within: Runs | None,
+    want_scores: bool,
 ) -> WaveHits:
     """As the reference, but that it does not look for queries that are not finite: that would
-    stop the device. Their attention comes out as NaN.
+    stop the device. Their attention comes out as NaN. Clusters that take no part are scored.
     """
+    if within is not None:
+        size_GC = size_GC.where(covered(within, size_GC.shape[1]), 0)
     (heads, width), (groups, clusters, _) = q_HD.shape, centroids_GCD.shape
     a_group, blocks = heads // groups, triton.cdiv(clusters, SCORE_BLOCK)
     floats = partial(torch.empty, dtype=torch.float32, device=q_HD.device)
@@ -142,4 +149,5 @@ def wave_search(
             BLOCK_C=VOTE_BLOCK, BLOCK_B=PART_BLOCK, num_warps=8,
         )  # fmt: skip
     ranked_GK = vote_GC.topk(retrieve + estimate, dim=-1).indices.int()
-    return WaveHits(ranked_GK[:, :retrieve], ranked_GK[:, retrieve:], live_G, score_HC)
+    told_HC = score_HC if want_scores else None
+    return WaveHits(ranked_GK[:, :retrieve], ranked_GK[:, retrieve:], live_G, told_HC)

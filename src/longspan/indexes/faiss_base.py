@@ -10,7 +10,14 @@ import torch
 
 from longspan.indexes import faiss_files
 from longspan.indexes.base import KeyIndex, SearchResult
-from longspan.indexes.faiss_files import Stretch, import_faiss, written_size
+from longspan.indexes.faiss_files import (
+    MOST_ON_GPU,
+    FaissDevice,
+    Stretch,
+    check_device,
+    placed,
+    written_size,
+)
 from longspan.types import Runs
 
 if TYPE_CHECKING:
@@ -42,8 +49,9 @@ class FaissIndex(KeyIndex):
 
     kind: ClassVar[str]
 
-    def __init__(self) -> None:
-        import_faiss()
+    def __init__(self, device: FaissDevice = "cpu") -> None:
+        check_device(device)
+        self.device: FaissDevice = device
         self._stretches_NG: tuple[tuple[Stretch, ...], ...] = ()
         self._first_slot = 0
 
@@ -77,7 +85,7 @@ class FaissIndex(KeyIndex):
             raise ValueError("keys holds NaN or infinity; every value must be finite")
         if not self._stretches_NG:
             self._first_slot = segment.first_slot
-        made = tuple(self.make(keys_TD.contiguous()) for keys_TD in keys_GTD)
+        made = tuple(placed(self.make(keys_TD.contiguous()), self.device) for keys_TD in keys_GTD)
         self._stretches_NG = (*self._stretches_NG, made)
 
     def append(self, segment: Segment) -> None:
@@ -90,6 +98,11 @@ class FaissIndex(KeyIndex):
         if not 0 < wanted <= self.tokens:
             raise ValueError(
                 f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
+            )
+        if self.device == "gpu" and MOST_ON_GPU < wanted < self.tokens:
+            raise ValueError(
+                f"retrieve_tokens is {wanted}; on a GPU FAISS finds {MOST_ON_GPU} at most: use"
+                " device=cpu"
             )
         q_GRD = q_HD.detach().float().cpu().reshape(len(self._stretches_NG[0]), -1, q_HD.shape[1])
         if not bool(q_GRD.isfinite().all()):
@@ -140,7 +153,10 @@ class FaissIndex(KeyIndex):
         """
         stretches_NG, first_slot, facts = faiss_files.read(folder, cls.kind)
         index = cls(**facts)
-        index._stretches_NG, index._first_slot = stretches_NG, first_slot
+        index._first_slot = first_slot
+        index._stretches_NG = tuple(
+            tuple(placed(stretch, index.device) for stretch in made) for made in stretches_NG
+        )
         return index
 
     def _group(self, group: int, q_RD: Tensor, budget: Budget) -> tuple[Tensor, float, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KIND, VERSION = "longspan.faiss", "1"
+FaissDevice = Literal["cpu", "gpu"]
+"""Where FAISS searches; it builds on the CPU."""
+MOST_ON_GPU = 2048
+"""Keys that FAISS finds for a query on a GPU at most."""
 
 
 def import_faiss() -> Any:
@@ -28,6 +32,22 @@ def import_faiss() -> Any:
             "faiss is not installed; this index needs it: pip install 'longspan[faiss]', or"
             " faiss-gpu from conda on a CUDA machine"
         ) from error
+
+
+def check_device(device: FaissDevice) -> None:
+    """ValueError where FAISS cannot search there."""
+    if device not in get_args(FaissDevice):
+        raise ValueError(
+            f"device is {device!r}; right is one of {', '.join(get_args(FaissDevice))}"
+        )
+    faiss = import_faiss()
+    if device == "gpu" and not hasattr(faiss, "StandardGpuResources"):
+        raise ValueError(
+            "device is 'gpu', but this faiss is built for CPUs; use device=cpu, or faiss-gpu from"
+            " conda"
+        )
+    if device == "gpu" and not faiss.get_num_gpus():
+        raise ValueError("device is 'gpu', but faiss finds no GPU; use device=cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +62,17 @@ class Stretch:
     """Taken off the keys before they were added."""
     square_radius: float | None = None
     """Squared norm to which the keys were lengthened, where distance stands for product."""
+    on_gpu: Any = None
+    """A copy of `index` that is searched in its place."""
+
+
+def placed(stretch: Stretch, device: FaissDevice) -> Stretch:
+    """The stretch where it is to be searched."""
+    if device == "cpu":
+        return stretch
+    faiss = import_faiss()
+    resources = faiss.StandardGpuResources()
+    return replace(stretch, on_gpu=faiss.index_cpu_to_gpu(resources, 0, stretch.index))
 
 
 def written_size(stretch: Stretch) -> int:

@@ -26,11 +26,11 @@ class FaissFlatIndex(FaissIndex):
 
     def probe(self, stretch: Stretch, q_RD: Tensor, k: int, effort: int | None) -> Found:
         """See FaissIndex."""
-        score_RK, id_RK = stretch.index.search(q_RD.numpy(), k)
+        score_RK, id_RK = (stretch.on_gpu or stretch.index).search(q_RD.numpy(), k)
         work = float(len(q_RD) * stretch.tokens)
         return Found(torch.from_numpy(score_RK), torch.from_numpy(id_RK), work)
 
     @property
     def facts(self) -> dict[str, Any]:
         """See FaissIndex."""
-        return {}
+        return {"device": self.device}

@@ -12,6 +12,8 @@ from longspan.indexes.faiss_files import Stretch, import_faiss
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from longspan.indexes.faiss_files import FaissDevice
+
 LLOYD_ROUNDS, SAMPLED_A_LIST = 10, 256
 
 
@@ -20,8 +22,13 @@ class FaissIvfIndex(FaissIndex):
 
     kind: ClassVar[str] = "ivf"
 
-    def __init__(self, lists: int | None = None, probe_share: float = 0.3) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        lists: int | None = None,
+        probe_share: float = 0.3,
+        device: FaissDevice = "cpu",
+    ) -> None:
+        super().__init__(device)
         self.lists, self.probe_share = lists, probe_share
 
     def make(self, keys_TD: Tensor) -> Stretch:
@@ -44,7 +51,11 @@ class FaissIvfIndex(FaissIndex):
         probed = max(1, round(self.probe_share * index.nlist)) if effort is None else effort
         index.nprobe = min(probed, index.nlist)
         near_RP, list_RP = index.quantizer.search(q, index.nprobe)
-        score_RK, id_RK = index.search_preassigned(q, k, list_RP, near_RP)
+        if stretch.on_gpu is None:
+            score_RK, id_RK = index.search_preassigned(q, k, list_RP, near_RP)
+        else:
+            stretch.on_gpu.nprobe = index.nprobe
+            score_RK, id_RK = stretch.on_gpu.search(q, k)
         scanned = sum(
             index.invlists.list_size(int(entry)) for entry in list_RP.ravel() if entry >= 0
         )
@@ -55,4 +66,4 @@ class FaissIvfIndex(FaissIndex):
     @property
     def facts(self) -> dict[str, Any]:
         """See FaissIndex."""
-        return {"lists": self.lists, "probe_share": self.probe_share}
+        return {"lists": self.lists, "probe_share": self.probe_share, "device": self.device}

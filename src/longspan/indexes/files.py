@@ -1,4 +1,4 @@
-"""The JSON file about an index that lies beside its tensors."""
+"""The files of an index: JSON about it, and its tensors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from torch import Tensor
 
 FILE = "index.json"
 
@@ -38,3 +40,27 @@ def read_facts(folder: Path, kind: str, version: str) -> dict[str, Any]:
             f" {version!r}: build the index again"
         )
     return facts
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to a safetensors file; it appears whole or not at all."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
+    draft.replace(path)
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """A tensor that `write_tensors` wrote. Raises ValueError naming a file that has none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} holds no {name}: {error}; it should be a complete file that `save` wrote"
+        ) from error

@@ -15,7 +15,7 @@ import torch
 
 from longspan.indexes.attention_graph import AttentionGraphIndex
 from longspan.indexes.base import KeyIndex, SearchResult
-from longspan.indexes.files import read_facts, write_facts
+from longspan.indexes.files import read_facts, read_tensor, write_facts, write_tensors
 from longspan.indexes.wave import WaveIndex
 from longspan.types import Estimate, Runs
 from longspan_kernels.wave_search import wave_search
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from longspan.indexes.base import Budget, Segment
 
-KIND, VERSION = "longspan.hybrid", "1"
+KIND, VERSION, PLACES = "longspan.hybrid", "2", "places.safetensors"
 
 
 class HybridIndex(KeyIndex):
@@ -97,15 +97,15 @@ class HybridIndex(KeyIndex):
             raise ValueError("nothing is indexed; build a segment before saving")
         self.graph.save(folder / "graph")
         self.wave.save(folder / "clusters")
-        facts = {"first_slot": self._first_slot, "places": self._place_GT.tolist()}
-        write_facts(folder, KIND, VERSION, facts)
+        write_tensors(folder / PLACES, {"place_GT": self._place_GT})
+        write_facts(folder, KIND, VERSION, {"first_slot": self._first_slot})
 
     @classmethod
     def load(cls, folder: Path) -> HybridIndex:
         """The index that `save` wrote. Raises ValueError naming a file that is not one."""
         facts = read_facts(folder, KIND, VERSION)
         index = cls(AttentionGraphIndex.load(folder / "graph"), WaveIndex.load(folder / "clusters"))
-        index._place_GT = torch.tensor(facts["places"], dtype=torch.int32)
+        index._place_GT = read_tensor(folder / PLACES, "place_GT")
         index._first_slot = facts["first_slot"]
         if index.graph.tokens != index.tokens or index._place_GT.shape[1] != index.tokens:
             raise ValueError(
@@ -169,6 +169,7 @@ class HybridIndex(KeyIndex):
                 estimate=wanted,
                 scale=scale,
                 softcap=self.wave.options.softcap,
+                want_scores=False,
             )
             ids_GE, products = hits.estimate_GK, float(clusters)
             open_GE = open_GC.gather(1, ids_GE.long().clamp(0, clusters - 1))

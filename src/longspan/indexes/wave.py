@@ -7,18 +7,18 @@ votes, estimation with the spread of a cluster, the tail, retrieval by coverage.
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from longspan.indexes import wave_meta
 from longspan.indexes.base import KeyIndex, SearchResult
-from longspan.indexes.wave_mass import covering, gaussian_bias, log_masses, tail, unmet
+from longspan.indexes.wave_groups import Groups, grouped
+from longspan.indexes.wave_mass import covering, first_marked, gaussian_bias, log_masses, tail
 from longspan.indexes.wave_options import WaveOptions
+from longspan.indexes.wave_rank import rank
 from longspan.types import Estimate, Runs
 from longspan_kernels.segmented_kmeans import segmented_kmeans
-from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,15 +27,22 @@ if TYPE_CHECKING:
 
     from longspan.indexes.base import Budget, Segment
     from longspan.indexes.wave_meta import Meta
-    from longspan_kernels.types import WaveHits
 
 
 class WaveIndex(KeyIndex):
     """Clusters of one layer of one sequence; grows by stretches, each clustered by itself."""
 
-    def __init__(self, options: WaveOptions, meta: Meta | None = None, tokens: int = 0) -> None:
+    def __init__(
+        self,
+        options: WaveOptions,
+        meta: Meta | None = None,
+        tokens: int = 0,
+        groups: Groups | None = None,
+    ) -> None:
         self.options = options
         self._meta, self._tokens = meta, tokens
+        self.groups = groups
+        """The coarse level, where `clusters_per_group` asks for one."""
 
     @property
     def wants_queries(self) -> bool:
@@ -53,11 +60,14 @@ class WaveIndex(KeyIndex):
             clusters=clusters,
             segments=segments,
             iterations=self.options.kmeans_rounds,
+            seeding=self.options.seeding,
             final=self.options.final_assignment,
         )
         in_model = self.options.summaries == "model"
         dtype = segment.keys_GTD.dtype if in_model else torch.float32
         meta = wave_meta.Meta.of(found, segment.first_slot, segments, dtype)
+        if self.options.clusters_per_group is not None:
+            meta = self._grouped(meta, segments, self.options.clusters_per_group)
         self._meta = meta if self._meta is None else self._meta.extended(meta)
         self._tokens += tokens
         return found.order_GT
@@ -73,7 +83,7 @@ class WaveIndex(KeyIndex):
         estimate = min(self._clusters(budget.estimate_tokens), self.clusters - retrieve)
         if options.coverage is not None:
             retrieve, estimate = self.clusters, 0
-        hits = self._rank(q_HD, retrieve, estimate, budget, scale)
+        hits, products = rank(meta, self.groups, options, q_HD, retrieve, estimate, budget, scale)
         ranked_GK = torch.cat([hits.retrieve_GK, hits.estimate_GK], dim=1)
         retrieve_G = hits.live_G.clamp(max=retrieve)
         bias_GC = meta.log_size_GC
@@ -81,6 +91,7 @@ class WaveIndex(KeyIndex):
             bias_GC = gaussian_bias(meta, q_HD, scale)
         if options.coverage is not None:
             # the best estimate there is, whatever the summaries use
+            assert hits.score_HC is not None
             mass_GRC = log_masses(hits.score_HC, gaussian_bias(meta, q_HD, scale))
             retrieve_G = covering(mass_GRC, ranked_GK, budget.exact_lse_H, options.coverage)
             estimate = self._clusters(budget.estimate_tokens)
@@ -88,18 +99,19 @@ class WaveIndex(KeyIndex):
         result = SearchResult(
             retrieved=self._runs(ranked_GK, retrieve_G),
             estimated=self._estimate(ranked_GK, retrieve_G, estimate_G, bias_GC),
-            distances=float(self.clusters),
-            bytes=float(self._bytes_read(estimate_G)),
+            distances=products,
+            bytes=self._bytes_read(products, estimate_G),
         )
         if options.tail == "none":
             return result
+        assert hits.score_HC is not None
         mass_GRC = log_masses(hits.score_HC, bias_GC)
         read_GC = first_marked(ranked_GK, retrieve_G + estimate_G, self.clusters)
         return replace(result, tail=tail(meta, mass_GRC, read_GC))
 
     def fork(self) -> WaveIndex:
         """Clusters are never changed, so they are shared."""
-        return WaveIndex(self.options, self._meta, self._tokens)
+        return WaveIndex(self.options, self._meta, self._tokens, self.groups)
 
     @property
     def meta(self) -> Meta:
@@ -121,19 +133,20 @@ class WaveIndex(KeyIndex):
     @property
     def nbytes(self) -> int:
         """See KeyIndex."""
-        return 0 if self._meta is None else self._meta.nbytes
+        parts = (part for part in (self._meta, self.groups) if part is not None)
+        return sum(tensor.nbytes for part in parts for tensor in part.tensors.values())
 
     def save(self, folder: Path) -> None:
         """See KeyIndex."""
         facts = {"tokens": self._tokens, "options": asdict(self.options)}
-        wave_meta.save(folder, self.meta, facts)
+        wave_meta.save(folder, self.meta, self.groups, facts)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | None = None) -> WaveIndex:
         """The index that `save` wrote. Raises ValueError naming a file that is not one."""
-        meta, facts = wave_meta.load(folder, device or torch.device("cpu"))
+        meta, groups, facts = wave_meta.load(folder, device or torch.device("cpu"))
         try:
-            return cls(WaveOptions(**facts["options"]), meta, facts["tokens"])
+            return cls(WaveOptions(**facts["options"]), meta, facts["tokens"], groups)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{folder} holds a wave index of other settings ({error}): build the index again"
@@ -141,28 +154,6 @@ class WaveIndex(KeyIndex):
 
     def _clusters(self, tokens: int) -> int:
         return min(round(tokens / self._tokens * self.clusters), self.clusters)
-
-    def _rank(
-        self, q_HD: Tensor, retrieve: int, estimate: int, budget: Budget, scale: float
-    ) -> WaveHits:
-        meta, vote = self.meta, self.options.vote
-        search = partial(
-            wave_search,
-            q_HD,
-            meta.centroids_GCD,
-            meta.size_GC,
-            retrieve=retrieve,
-            estimate=estimate,
-            scale=scale,
-            softcap=self.options.softcap,
-            vote="max" if vote == "max" else "sum",
-            bias_GC=meta.log_size_GC if vote == "sized" else None,
-        )
-        hits = search()
-        if vote != "unmet":
-            return hits
-        mass_GRC = log_masses(hits.score_HC, meta.log_size_GC)
-        return search(weight_H=unmet(mass_GRC, budget.exact_lse_H))
 
     def _runs(self, ranked_GK: Tensor, retrieve_G: Tensor) -> Runs:
         id_GK = ranked_GK[:, : int(retrieve_G.max())].long()
@@ -187,14 +178,13 @@ class WaveIndex(KeyIndex):
             tokens_GC=meta.size_GC,
         )
 
-    def _bytes_read(self, estimate_G: Tensor) -> int:
-        centroids_GCD = self.meta.centroids_GCD
-        row = centroids_GCD.shape[2] * centroids_GCD.itemsize
-        return centroids_GCD.nbytes + 2 * row * int(estimate_G.sum())
+    def _bytes_read(self, products: float, estimate_G: Tensor) -> float:
+        groups, _, width = self.meta.centroids_GCD.shape
+        row = width * self.meta.centroids_GCD.itemsize
+        return products * groups * row + 2 * row * int(estimate_G.sum())
 
-
-def first_marked(ranked_GK: Tensor, count_G: Tensor, clusters: int) -> Tensor:
-    """bool [G, C]: the first count_G[g] clusters of each row."""
-    first_GK = torch.arange(ranked_GK.shape[1], device=count_G.device) < count_G[:, None]
-    marked_GC = torch.zeros(len(count_G), clusters, dtype=torch.bool, device=count_G.device)
-    return marked_GC.scatter(1, ranked_GK.long(), first_GK)
+    def _grouped(self, meta: Meta, segments: int, a_group: int) -> Meta:
+        before = 0 if self._meta is None else self.clusters
+        meta, groups = grouped(meta, segments, a_group, self.options.kmeans_rounds)
+        self.groups = groups if self.groups is None else self.groups.extended(groups, before)
+        return meta

@@ -66,3 +66,10 @@ def tail(meta: Meta, mass_GRC: Tensor, read_GC: Tensor) -> Partial:
     ).index_add_(2, meta.segment_C, weight_GRC)
     out_GRD = weight_GRS @ meta.segment_values_GSD
     return Partial(out_GRD.flatten(0, 1), lse_GR.flatten())
+
+
+def first_marked(ranked_GK: Tensor, count_G: Tensor, clusters: int) -> Tensor:
+    """bool [G, C]: the first count_G[g] clusters of each row."""
+    first_GK = torch.arange(ranked_GK.shape[1], device=count_G.device) < count_G[:, None]
+    marked_GC = torch.zeros(len(count_G), clusters, dtype=torch.bool, device=count_G.device)
+    return marked_GC.scatter(1, ranked_GK.long(), first_GK)

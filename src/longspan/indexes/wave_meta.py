@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from longspan.indexes.wave_groups import Groups
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from longspan_kernels.types import Clusters
 
 FORMAT, VERSION, FILE = "longspan.wave", "1", "wave.safetensors"
+GROUPS = "groups."
+"""What the names of the groups' tensors begin with."""
 
 
 @dataclass(frozen=True)
@@ -81,25 +85,23 @@ class Meta:
         """The tensors by name."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of the tensors."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
 
-
-def save(folder: Path, meta: Meta, facts: Mapping[str, Any]) -> None:
-    """Write the clusters and the JSON `facts` about them; the file appears whole or not at all."""
+def save(folder: Path, meta: Meta, groups: Groups | None, facts: Mapping[str, Any]) -> None:
+    """Write the clusters, their groups and the JSON `facts` about them; the file appears whole or
+    not at all.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     head = {"format": FORMAT, "version": VERSION, "facts": json.dumps(dict(facts))}
-    tensors = {name: tensor.contiguous() for name, tensor in meta.tensors.items()}
+    coarse = {} if groups is None else {GROUPS + k: t for k, t in groups.tensors.items()}
+    tensors = {name: tensor.contiguous() for name, tensor in {**meta.tensors, **coarse}.items()}
     draft = folder / (FILE + ".part")
     save_file(tensors, draft, metadata=head)
     draft.replace(folder / FILE)
 
 
-def load(folder: Path, device: torch.device) -> tuple[Meta, dict[str, Any]]:
+def load(folder: Path, device: torch.device) -> tuple[Meta, Groups | None, dict[str, Any]]:
     """What `save` wrote.
 
     Raises ValueError naming the file where it is missing, truncated, of another version or not a
@@ -117,8 +119,11 @@ def load(folder: Path, device: torch.device) -> tuple[Meta, dict[str, Any]]:
                     f" version {VERSION!r}: build the index again"
                 )
             tensors = {f.name: file.get_tensor(f.name) for f in fields(Meta)}
+            names = [name for name in sorted(file.keys()) if name.startswith(GROUPS)]
+            coarse = {name.removeprefix(GROUPS): file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path} is no wave index: {error}; it should be a complete file that `save` wrote"
         ) from error
-    return Meta(**tensors), json.loads(head["facts"])
+    groups = Groups(**coarse) if coarse else None
+    return Meta(**tensors), groups, json.loads(head["facts"])

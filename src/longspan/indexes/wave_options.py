@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from longspan_kernels.segmented_kmeans.reference import Seeding
 
 Vote = Literal["sum", "max", "sized", "unmet"]
 """How a group's query heads rank clusters: `sum` of their softmax shares over the centroids (the
@@ -19,7 +22,15 @@ class WaveOptions:
     tokens_per_cluster: int = 16
     segment_tokens: int = 8192
     kmeans_rounds: int = 10
+    seeding: Seeding = "even"
+    """What clusters begin with: evenly spaced keys, keys `farthest` from one another by angle, or
+    half and half (`mixed`)."""
     final_assignment: Literal["segment", "global"] = "segment"
+    clusters_per_group: int | None = None
+    """Search groups of about so many clusters first, and only the clusters of the best groups;
+    None: all clusters."""
+    group_slack: float = 2.0
+    """Groups are opened until they hold about this many times the clusters that are wanted."""
     summaries: Literal["model", "float32"] = "model"
     """How centroids and mean values are stored: as the keys are, or in float32."""
     vote: Vote = "sum"
@@ -30,3 +41,17 @@ class WaveOptions:
     coverage: float | None = None
     """Retrieve as many clusters as hold this share of every head's mass, not a fixed number."""
     softcap: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.clusters_per_group is None:
+            return
+        if self.tail != "none" or self.coverage is not None:
+            raise ValueError(
+                f"clusters_per_group is {self.clusters_per_group} with tail={self.tail} and"
+                f" coverage={self.coverage}; these weigh all clusters, so it should be null"
+            )
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether the scores of all centroids are used beside their ranks."""
+        return self.tail != "none" or self.coverage is not None or self.vote == "unmet"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from longspan.indexes.faiss_flat import FaissFlatIndex
 from longspan.methods.vector_retrieval import VectorRetrieval
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 @settings
 class FaissFlat(VectorRetrieval):
     """The exact scan of RetrievalAttention's comparison (arXiv 2409.10516, section 4), one index a
-    KV head. Settings: see VectorRetrieval.
+    KV head.
+
+    Beside the settings of VectorRetrieval. device: where FAISS searches; `gpu` takes its GPU build.
     """
 
     name: ClassVar[str] = "faiss_flat"
 
+    device: Literal["cpu", "gpu"] = "cpu"
+
     def index(self, geometry: LayerGeometry) -> FaissFlatIndex:
         """See VectorRetrieval."""
-        return FaissFlatIndex()
+        return FaissFlatIndex(self.device)

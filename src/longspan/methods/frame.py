@@ -50,7 +50,7 @@ def estimated_tokens(estimate: Estimate) -> float:
 def check_finite(name: str, numbers: Tensor) -> None:
     """ValueError where a tensor in host memory holds NaN or infinity."""
     if numbers.device.type == "cpu" and not bool(torch.isfinite(numbers).all()):
-        raise ValueError(f"{name} holds NaN or infinity; attention needs finite queries and keys")
+        raise ValueError(f"{name} holds NaN or infinity; attention needs finite numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class StoredState(LayerState):
 
     def decode(self, q_HD: Tensor) -> Partial:
         """See LayerState. Raises ValueError while nothing is stored, and where q or what is read of
-        the keys holds NaN or infinity (looked for in host memory only: on a GPU it would wait).
+        keys and values holds NaN or infinity (looked for in host memory only: a GPU would wait).
         """
         check_shape("q", q_HD, "HD", H=self.geometry.query_heads, D=self.geometry.head_size)
         if not len(self.store):
@@ -115,6 +115,7 @@ class StoredState(LayerState):
         self._reading = self.read(q_here_HD)
         total = merge(self._reading.partials)
         check_finite("a key that q reads", total.lse)
+        check_finite("a value that q reads", total.out)
         return Partial(total.out.to(q_HD.device), total.lse.to(q_HD.device))
 
     def read(self, q_HD: Tensor) -> Reading:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import Tail, Vote, WaveOptions
 from longspan.methods.base import Method
 from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
-from longspan.options import Count, Fraction, Fractions, Share, Tokens, settings
+from longspan.options import Count, Fraction, Fractions, Share, Slack, Tokens, settings
 from longspan.placement.base import CachePolicy, PlacementName
 
 if TYPE_CHECKING:
@@ -28,13 +30,16 @@ class RetroInfer(Method):
     cache_budget: share of them that `placement=wave_buffer` keeps where the model is. cache_policy:
     which of them.
     summaries: centroids and mean values stored in the dtype of the `model` or in `float32`.
+    clusters_per_group, group_slack: search groups of about so many clusters first, and of them as
+    many as hold group_slack times the clusters that are wanted; null scores all clusters.
 
-    Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does. vote:
-    how a group of query heads ranks clusters. estimation: by `clusters`, `gaussian` clusters (their
-    spread corrects the lower bound) or `none`. tail: whether the clusters beyond both zones weigh
-    in with the mean value of their segment. coverage: retrieve until this share of every head's
-    estimated mass is read, in place of retrieval_budget. layer_budgets: a retrieval_budget of each
-    of the model's layers.
+    Ablations. seeding: clusters begin with `even`ly spaced keys (the paper), with keys `farthest`
+    from one another by angle, or half and half (`mixed`). final_assignment: `segment`, as the paper
+    says, or `global`, as its code does. vote: how a group of query heads ranks clusters.
+    estimation: by `clusters`, `gaussian` clusters (their spread corrects the lower bound) or
+    `none`. tail: whether the clusters beyond both zones weigh in with the mean value of their
+    segment. coverage: retrieve until this share of every head's estimated mass is read, in place of
+    retrieval_budget. layer_budgets: a retrieval_budget of each of the model's layers.
 
     Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
     clusters at every step, not of each stretch; segments need not divide the context; layers take
@@ -56,6 +61,9 @@ class RetroInfer(Method):
     cache_budget: Share = 0.05
     cache_policy: CachePolicy = "lfu"
     summaries: Literal["model", "float32"] = "model"
+    clusters_per_group: Count | None = None
+    group_slack: Slack = 2.0
+    seeding: Literal["even", "mixed", "farthest"] = "even"
     final_assignment: Literal["segment", "global"] = "segment"
     vote: Vote = "sum"
     estimation: Literal["clusters", "gaussian", "none"] = "clusters"
@@ -63,20 +71,31 @@ class RetroInfer(Method):
     coverage: Fraction | None = None
     layer_budgets: Fractions | None = None
 
-    def layer(self, geometry: LayerGeometry) -> RetrievalState:
-        """See Method."""
-        options = WaveOptions(
+    @model_validator(mode="after")
+    def _clusters_go_together(self) -> Self:
+        self.clusters(None)
+        return self
+
+    def clusters(self, softcap: float | None) -> WaveOptions:
+        """The settings of the index. Raises ValueError where two of them do not go together."""
+        return WaveOptions(
             tokens_per_cluster=self.tokens_per_cluster,
             segment_tokens=self.segment_tokens,
             kmeans_rounds=self.kmeans_rounds,
+            seeding=self.seeding,
             final_assignment=self.final_assignment,
+            clusters_per_group=self.clusters_per_group,
+            group_slack=self.group_slack,
             summaries=self.summaries,
             vote=self.vote,
             gaussian=self.estimation == "gaussian",
             tail=self.tail,
             coverage=self.coverage,
-            softcap=geometry.softcap,
+            softcap=softcap,
         )
+
+    def layer(self, geometry: LayerGeometry) -> RetrievalState:
+        """See Method."""
         retrieve, budgets = self.retrieval_budget, self.layer_budgets
         if budgets is not None:
             retrieve = share_of_layer(budgets, geometry.layer)
@@ -89,4 +108,4 @@ class RetroInfer(Method):
             estimate=Amount(share=estimate),
             placement=self.place,
         )
-        return RetrievalState(geometry, plan, WaveIndex(options))
+        return RetrievalState(geometry, plan, WaveIndex(self.clusters(geometry.softcap)))

@@ -169,6 +169,7 @@ struct GraphInsertArgs {
     int beam;
     int bridge_length;  // keys a bridge brings together
     float slack;
+    Interrupted interrupted;
 };
 
 }  // namespace longspan

@@ -105,7 +105,9 @@ inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bri
     if (!linked) graph.entries.push_back(self);  // every node stays reachable
 }
 
+// Interrupted, it leaves a whole graph that lacks the keys that were not yet in.
 inline void graph_insert(const GraphInsertArgs& args) {
+    constexpr std::int64_t keys_a_poll = 16;  // some milliseconds
     AttentionGraph& graph = *args.graph;
     SearchScratch scratch;
     std::vector<BridgeList> bridges(static_cast<std::size_t>(args.bridge_count));
@@ -121,6 +123,7 @@ inline void graph_insert(const GraphInsertArgs& args) {
     }
     std::vector<float> centred(static_cast<std::size_t>(graph.head_size)), row(static_cast<std::size_t>(graph.width));
     for (std::int64_t t = 0; t < args.key_count; ++t) {
+        if (t % keys_a_poll == 0 && args.interrupted && args.interrupted()) return;
         for (int d = 0; d < graph.head_size; ++d) centred[d] = args.keys[t * graph.head_size + d] - graph.mean[d];
         apply_map(centred.data(), graph.to_codes.data(), graph.head_size, graph.width, row.data());
         insert_key(args, bridges, codes.data(), row.data(), scratch);

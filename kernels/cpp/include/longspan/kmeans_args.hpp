@@ -17,6 +17,7 @@ struct KmeansArgs {
     std::int64_t clusters;
     std::int64_t segments;  // at most tokens and clusters
     int iterations;         // the last of which only assigns
+    float even_share;       // of the seeds that are evenly spaced; the others lie apart
     bool global;            // the last assignment sees the centroids of all segments
     std::int64_t* order;    // [groups, tokens]
     std::int32_t* start;    // [groups, clusters]

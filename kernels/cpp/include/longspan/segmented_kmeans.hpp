@@ -13,6 +13,7 @@
 #include "longspan/kmeans_args.hpp"
 #include "longspan/nearest.hpp"
 #include "longspan/online_softmax.hpp"
+#include "longspan/seeds_apart.hpp"
 
 namespace longspan::LONGSPAN_ISA {
 
@@ -99,8 +100,14 @@ inline Trained train(const KmeansArgs& args, const std::vector<float>& x, std::i
     const int width = args.head_size;
     const auto tokens = static_cast<std::int64_t>(x.size()) / width;
     Trained trained{std::vector<float>(clusters * width), std::vector<std::int32_t>(tokens)};
-    for (std::int64_t c = 0; c < clusters; ++c)
-        std::copy_n(&x[(2 * c + 1) * tokens / (2 * clusters) * width], width, &trained.centroids[c * width]);
+    if (args.even_share < 1.0F && clusters <= tokens) {
+        const auto even = std::max<std::int64_t>(1, std::ceil(args.even_share * static_cast<float>(clusters)));
+        seed_apart(x.data(), tokens, width, even, clusters, threads, *args.interrupt, trained.centroids.data());
+    } else {
+        const Seeds seeds = even_seeds(tokens, clusters);
+        for (std::int64_t c = 0; c < clusters; ++c)
+            std::copy_n(&x[static_cast<std::int64_t>(seeds[c]) * width], width, &trained.centroids[c * width]);
+    }
     Panels panels;
     for (int round = 0; round < args.iterations && !args.interrupt->stopped(); ++round) {
         panels.pack(trained.centroids.data(), clusters, width);

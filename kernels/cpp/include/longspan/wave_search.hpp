@@ -1,7 +1,8 @@
 // Ranking clusters: centroid scores, one softmax a query head, the vote of the group, the best of it.
 //
 // Centroids are taken in pieces of a fixed number. A piece keeps exponentials relative to its own largest score, which
-// are brought to the terms of the whole head when the votes are counted: scores are read once.
+// are brought to the terms of the whole head when the votes are counted: scores are read once. Where only some clusters
+// take part, places are those of their list; `id_at` tells which cluster is at a place.
 #pragma once
 
 #include <algorithm>
@@ -18,9 +19,24 @@ inline constexpr std::int64_t piece_clusters = 2048;
 
 inline std::int64_t whole_vectors(std::int64_t count) { return (count + Vec::lanes - 1) / Vec::lanes * Vec::lanes; }
 
+// How many clusters of a group take part, and which one is at a place.
+inline std::int64_t candidates(const WaveSearchArgs& args, std::int64_t group) {
+    return args.within ? static_cast<std::int64_t>((*args.within)[group].size()) : args.clusters;
+}
+
+inline std::int64_t id_at(const WaveSearchArgs& args, std::int64_t group, std::int64_t place) {
+    return args.within ? (*args.within)[group][place] : place;
+}
+
+inline std::int64_t most_candidates(const WaveSearchArgs& args) {
+    std::int64_t most = 1;
+    for (std::int64_t group = 0; group < args.groups; ++group) most = std::max(most, candidates(args, group));
+    return most;
+}
+
 struct Ballot {
     explicit Ballot(const WaveSearchArgs& args)
-        : pieces((args.clusters + piece_clusters - 1) / piece_clusters),
+        : pieces((most_candidates(args) + piece_clusters - 1) / piece_clusters),
           stride(pieces * piece_clusters),
           heads_a_group(args.heads / args.groups),
           exponential(args.heads * stride),
@@ -28,7 +44,11 @@ struct Ballot {
           total(args.heads * pieces),
           vote(args.groups * stride) {}
 
-    std::int64_t pieces;
+    std::int64_t pieces_of(const WaveSearchArgs& args, std::int64_t group) const {
+        return (candidates(args, group) + piece_clusters - 1) / piece_clusters;
+    }
+
+    std::int64_t pieces;  // of the longest group
     std::int64_t stride;
     int heads_a_group;
     std::vector<float> exponential;  // [heads, stride], relative to `top`
@@ -42,10 +62,11 @@ inline void multiply_piece(const WaveSearchArgs& args, Ballot& ballot, std::int6
                            std::int64_t end) {
     const std::int64_t head = group * ballot.heads_a_group;
     with_storage(args.centroids.dtype, [&]<class T>(const T*) {
-        const T* rows = static_cast<const T*>(args.centroids.data) + group * args.centroids.group_stride +
-                        begin * args.centroids.row_stride;
+        const T* rows = static_cast<const T*>(args.centroids.data) + group * args.centroids.group_stride;
+        const std::int32_t* ids = args.within ? (*args.within)[group].data() + begin : nullptr;
+        if (!ids) rows += begin * args.centroids.row_stride;
         score_typed<T>({args.q + head * query_stride(args.head_size), ballot.heads_a_group, rows, args.centroids.dtype,
-                        args.centroids.row_stride, nullptr, end - begin, args.head_size,
+                        args.centroids.row_stride, ids, end - begin, args.head_size,
                         &ballot.exponential[head * ballot.stride + begin], ballot.stride});
     });
 }
@@ -58,8 +79,10 @@ inline void finish_piece(const WaveSearchArgs& args, float* score, std::int64_t 
     for (std::int64_t c = begin; c < end; c += Vec::lanes) store(score + c, load(score + c) * broadcast(args.scale));
     for (std::int64_t c = begin; args.softcap != 0.0F && c < end; c += Vec::lanes)
         store(score + c, broadcast(args.softcap) * tanh(load(score + c) * broadcast(1.0F / args.softcap)));
-    for (std::int64_t c = begin; c < end; ++c) score[c] = size[c] > 0 ? score[c] : minus_infinity;
-    std::copy(score + begin, score + end, args.score + head * args.clusters + begin);
+    for (std::int64_t c = begin; c < end; ++c)
+        score[c] = size[id_at(args, group, c)] > 0 ? score[c] : minus_infinity;
+    float* told = args.score ? args.score + head * args.clusters : nullptr;
+    for (std::int64_t c = begin; told && c < end; ++c) told[id_at(args, group, c)] = score[c];
 }
 
 // Scores of a piece become exponentials relative to the largest, which is kept with their sum.
@@ -67,8 +90,9 @@ inline void exponentiate(const WaveSearchArgs& args, Ballot& ballot, std::int64_
                          std::int64_t end) {
     const std::int64_t piece = begin / piece_clusters;
     float* score = &ballot.exponential[head * ballot.stride];
-    if (const float* bias = args.bias.group(head / ballot.heads_a_group))
-        for (std::int64_t c = begin; c < end; ++c) score[c] += bias[c];
+    const std::int64_t group = head / ballot.heads_a_group;
+    if (const float* bias = args.bias.group(group))
+        for (std::int64_t c = begin; c < end; ++c) score[c] += bias[id_at(args, group, c)];
     const std::int64_t padded = whole_vectors(end);
     std::fill(score + end, score + padded, minus_infinity);
     Vec top = broadcast(minus_infinity), total = broadcast(0.0F);
@@ -88,17 +112,18 @@ inline void exponentiate(const WaveSearchArgs& args, Ballot& ballot, std::int64_
 inline void weigh_pieces(const WaveSearchArgs& args, Ballot& ballot, std::int64_t head) {
     float* top = &ballot.top[head * ballot.pieces];
     const float* total = &ballot.total[head * ballot.pieces];
-    const float largest = *std::max_element(top, top + ballot.pieces);
+    const std::int64_t pieces = ballot.pieces_of(args, head / ballot.heads_a_group);
+    const float largest = pieces ? *std::max_element(top, top + pieces) : minus_infinity;
     float sum = 0.0F;
-    for (std::int64_t p = 0; p < ballot.pieces; ++p)
+    for (std::int64_t p = 0; p < pieces; ++p)
         if (top[p] > minus_infinity) sum += total[p] * std::exp(top[p] - largest);
     const float unit = (args.weight ? args.weight[head] : 1.0F) / sum;
-    for (std::int64_t p = 0; p < ballot.pieces; ++p)
+    for (std::int64_t p = 0; p < pieces; ++p)
         top[p] = top[p] > minus_infinity ? std::exp(top[p] - largest) * unit : 0.0F;
 }
 
 inline void count_votes(const WaveSearchArgs& args, Ballot& ballot, std::int64_t group, std::int64_t piece) {
-    const std::int64_t begin = piece * piece_clusters, end = std::min(begin + piece_clusters, args.clusters);
+    const std::int64_t begin = piece * piece_clusters, end = std::min(begin + piece_clusters, candidates(args, group));
     float* vote = &ballot.vote[group * ballot.stride];
     const std::int32_t* size = args.size + group * args.size_group_stride;
     std::fill(vote + begin, vote + whole_vectors(end), 0.0F);
@@ -111,36 +136,40 @@ inline void count_votes(const WaveSearchArgs& args, Ballot& ballot, std::int64_t
             store(vote + c, args.vote_max ? max(load(vote + c), share) : load(vote + c) + share);
         }
     }
-    for (std::int64_t c = begin; c < end; ++c) vote[c] = size[c] > 0 ? vote[c] : -1.0F;
+    for (std::int64_t c = begin; c < end; ++c) vote[c] = size[id_at(args, group, c)] > 0 ? vote[c] : -1.0F;
 }
 
-// Writes the ids of a group; where there are too few clusters with members, empty ones fill up.
+// Writes the ids of a group; where too few clusters with members take part, others fill up, each once.
 inline void announce(const WaveSearchArgs& args, const Ballot& ballot, std::int64_t group, TwoTier& winners) {
-    const float* vote = &ballot.vote[group * ballot.stride];
-    winners.select(vote, args.clusters, args.retrieve, args.estimate);
+    winners.select(&ballot.vote[group * ballot.stride], candidates(args, group), args.retrieve, args.estimate);
+    for (std::int32_t& place : winners.first) place = static_cast<std::int32_t>(id_at(args, group, place));
+    for (std::int32_t& place : winners.second) place = static_cast<std::int32_t>(id_at(args, group, place));
     std::int32_t* retrieved = args.retrieved + group * args.retrieve;
     std::int32_t* estimated = args.estimated + group * args.estimate;
-    const auto full = [](std::size_t n) { return static_cast<std::int32_t>(n); };
-    args.live[group] = full(winners.first.size() + winners.second.size());
     std::int32_t* retrieved_end = std::copy(winners.first.begin(), winners.first.end(), retrieved);
     std::int32_t* estimated_end = std::copy(winners.second.begin(), winners.second.end(), estimated);
-    for (std::int64_t c = 0; c < args.clusters; ++c) {
+    args.live[group] = static_cast<std::int32_t>(winners.first.size() + winners.second.size());
+    if (args.live[group] == args.retrieve + args.estimate) return;
+    std::vector<bool> taken(args.clusters, false);
+    for (std::int32_t id : winners.first) taken[id] = true;
+    for (std::int32_t id : winners.second) taken[id] = true;
+    for (std::int32_t c = 0; c < args.clusters; ++c) {
         if (retrieved_end == retrieved + args.retrieve && estimated_end == estimated + args.estimate) return;
-        if (vote[c] >= 0.0F) continue;
-        *(retrieved_end < retrieved + args.retrieve ? retrieved_end++ : estimated_end++) = static_cast<std::int32_t>(c);
+        if (!taken[c]) *(retrieved_end < retrieved + args.retrieve ? retrieved_end++ : estimated_end++) = c;
     }
 }
 
 inline void wave_search(const WaveSearchArgs& args) {
     Ballot ballot(args);
     const std::int64_t items = args.groups * ballot.pieces;
-    const bool parallel = args.threads > 1 && items > 1 && args.clusters * args.heads * args.head_size > 1 << 18;
+    const bool parallel = args.threads > 1 && items > 1 && most_candidates(args) * args.heads * args.head_size > 1 << 18;
 #pragma omp parallel num_threads(args.threads) if (parallel)
     {
 #pragma omp for schedule(dynamic, 1)
         for (std::int64_t item = 0; item < items; ++item) {
             const std::int64_t group = item / ballot.pieces, piece = item % ballot.pieces;
-            const std::int64_t begin = piece * piece_clusters, end = std::min(begin + piece_clusters, args.clusters);
+            const std::int64_t begin = piece * piece_clusters, end = std::min(begin + piece_clusters, candidates(args, group));
+            if (begin >= end) continue;
             multiply_piece(args, ballot, group, begin, end);
             for (std::int64_t head = group * ballot.heads_a_group; head < (group + 1) * ballot.heads_a_group; ++head) {
                 finish_piece(args, &ballot.exponential[head * ballot.stride], head, begin, end);
@@ -151,7 +180,7 @@ inline void wave_search(const WaveSearchArgs& args) {
 #pragma omp for schedule(dynamic, 1)
         for (std::int64_t group = 0; group < args.groups; ++group) {
             for (int r = 0; r < ballot.heads_a_group; ++r) weigh_pieces(args, ballot, group * ballot.heads_a_group + r);
-            for (std::int64_t piece = 0; piece < ballot.pieces; ++piece) count_votes(args, ballot, group, piece);
+            for (std::int64_t piece = 0; piece < ballot.pieces_of(args, group); ++piece) count_votes(args, ballot, group, piece);
             announce(args, ballot, group, winners);
         }
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "longspan/decode_args.hpp"
 
@@ -16,6 +17,7 @@ struct WaveSearchArgs {
     RowsView centroids;
     const std::int32_t* size;  // [groups, clusters], adjacent within a group; <= 0: empty
     std::int64_t size_group_stride;
+    const std::vector<std::vector<std::int32_t>>* within;  // [groups] ids that take part, ascending, or null for all
     PerEntry bias;        // added to the scores that vote
     const float* weight;  // [heads] units of vote, or null for one each
     bool vote_max;        // the largest vote of a group counts, not the sum
@@ -26,7 +28,7 @@ struct WaveSearchArgs {
     std::int32_t* retrieved;  // [groups, retrieve], best first
     std::int32_t* estimated;  // [groups, estimate], ascending, empty ones last
     std::int32_t* live;       // [groups]
-    float* score;             // [heads, clusters]
+    float* score;             // [heads, clusters], or null: nobody asks
     int threads;
 };
 
