@@ -32,6 +32,7 @@ lint: $(STAMP)    ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy kernels/bench scripts experiments
 
 format: $(STAMP)  ## let ruff write the format
 	$(BIN)/ruff check --fix .

@@ -124,7 +124,7 @@ def rows(study: Study, sizes: Sizes) -> tuple[pd.DataFrame, pd.DataFrame]:
                 layers[int(row["layer"])][row["share"]] = row["mass"]
             curves_L = [layers[layer] for layer in sorted(layers)]
             methods.append({**ablations(), **allocations(sizes.mean, curves_L)})
-            print("layer_budgets, calibrated:", methods[-1]["layers", "calibrated"].layer_budgets)
+            print("calibrated:", methods[-1]["layers", "calibrated"])
         units = [(task, number) for number in range(sizes.examples) for task in range(len(runs))]
         frame = study.rows(
             units,

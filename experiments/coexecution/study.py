@@ -149,7 +149,7 @@ def measure(
         static_GTD = topic_keys(sizes.groups, tokens, sizes.width, 1)[0].to(device)
         step = Step(built, static_GTD, budget, queries)
         with ThreadPoolExecutor(1) as pool:
-            calls = {
+            calls: dict[str, Callable[[], object]] = {
                 **step.parts(threads),
                 "sequential": partial(step.sequential, threads),
                 "together": partial(step.together, threads, pool),

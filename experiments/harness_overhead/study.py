@@ -10,6 +10,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def harness(run: Run, folder: Path) -> None:
         passes.quality(run, kept, screen)
 
 
-def taken(act: Callable[[], None]) -> tuple[float, float]:
+def taken(act: Callable[[], object]) -> tuple[float, float]:
     """(wall, CPU) seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     act()
@@ -81,7 +82,8 @@ def main() -> None:
         run = prepare(config, Workbench(), screen)
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
-        acts = (lambda: bare(run), lambda: harness(run, Path(folder) / "run"))
+        acts: tuple[Callable[[], object], ...]
+        acts = (partial(bare, run), partial(harness, run, Path(folder) / "run"))
         for act in acts:
             act()  # warm-up
         for number in range(arguments.rounds):

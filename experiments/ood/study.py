@@ -73,7 +73,7 @@ def made(tokens: int) -> Keys:
 def measure(keys: Keys, top: int, names: dict[str, Any]) -> list[dict[str, Any]]:
     """Distances by head, and recall against scanning for queries and for keys as queries."""
     groups, tokens, _ = keys.keys_GTD.shape
-    by_group = keys.train_HSD.unflatten(0, (groups, -1))
+    by_group = keys.train_HSD.reshape(groups, -1, *keys.train_HSD.shape[1:])
     rows: list[dict[str, Any]] = []
     for group, queries_RSD in enumerate(by_group):
         for row, queries_SD in enumerate(queries_RSD):
@@ -87,8 +87,8 @@ def measure(keys: Keys, top: int, names: dict[str, Any]) -> list[dict[str, Any]]
     for contender in contenders().values():
         built = Built.of(contender.make(), rest_GTD, keys.train_HSD)
         for kind, queries_NHD in (("queries", keys.test_NHD), ("keys", key_NGD)):
-            for row in built.curve(contender, queries_NHD, top):
-                rows.append({**names, "index": contender.name, "search": kind, **row})
+            for found in built.curve(contender, queries_NHD, top):
+                rows.append({**names, "index": contender.name, "search": kind, **found})
     return rows
 
 
@@ -122,7 +122,7 @@ def needed(curve: pd.DataFrame) -> pd.DataFrame:
     found = []
     for (name, kind, layer), each in curve.groupby(["index", "search", "layer"], sort=False):
         mean = each.groupby("effort")[["recall", "scanned"]].mean()
-        share = least(mean.to_dict("records"))
+        share = least([{"recall": found, "scanned": part} for found, part in mean.to_numpy()])
         found.append(
             {
                 "index": name,

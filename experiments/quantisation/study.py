@@ -89,13 +89,18 @@ def times(tokens: int, rounds: int) -> list[dict[str, Any]]:
     }
     scale_GT = keys_GTD.float().abs().amax(-1) / 127
     codes_GTD = (keys_GTD.float() / scale_GT[..., None]).round().to(torch.int8)
-    inputs["int8"] = {
-        "keys_GTD": codes_GTD, "key_scale_GT": scale_GT, "value_scale_GT": scale_GT
-    }  # fmt: skip
+    inputs["int8"] = {"keys_GTD": codes_GTD, "scale_GT": scale_GT}
 
     def call(given: dict[str, Tensor]) -> Callable[[], object]:
-        rest = {"values_GTD": given["keys_GTD"], "scale": 128**-0.5}
-        return lambda: dense_decode(next(queries), **given, **rest)
+        keys_GTD, scales = given["keys_GTD"], given.get("scale_GT")
+        return lambda: dense_decode(
+            next(queries),
+            keys_GTD,
+            keys_GTD,
+            scale=128**-0.5,
+            key_scale_GT=scales,
+            value_scale_GT=scales,
+        )
 
     calls = {name: call(given) for name, given in inputs.items()}
     seconds = best_seconds(calls, rounds)

@@ -39,9 +39,9 @@ PREFILLS: dict[str, Prefill] = {
     "xattention 0.95": XAttention(threshold=0.95),
     "xattention 0.9, stride 16": XAttention(threshold=0.9, stride=16),
     "minference, small": MInference(**SHORT),  # type: ignore[arg-type]
-    "vertical-slash, small": MInference(**SHORT, pattern="vertical_slash"),  # type: ignore[arg-type]
-    "A-shape, small": MInference(**SHORT, pattern="a_shape"),  # type: ignore[arg-type]
-    "block-sparse, small": MInference(**SHORT, pattern="block_sparse"),  # type: ignore[arg-type]
+    "vertical-slash, small": MInference(**SHORT, pattern="vertical_slash"),
+    "A-shape, small": MInference(**SHORT, pattern="a_shape"),
+    "block-sparse, small": MInference(**SHORT, pattern="block_sparse"),
     "minference": MInference(),
 }
 

@@ -13,12 +13,12 @@ import torch
 from capture import recorded
 from contenders import RECALL, Contender, Data, flat, graph, inverted, small_world
 from ood_keys import mahalanobis_gap, ood_keys
-from report import Table, time_together
+from tables import Table, time_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from report import Settings
+    from tables import Settings
 
 SMALL_WORLDS = ((16, True), (32, True), (64, True), (32, False))
 """Links a node, and whether the keys' mean is taken off, of the HNSWs that are tried."""
@@ -78,7 +78,7 @@ def row(one: Contender, seconds: float, ours: float, tokens: int, steps: int) ->
 
 def generated(settings: Settings) -> list[Table]:
     """On the generator's keys."""
-    made = ood_keys(8192 if settings.quick else settings.tokens)
+    made = ood_keys(settings.tokens)
     train_SD, test_NRD = made.train_RSD.flatten(0, 1), made.test_RSD.transpose(0, 1).contiguous()
     return [measure(Data("generated", made.keys_TD, train_SD, test_NRD), settings)]
 
@@ -94,11 +94,9 @@ def captured(tokens: int, layer: int, settings: Settings) -> list[Table]:
 
 def cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
     """See run.py. At a quarter of the context, a middle and the last layer; at all of it, one."""
+    found: dict[str, Callable[[], list[Table]]]
     found = {"generated": partial(generated, settings)}
-    for tokens, layer in (
-        (settings.tokens // 4, 2),
-        (settings.tokens // 4, 4),
-        (settings.tokens, 2),
-    ):
+    quarter = max(settings.tokens // 4, 1024)
+    for tokens, layer in ((quarter, 2), (quarter, 4), (settings.tokens, 2)):
         found[f"captured {tokens} layer {layer}"] = partial(captured, tokens, layer, settings)
-    return {"generated": found["generated"]} if settings.quick else found
+    return found

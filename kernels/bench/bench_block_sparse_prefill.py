@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from report import Table, time_together
+from tables import Table, time_together
 
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.dense_prefill import dense_prefill
@@ -17,7 +17,7 @@ from longspan_kernels.dense_prefill.cpu import flash
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from report import Settings
+    from tables import Settings
     from torch import Tensor
 
 HEADS, GROUPS, WIDTH, BLOCK = 8, 2, 128, 64
@@ -41,7 +41,7 @@ def gathered(q_HQD: Tensor, keys_GTD: Tensor, values_GTD: Tensor, blocks_HXY: Te
 
 def run(settings: Settings) -> list[Table]:
     """One row a storage type and share of blocks."""
-    tokens, positions = (2048, 256) if settings.quick else (8192, 1024)
+    tokens, positions = (2048, 256) if settings.tokens < 8192 else (8192, 1024)
     title = (
         f"block_sparse_prefill: {HEADS} query / {GROUPS} KV heads, D = {WIDTH}, {positions:,}"
         f" positions on {tokens:,} stored tokens, blocks of {BLOCK}"
@@ -60,11 +60,11 @@ def run(settings: Settings) -> list[Table]:
             inputs = (q_HQD, keys_GTD, values_GTD)
             seconds = time_together(
                 {
-                    "ours": lambda x=inputs, b=blocks_HXY: block_sparse_prefill(
-                        *x, b, scale=SCALE, causal=False
+                    "ours": partial(
+                        block_sparse_prefill, *inputs, blocks_HXY, scale=SCALE, causal=False
                     ),
-                    "dense": lambda x=inputs: dense_prefill(*x, scale=SCALE, causal=False),
-                    "gather": lambda x=inputs, b=blocks_HXY: gathered(*x, b),
+                    "dense": partial(dense_prefill, *inputs, scale=SCALE, causal=False),
+                    "gather": partial(gathered, *inputs, blocks_HXY),
                 },
                 settings,
                 rounds=2,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from report import Table, reader, time_together
+from tables import Table, reader, time_together
 
 from longspan_kernels.dense_decode import dense_decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from report import Settings
+    from tables import Settings
     from torch import Tensor
 
 HEADS, GROUPS, WIDTH = 32, 8, 128
@@ -36,7 +36,7 @@ def fused(q_HD: Tensor, keys_GTD: Tensor, values_GTD: Tensor) -> Tensor:
 
 def run(settings: Settings) -> list[Table]:
     """One row a storage type; int8 rows have a scale each, which torch has no answer to."""
-    tokens = 4096 if settings.quick else settings.tokens
+    tokens = settings.tokens
     title = f"dense_decode: {HEADS} query / {GROUPS} KV heads, D = {WIDTH}, {tokens:,} tokens"
     head = (
         "storage", "dense_decode", "GB/s", "of read bandwidth", "torch fused", "torch matmul",
@@ -53,8 +53,11 @@ def run(settings: Settings) -> list[Table]:
         )
         inputs = (q_HD, keys_GTD, values_GTD)
         unit_GT = None if by_torch else torch.full((GROUPS, tokens), 1 / spread)
-        scales = {"key_scale_GT": unit_GT, "value_scale_GT": unit_GT}
-        calls = {"ours": partial(dense_decode, *inputs, scale=WIDTH**-0.5, **scales), "read": read}
+        ours = partial(dense_decode, key_scale_GT=unit_GT, value_scale_GT=unit_GT)
+        calls: dict[str, Callable[[], object]] = {
+            "ours": partial(ours, *inputs, scale=WIDTH**-0.5),
+            "read": read,
+        }
         if by_torch:
             calls |= {"fused": partial(fused, *inputs), "matmul": partial(grouped_matmul, *inputs)}
         seconds = time_together(calls, settings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from bench_dense_decode import HEADS, WIDTH
-from report import Table, time_together
+from tables import Table, time_together
 
 from longspan_kernels.merge import merge
 from longspan_kernels.types import Partial
@@ -15,7 +15,7 @@ from longspan_kernels.types import Partial
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from report import Settings
+    from tables import Settings
     from torch import Tensor
 
 
@@ -28,7 +28,7 @@ def by_torch(parts: list[Partial]) -> Tensor:
 
 def run(settings: Settings) -> list[Table]:
     """One row a shape: a decode step, and a chunk of a prompt."""
-    positions = 64 if settings.quick else 2048
+    positions = min(2048, settings.tokens // 64)
     table = Table(
         f"merge: 4 parts, {HEADS} heads, D = {WIDTH}", ("positions", "merge", "torch", "faster")
     )

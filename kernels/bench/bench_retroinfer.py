@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from bench_dense_decode import GROUPS, HEADS, WIDTH, fused, grouped_matmul
 from inputs import topic_keys, topic_queries
-from report import Table, reader, time_together
+from tables import Table, reader, time_together
 
 from longspan.methods.retrieval import Amount
 from longspan.methods.retroinfer import RetroInfer
@@ -22,7 +22,7 @@ from longspan_kernels.dense_decode import dense_decode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from report import Settings
+    from tables import Settings
 
     from longspan.methods.retrieval import RetrievalState
 
@@ -116,5 +116,4 @@ def run(tokens: int, settings: Settings) -> list[Table]:
 def cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
     """See run.py. The longest takes 10 GB of memory at the default context length."""
     tokens = settings.tokens
-    lengths = [4096, 16384] if settings.quick else [tokens // 4, tokens, 8 * tokens]
-    return {f"{length:08d}": partial(run, length, settings) for length in lengths}
+    return {f"{n:08d}": partial(run, n, settings) for n in (tokens // 4, tokens, 8 * tokens)}

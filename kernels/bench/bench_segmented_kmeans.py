@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from bench_dense_decode import GROUPS, HEADS, WIDTH
 from inputs import topic_keys
-from report import Table
+from tables import Table
 
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from report import Settings
+    from tables import Settings
     from torch import Tensor
 
 SAMPLE = 256
@@ -41,9 +41,10 @@ def prefill_seconds(keys_GTD: Tensor, settings: Settings) -> float:
 
 def run(settings: Settings) -> list[Table]:
     """One row a context length; the whole layer, all KV heads."""
-    tokens = 16384 if settings.quick else settings.tokens
+    tokens = settings.tokens
     keys_GTD, _ = topic_keys(GROUPS, tokens, WIDTH)
-    rows, per_token = [], []
+    rows: list[tuple[str, ...]] = []
+    per_token = []
     for length in (tokens // 4, tokens // 2, tokens):
         part_GTD = keys_GTD[:, :length]
         begin = settings.clock()

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from bench_dense_decode import GROUPS, HEADS, WIDTH
-from report import Table, reader, time_together
+from tables import Table, reader, time_together
 
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from report import Settings
+    from tables import Settings
     from torch import Tensor
 
 
@@ -27,7 +27,7 @@ def by_torch(q_HD: Tensor, centroids_GCD: Tensor, selected: int) -> Tensor:
 
 def run(settings: Settings) -> list[Table]:
     """One row a context length."""
-    tokens = 4096 if settings.quick else settings.tokens
+    tokens = settings.tokens
     head = (
         "tokens", "clusters", "wave_search", "GB/s", "of read bandwidth", "torch", "faster",
     )  # fmt: skip

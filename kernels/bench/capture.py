@@ -77,7 +77,7 @@ def record(path: str, ctx: int, steps: int) -> dict[tuple[int, int], dict[str, T
     """Let the model read `ctx` tokens of prose; what it attended, by layer and KV head."""
     model = HuggingFace(path=path).load()
     prose = " ".join(synthetic_words(0, ctx))
-    ids = list(model.tokenizer.encode(prose))[:ctx]
+    ids = list(model.tokenizer(prose).input_ids)[:ctx]
     session = model.session(Recorded(), max_tokens=len(ids) + steps)
     with torch.inference_mode():
         queries = read(session, ids, steps)

@@ -119,7 +119,7 @@ def inverted(data: Data, faiss: Any) -> Contender:
         queries = data.test_NRD.flatten(0, 1).numpy()
         _, probed = index.quantizer.search(queries, probes)
         sizes = [index.invlists.list_size(int(entry)) for entry in probed.ravel()]
-        return lists + sum(sizes) / len(queries)
+        return float(lists + sum(sizes) / len(queries))
 
     efforts = sorted({max(1, round(lists * step / 40)) for step in range(1, 41)})
     return Contender("FAISS IVF", find, efforts, scanned, seconds, data.keys_TD.nbytes)

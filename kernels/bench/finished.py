@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import Table
+from tables import Table
 
 from longspan_kernels.dispatch import native
 
 if TYPE_CHECKING:
-    from report import Settings
+    from tables import Settings
 
 HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / "results" / ".bench"

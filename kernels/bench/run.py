@@ -21,19 +21,29 @@ from typing import TYPE_CHECKING
 
 import torch
 from finished import Finished
-from report import DEFAULT_TOKENS, Settings, hardware, header
+from tables import DEFAULT_TOKENS, Settings, hardware, header
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from report import Table
+    from tables import Table
 
 HERE = Path(__file__).parent
+QUICK_TOKENS = 4096
 
 
 def names() -> list[str]:
     """The benchmarks there are."""
     return sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+
+
+def all_cases(settings: Settings) -> dict[str, Callable[[], list[Table]]]:
+    """Every case of every benchmark, by name."""
+    return {
+        f"{op} {name}".strip(): call
+        for op in names()
+        for name, call in import_module(f"bench_{op}").cases(settings).items()
+    }
 
 
 def arguments() -> argparse.Namespace:
@@ -70,13 +80,10 @@ def main() -> int:
     """See the module."""
     given = arguments()
     torch.set_num_threads(1 if given.provisional else given.threads)
-    settings = Settings(given.tokens, given.rounds, given.quick, given.provisional)
+    tokens, rounds = (QUICK_TOKENS, 1) if given.quick else (given.tokens, given.rounds)
+    settings = Settings(tokens, rounds, given.provisional)
     finished = Finished(hardware(), settings)
-    cases = {
-        f"{op} {name}".strip(): call
-        for op in names()
-        for name, call in import_module(f"bench_{op}").cases(settings).items()
-    }
+    cases = all_cases(settings)
     chosen = {name for name in cases if name.split()[0] in given.only}
     for name in chosen if given.again else ():
         finished.forget(name)
@@ -88,7 +95,7 @@ def main() -> int:
         done = sum(bool(finished.get(name)) for name in chosen)
         print(f"interrupted: {done} of {len(chosen)} cases are kept; run again", file=sys.stderr)
         return 130
-    if not settings.quick:
+    if not given.quick:
         tables = [table.markdown() for name in sorted(cases) for table in finished.get(name)]
         print(f"written: {write(settings, tables)}", file=sys.stderr)
     return 0

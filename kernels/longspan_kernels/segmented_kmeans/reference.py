@@ -100,7 +100,7 @@ def seeds(x_GTD: Tensor, clusters: int, seeding: Seeding) -> Tensor:
     return x_GTD[:, even(tokens, clusters, x_GTD.device)]  # not normalised for the first round
 
 
-def train(x_GTD: Tensor, clusters: int, rounds: int, seeding: Seeding) -> Tensor:
+def train(x_GTD: Tensor, clusters: int, rounds: int, seeding: Seeding = "even") -> Tensor:
     """Centroids [G, C, D] after `rounds` of assignment and normalised mean over one segment."""
     centroids_GCD = seeds(x_GTD, clusters, seeding)
     for _ in range(rounds):

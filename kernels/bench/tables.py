@@ -27,8 +27,6 @@ class Settings:
     tokens: int = DEFAULT_TOKENS
     """The context length of those that take one."""
     rounds: int = 9
-    quick: bool = False
-    """Small sizes, to see that it runs."""
     provisional: bool = False
     """The machine is shared: one thread, processor time, the best of the calls."""
 
