@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backend",
+    "Unsupported",
     "build_info",
     "check_backend",
     "native",
@@ -34,8 +35,12 @@ Backend = Literal[
 ]
 """auto: Triton for CUDA tensors and native for others, where possible; triton, native: or
 ValueError; an instruction set: exactly that one."""
-GRADIENT = "a tensor requires a gradient"
-"""Which only the references give."""
+
+
+class Unsupported(str):
+    """An obstacle in what the kernels can do, not in where a tensor is or how it lies in memory."""
+
+    __slots__ = ()
 
 
 def build_info() -> dict[str, Any]:
@@ -55,8 +60,9 @@ def check_backend(backend: Backend) -> None:
 def path(backend: Backend, obstacle: str | None) -> str | None:
     """The `isa` to pass to the extension, or None for the reference.
 
-    `obstacle` says why this call cannot be served natively, if so: a warning, the first time.
-    Raises ValueError where the caller insists on a path that cannot serve it.
+    `obstacle` says why this call cannot be served natively, if so; what is `Unsupported` is
+    warned of, the first time. Raises ValueError where the caller insists on a path that cannot
+    serve it.
     """
     check_backend(backend)
     if backend == "reference":
@@ -64,9 +70,9 @@ def path(backend: Backend, obstacle: str | None) -> str | None:
     if backend == "triton":
         raise ValueError("backend is 'triton', but this operation has no Triton kernel")
     if native is None:
-        obstacle = "the native extension is not built: run `make setup`"
+        obstacle = Unsupported("the native extension is not built: run `make setup`")
     if backend == "auto":
-        if obstacle and obstacle != GRADIENT:
+        if isinstance(obstacle, Unsupported):
             warn_slow(obstacle)
         return None if obstacle else "native"
     if obstacle:
@@ -88,7 +94,7 @@ def not_plain(tensors: Iterable[Tensor | None]) -> str | None:
         if tensor.device.type != "cpu":
             return f"a tensor is on {tensor.device}"
         if tensor.requires_grad and torch.is_grad_enabled():
-            return GRADIENT
+            return "a tensor requires a gradient"
     return None
 
 

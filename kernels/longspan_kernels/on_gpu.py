@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan_kernels.dispatch import GRADIENT, check_backend, warn_slow
+from longspan_kernels.dispatch import Unsupported, check_backend, warn_slow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def triton_serves(
     )
     if obstacle and backend == "triton":
         raise ValueError(f"backend is 'triton', but {obstacle}")
-    if obstacle and obstacle != GRADIENT:
+    if isinstance(obstacle, Unsupported):
         warn_slow(obstacle)
     return obstacle is None
 
@@ -47,9 +47,9 @@ def _rows_obstacle(rows: Sequence[Tensor]) -> str | None:
     for tensor in rows:
         width = tensor.shape[-1]
         if tensor.dtype not in STORAGE:
-            return f"no Triton kernel reads {tensor.dtype}"
+            return Unsupported(f"no Triton kernel reads {tensor.dtype}")
         if width % 8 or width > WIDEST:
-            return f"head size is {width}; it should be a multiple of 8, at most {WIDEST}"
+            return Unsupported(f"head size is {width}; right is a multiple of 8, at most {WIDEST}")
         if tensor.numel() and tensor.stride(-1) != 1:
             return f"the elements of a row are {tensor.stride(-1)} apart; they should be adjacent"
         if tensor.shape[-2] >= 2**31:
@@ -70,7 +70,7 @@ def _memory_obstacle(present: Sequence[Tensor]) -> str | None:
     if find_spec("triton") is None:
         return "Triton is not installed"
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in present):
-        return GRADIENT
+        return "a tensor requires a gradient"
     devices = {tensor.device for tensor in present}
     if len(devices) > 1:
         return f"the tensors are on {' and '.join(sorted(map(str, devices)))}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan_kernels.dispatch import native, not_plain, thread_count
+from longspan_kernels.dispatch import Unsupported, native, not_plain, thread_count
 from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def rows_obstacle(*rows: Tensor) -> str | None:
     """Why the kernels cannot read these rows [.., D] as they are; None if they can."""
     for tensor in rows:
         if tensor.dtype not in STORAGE:
-            return f"no kernel reads {tensor.dtype}"
+            return Unsupported(f"no kernel reads {tensor.dtype}")
         if tensor.shape[-1] % 8:
-            return f"head size {tensor.shape[-1]} is not a multiple of 8"
+            return Unsupported(f"head size {tensor.shape[-1]} is not a multiple of 8")
         if tensor.stride(-1) != 1 and tensor.numel():
             return f"the elements of a row are {tensor.stride(-1)} apart"
     return not_plain(rows)

@@ -63,6 +63,7 @@ class HuggingFaceModel(Model):
             rotary=RotaryPin(module),
             device=checks.input_device(module),
             chunk_tokens=options.prefill_chunk_tokens,
+            overlap_index=options.overlap_index,
             max_positions=self.max_positions,
         )
 

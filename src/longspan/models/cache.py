@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import Method
     from longspan.models.base import Observer
+    from longspan.models.sealing import Sealer
     from longspan.models.tape import Tape
     from longspan.types import LayerGeometry
 
@@ -89,6 +90,8 @@ class CacheLayer:
                 out_HQD = drain(out_HQD, lse_HQ, sink_H[:, None])
             out_BQHD[row, :pad] = 0
             out_BQHD[row, pad:] = out_HQD.transpose(0, 1)
+            if self.cache.sealer is not None:
+                self.cache.sealer.seal(state)
         return out_BQHD
 
     def decode(self, q_BHD: Tensor, handle: Handle, sink_H: Tensor | None) -> Tensor:
@@ -147,6 +150,8 @@ class StoreCache:
         self.tapes: Sequence[Tape | None] = ()
         """By row: what keeps the tokens that are decoded."""
         self.observer: Observer | None = None
+        self.sealer: Sealer | None = None
+        """During the last chunk of a prompt: what seals a state that has read it."""
         self.probe: list[LayerGeometry] | None = None
         """Where the attention notes what it learns of each layer, during the self-test at load."""
 

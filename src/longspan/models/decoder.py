@@ -36,6 +36,7 @@ class Decoder:
     """Where token ids go."""
     chunk_tokens: int
     max_positions: int | None
+    overlap_index: bool = False
 
     def states(self, method: Method, prefill: Prefill | None = None) -> list[RowState]:
         """The empty states of one sequence, by layer; sliding windows are exact in any case."""

@@ -31,6 +31,8 @@ class HuggingFace:
     """Entries that replace those of the weights' config.json, such as YaRN's rope_parameters."""
     prefill_chunk_tokens: Count = 8192
     """Smaller saves memory; larger reads the stored keys less often."""
+    overlap_index: bool = False
+    """Build a layer's index in a thread of its own while later layers read the last chunk."""
     chat_template: str = "auto"
     """`auto`: the tokenizer's own, where it has one; `none`; or a Jinja file."""
     thinking: bool | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from longspan.models.base import Session
 from longspan.models.cache import StoreCache
 from longspan.models.room import check_room
+from longspan.models.sealing import Sealer
 from longspan.models.tape import Tape, play
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class StoreSession(Session):
                 for number, ids in enumerate(rows)
                 if len(ids) > longest - stop
             }
-            self._read(part)
+            self._read(part, last=stop == longest)
             if progress is not None:
                 progress(stop)
         for row, ids in zip(self._rows, rows, strict=True):
@@ -62,8 +64,10 @@ class StoreSession(Session):
         self._bind()
         return self._logits()
 
-    def _read(self, part: dict[int, Sequence[int]]) -> None:
-        """Read one chunk of the rows in `part`, left-padded to its longest."""
+    def _read(self, part: dict[int, Sequence[int]], *, last: bool) -> None:
+        """Read one chunk of the rows in `part`, left-padded to its longest; where it is the last,
+        layers may be sealed meanwhile.
+        """
         width = max(len(ids) for ids in part.values())
         rows = [self._rows[number] for number in part]
         self._cache.bind([row.states for row in rows])
@@ -73,7 +77,10 @@ class StoreSession(Session):
             pad = [0] * (width - len(ids))
             tokens.append(pad + list(ids))
             positions.append(pad + list(range(row.length, row.length + len(ids))))
-        logits_BV = self._forward(tokens, positions, decoding=False)
+        with Sealer() if last and self._decoder.overlap_index else nullcontext() as sealer:
+            self._cache.sealer = sealer
+            logits_BV = self._forward(tokens, positions, decoding=False)
+        self._cache.sealer = None
         for row, ids, logits_V in zip(rows, part.values(), logits_BV, strict=True):
             row.length += len(ids)
             row.logits_V = logits_V
