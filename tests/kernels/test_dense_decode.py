@@ -9,6 +9,7 @@ import torch
 from kernel_cases import HEAD_SIZES, LENGTHS, STORAGE, Rows, assert_same, rows
 
 from longspan_kernels.dense_decode import dense_decode
+from longspan_kernels.dispatch import warn_slow
 
 if TYPE_CHECKING:
     from longspan_kernels.types import Partial
@@ -138,7 +139,9 @@ def test_softcap(isa: str, softcap: float) -> None:
 def test_what_no_kernel_serves_goes_to_the_reference() -> None:
     for width, dtype in ((12, torch.float32), (16, torch.float64)):
         k_GTD = torch.randn(2, 20, width, dtype=dtype)
-        assert attend(torch.randn(4, width), Rows(k_GTD, None), Rows(k_GTD, None), "auto")
+        warn_slow.cache_clear()
+        with pytest.warns(UserWarning, match=r"slow reference.*(multiple of 8|float64)"):
+            assert attend(torch.randn(4, width), Rows(k_GTD, None), Rows(k_GTD, None), "auto")
         with pytest.raises(ValueError, match=r"multiple of 8|float64"):
             attend(torch.randn(4, width), Rows(k_GTD, None), Rows(k_GTD, None), "native")
 
