@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill, cpu, reference
 from longspan_kernels.dense_prefill import dense_prefill
-from longspan_kernels.dispatch import build_info
+from longspan_kernels.dispatch import build_info, warn_slow
 from longspan_kernels.merge import merge
 
 PATHS: dict[str, Any] = {
