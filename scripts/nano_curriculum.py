@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
     from nano_sequence import Material, Sequence
 
-START: Final = {"copy": 64, "niah": 256, "vt": 200}
-EXACT: Final = {"copy": 0.0, "niah": 0.35, "vt": 0.4}
+START: Final = {"copy": 64, "niah": 256, "values": 200, "vt": 160}
+EXACT: Final = {"copy": 0.0, "niah": 0.35, "values": 0.3, "vt": 0.4}
 """Share of jobs in the form of the evaluation."""
+VT_EXACT: Final = 400
+"""Tokens that hold the example and the question of variable tracking."""
+SHARES: Final = (0.4, 0.3, 0.3)
+"""Of jobs, once copying has formed: niah, values, vt."""
 LONGEST_REAL: Final = 4500
 GATE: Final = 0.68
 WINDOW: Final = 20
@@ -40,7 +44,8 @@ class Job:
             return copy_sequence(material, self.length, vocabulary)
         if self.task == "vt":
             return vt_sequence(material, self.length, self.exact)
-        return niah_sequence(material, self.length, choose_form(material, self.length, self.exact))
+        form = choose_form(material, self.length, self.exact, self.task == "values")
+        return niah_sequence(material, self.length, form)
 
 
 @dataclass
@@ -64,17 +69,17 @@ class Curriculum:
         copied = self.recent["copy"]
         formed = len(copied) == WINDOW and sum(copied) / WINDOW > 0.6
         if not self.copying:
-            weights = (0.0, 0.9, 0.1)
+            weights = (0.0, *SHARES)
         elif not formed:
-            weights = (1.0, 0.0, 0.0)
+            weights = (1.0, 0.0, 0.0, 0.0)
         else:
-            weights = (0.2, 0.45, 0.35)
+            weights = (0.15, *SHARES)
             self.copying = self.lengths["niah"] < 400
-        task = rng.choices(("copy", "niah", "vt"), weights)[0]
+        task = rng.choices(tuple(START), weights)[0]
         top = self.lengths[task]
         counts = task == "copy" or rng.random() < 0.4
         length = top if counts else int(START[task] * (top / START[task]) ** rng.random())
-        exact = rng.random() < EXACT[task]
+        exact = rng.random() < EXACT[task] and (task != "vt" or top >= VT_EXACT)
         real, virtual = length, 0
         if length > self.real:
             virtual = length
@@ -83,7 +88,7 @@ class Curriculum:
             virtual = 0 if stays_real else length
         rows = max(1, self.tokens // real)
         # Dense needles are the gate: with few of them the answer can be half guessed.
-        return Job(task, real, virtual, rows, exact, counts and not (exact and task == "niah"))
+        return Job(task, real, virtual, rows, exact, counts and not (exact and task != "vt"))
 
     def note(self, job: Job, accuracy: float) -> None:
         """Count an accuracy and lengthen the task when its gate is passed."""

@@ -212,7 +212,7 @@ def _attention(
     v = mixer.v_proj(x_BTC).view(rows, length, -1, HEAD).transpose(1, 2)
     q, k = _rotate(q, *rotation) * HEAD**-0.5, _rotate(k, *rotation)
     if probe is not None:
-        probe.note(q, k)
+        probe.note(layer, q, k)
     if biases is not None:
         q, k = biases.attach(layer, q, k)
         v = F.pad(v, (0, EXTRA))

@@ -26,17 +26,21 @@ class Form:
     exact: str
     """A form of the evaluation: `single` (one of one to four keys), `values` (four of one key),
     `queries` (four keys at once). Empty: none of them, many keys and questions."""
+    several: bool = False
+    """Most keys have two to four values."""
 
 
-EXACT: Final = ("single", "single", "single", "queries", "queries", "values")
+EXACT: Final = ("single", "single", "queries")
 
 
-def choose_form(material: Material, length: int, exact: bool) -> Form:
-    """Draw a form that fits `length` tokens."""
+def choose_form(material: Material, length: int, exact: bool, values: bool) -> Form:
+    """Draw a form that fits `length` tokens; `values` asks for keys with several values."""
     rng = material.rng
     kind = "numbers" if rng.random() < 0.94 else "uuids"
     hay = rng.choices(("noise", "prose", "needle"), (3, 5, 2))[0]
     uuid_keys = rng.random() < (0.12 if hay == "needle" and length > 400 else 0.02)
+    if values:
+        return Form("numbers", hay, uuid_keys, "values" if exact else "", several=True)
     kinds = EXACT if hay == "prose" and length > 250 else EXACT[:1]
     return Form(kind, hay, uuid_keys, rng.choice(kinds) if exact else "")
 
@@ -45,8 +49,7 @@ def niah_sequence(material: Material, length: int, form: Form) -> Sequence:
     """A sequence of about `length` tokens."""
     rng = material.rng
     keys, asked = _keys(material, length, form)
-    several = form.exact == "values" or (not form.exact and rng.random() < 0.25 and length > 150)
-    table = _table(material, keys, form, several)
+    table = _table(material, keys, form)
     needles = [(key, value) for key, values in table.items() for value in values]
     rng.shuffle(needles)
     for key in table:
@@ -104,12 +107,12 @@ def _confuse(material: Material, keys: list[str]) -> None:
                 keys[index] = mixed
 
 
-def _table(material: Material, keys: list[str], form: Form, several: bool) -> dict[str, list[str]]:
-    """Values by key; `several` gives most keys two to four, in the evaluation's form four."""
+def _table(material: Material, keys: list[str], form: Form) -> dict[str, list[str]]:
+    """Values by key: one, or two to four of most keys, in the evaluation's form four."""
     rng = material.rng
-    counts = dict.fromkeys(keys, 4 if form.exact else 1) if several else dict.fromkeys(keys, 1)
-    if several and not form.exact:
-        counts = {key: rng.choice((2, 3, 4, 4)) if rng.random() < 0.7 else 1 for key in keys}
+    counts = dict.fromkeys(keys, 4 if form.several else 1)
+    if form.several and not form.exact:
+        counts = {key: rng.choice((2, 3, 4, 4)) if rng.random() < 0.8 else 1 for key in keys}
     return {key: [material.value(form.kind) for _ in range(n)] for key, n in counts.items()}
 
 
@@ -139,7 +142,7 @@ def _ask(
     number: int,
     brief: bool,
 ) -> None:
-    """One question and its answer: each key named again, then its values.
+    """One question and its answer: before each value its key again.
 
     Several values come in a random order, and any that is left is a right continuation. Naming
     the key first makes the text before a value the same as in the needle.
@@ -155,15 +158,14 @@ def _ask(
     out.add(material.encode("\n" + question))
     part = number * PARTS
     for index, (key, values) in enumerate(group):
-        lead = f", {key} is:" if index else f" {key} is:"
-        out.add(material.encode(lead), answer=number * PARTS + LEAD)
         order = material.rng.sample(values, len(values))
         for position, value in enumerate(order):
+            lead = f", {key} is:" if index + position else f" {key} is:"
+            out.add(material.encode(lead), answer=number * PARTS + LEAD)
             if kind == "numbers" and len(order) > 1:
                 first = [material.encode(f" {other}")[0] for other in order]
-                choice = Choice(first[position:], first[:position])
-                out.choices[len(out.ids) + (position > 0)] = choice
-            out.add(material.encode(f", {value}" if position else f" {value}"), answer=part)
+                out.choices[len(out.ids)] = Choice(first[position:], first[:position])
+            out.add(material.encode(f" {value}"), answer=part)
             part += 1
     out.add([material.eos], answer=number * PARTS + END)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from nano_clusters import MOST_QUERIES, Probe
+from nano_guide import Guide, pointers
 from nano_model import Biases, after_haystack, hidden_states, unseen_haystack, virtual_length
 from nano_sequence import END, NO_ANSWER, PARTS, pack
 
@@ -20,16 +21,24 @@ if TYPE_CHECKING:
 LANGUAGE_SHARE = 0.08
 """Share of the tokens outside answers that enter the loss, and with weight 0.1."""
 SUMMARY_WEIGHT = 0.4
+RANGE_WEIGHT = 0.02
+GUIDE_WEIGHT = 0.3
+LONG = 2000
+"""Tokens from which on the summaries weigh in full."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Loss, share of answers right in every token, tokens used, loss of the cluster summaries."""
+    """Loss, share of answers right in every token, tokens used, loss of the cluster summaries,
+    of the range of the scores and of the guided attention.
+    """
 
     loss: float
     accuracy: float
     tokens: int
     summaries: float
+    ranges: float
+    guided: float
 
 
 def _accuracy(right: torch.Tensor, answers_BT: torch.Tensor) -> float:
@@ -111,6 +120,8 @@ def backward(
     on = (x.to(device) for x in (every_BT, after_haystack(haystack), unseen_NBT))
     biases = Biases(*on) if job.task != "copy" else None
     probe = _probe(haystack, is_answer, every_BT, noise) if job.task != "copy" else None
+    if probe is not None:
+        probe.guide = Guide(pointers(sequences), every_BT)
     is_other = (torch.rand(target.shape, generator=noise) < LANGUAGE_SHARE) & ~is_answer
     chosen = (is_answer | (is_other & (target > 0))).to(device)
     with torch.autocast(device, torch.bfloat16):
@@ -124,13 +135,18 @@ def backward(
     # Most tokens of an answer only go on copying; the weight is on those that are still wrong.
     hard = 1.1 - (-losses[here].detach()).exp()
     loss = (hard * losses[here]).sum() / hard.sum() + 0.1 * losses[~here].mean()
-    summaries = probe.loss() if probe is not None else 0.0
-    (loss + SUMMARY_WEIGHT * summaries).backward()
+    summaries, ranges = probe.loss() if probe is not None else (0.0, 0.0)
+    # Finding comes first, keys that can be summarised when lengths have grown.
+    weight = SUMMARY_WEIGHT * min(1.0, max(job.length, job.virtual) / LONG)
+    guided = probe.guide.loss() if probe is not None and probe.guide is not None else 0.0
+    (loss + weight * summaries + RANGE_WEIGHT * ranges + GUIDE_WEIGHT * guided).backward()
     return Outcome(
         float(loss.detach()),
         _accuracy(right[here].cpu(), answers),
         ids.numel(),
         float(torch.as_tensor(summaries).detach()),
+        float(torch.as_tensor(ranges).detach()),
+        float(torch.as_tensor(guided).detach()),
     )
 
 

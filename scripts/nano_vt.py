@@ -45,7 +45,7 @@ def vt_sequence(material: Material, length: int, exact: bool) -> Sequence:
         example = min(400, max(single + 90, length // 4))
         _append(material, sequence, example, _chain(material, HOPS, EXAMPLE_LETTERS), 0)
         sequence.add(material.fixed("\n\n\n\n"))
-    hops = HOPS if exact else rng.choice((3, 4, HOPS, HOPS))
+    hops = HOPS if exact else rng.randint(2, 8 if length > 250 else HOPS)
     chain = _chain(material, hops, LETTERS)
     _append(material, sequence, length - len(sequence.ids), chain, 1)
     return sequence
@@ -79,7 +79,7 @@ def _append(material: Material, out: Sequence, length: int, chain: Chain, number
 
 
 def _ask(material: Material, out: Sequence, chain: Chain, number: int) -> None:
-    """The question and the variables, in any order.
+    """The question and the variables, in any order, each behind VAR as in the text.
 
     The example of the benchmark has one blank more, nothing to learn, and is followed by the real
     question.
@@ -90,8 +90,10 @@ def _ask(material: Material, out: Sequence, chain: Chain, number: int) -> None:
         return
     out.add(material.encode(question))
     order = material.rng.sample(chain.names, len(chain.names))
-    first = [material.encode(f" {name}")[1] for name in order]
-    for place, name in enumerate(order):
-        out.choices[len(out.ids) + 1] = Choice(first[place:], first[:place])
-        out.add(material.encode(f" {name}"), answer=number * PARTS + place)
+    named = [material.encode(f" VAR {name}") for name in order]
+    lead = len(named[0]) - len(material.encode(order[0]))
+    first = [ids[lead] for ids in named]
+    for place, ids in enumerate(named):
+        out.choices[len(out.ids) + lead] = Choice(first[place:], first[:place])
+        out.add(ids, answer=number * PARTS + place)
     out.add([material.eos], answer=number * PARTS + END)

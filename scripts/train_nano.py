@@ -169,7 +169,7 @@ class Trainer:
         """Append one line to log.jsonl."""
         line: dict[str, Any] = {**self.counts, "minutes": round(elapsed / 60, 2)}
         line |= {"per_second": round(speed)}
-        line |= {f"{task}_loss": round(sum(v) / len(v), 3) for task, v in losses.items()}
+        line |= {f"{task}_loss": round(sum(v) / len(v), 3) for task, v in losses.items() if v}
         line |= self.curriculum.report()
         with (self.options.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
@@ -186,6 +186,8 @@ class Trainer:
             for task, outcomes in self.step(elapsed).items():
                 losses.setdefault(task, []).extend(outcome.loss for outcome in outcomes)
                 losses.setdefault("summary", []).extend(o.summaries for o in outcomes)
+                losses.setdefault("guide", []).extend(o.guided for o in outcomes if o.guided)
+                losses.setdefault("range", []).extend(o.ranges for o in outcomes)
             now = time.monotonic()
             elapsed = self.spent + now - begun
             if self.counts["step"] % 10 == 0:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import string
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from nano_clusters import summary_loss
 from nano_curriculum import WINDOW, Curriculum, Job
+from nano_guide import Guide, pointers
 from nano_model import (
     Biases,
     after_haystack,
@@ -29,6 +32,9 @@ from nano_sequence import END, NO_ANSWER, PARTS, Material, Sequence, copy_sequen
 from nano_templates import Templates
 from nano_vt import vt_sequence
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PAIRS = [(kind, plural) for kind in ("numbers", "uuids") for plural in (False, True)]
 WORDING = Templates(
     needle="Remember the {type_needle_v} of {key}, namely {value}.",
@@ -42,6 +48,7 @@ WORDING = Templates(
     fwe_header="",
     fwe_question="",
 )
+AS_ANSWERED = replace(WORDING, needle="The {type_needle_v} for {key} is: {value}.")
 EOS = 0
 
 
@@ -54,11 +61,24 @@ def decode(ids: list[int]) -> str:
     return "".join(chr(token) if token else "$" for token in ids)
 
 
-@pytest.fixture
-def material() -> Material:
+VOCABULARY: dict[str, int] = {}
+
+
+def encode_pieces(text: str) -> list[int]:
+    """Words, capitals in pairs and digits in threes, as the tokenizer of nano."""
+    pieces = re.findall(r" ?VAR| ?\d{1,3}|[A-Z]{2}|[A-Za-z-]+|.|\n", text)
+    return [VOCABULARY.setdefault(piece, len(VOCABULARY) + 1) for piece in pieces]
+
+
+def make_material(encoder: Callable[[str], list[int]], wording: Templates = WORDING) -> Material:
     prose = ["The", "cat", "sat.", "A", "dog", "ran", "far.", "Nobody", "saw", "it.", "End."]
     words = [f"{a}{b}y" for a in string.ascii_lowercase for b in "aeiou"]
-    return Material(encode, WORDING, prose, (words, words), EOS, -3)
+    return Material(encoder, wording, prose, (words, words), EOS, -3)
+
+
+@pytest.fixture
+def material() -> Material:
+    return make_material(encode)
 
 
 def answer_texts(sequence: Sequence) -> dict[int, str]:
@@ -75,7 +95,9 @@ def test_every_needle_answer_stands_beside_its_key(
     material: Material, hay: str, exact: str
 ) -> None:
     for _ in range(20):
-        sequence = niah_sequence(material, 1500, Form("numbers", hay, False, exact))
+        sequence = niah_sequence(
+            material, 1500, Form("numbers", hay, False, exact, exact == "values")
+        )
         text = decode(sequence.ids)
         needles = re.findall(r"the numbers of ([a-z-]+), namely (\d{7})\.", text)
         answers = answer_texts(sequence)
@@ -100,18 +122,59 @@ def test_sequences_keep_to_the_length(material: Material) -> None:
 def test_every_variable_of_the_chain_is_answered_once(material: Material) -> None:
     sequence = vt_sequence(material, 3000, exact=True)
     text = decode(sequence.ids)
-    answers = [value for key, value in sorted(answer_texts(sequence).items()) if key >= PARTS]
+    answers = [
+        value.removeprefix("VAR ")
+        for key, value in sorted(answer_texts(sequence).items())
+        if key >= PARTS
+    ]
     assert len(set(answers)) == len(answers) == 5
     assert sum(f"VAR {new} = VAR {old} " in text for new in answers for old in answers) == 4
     assert sum(re.search(rf"VAR {name} = \d{{5}}", text) is not None for name in answers) == 1
 
 
 def test_a_choice_names_what_is_left_and_what_was_given(material: Material) -> None:
-    sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values"))
+    sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
     for count, (place, choice) in enumerate(sorted(sequence.choices.items())):
         assert len(choice.used) == count
         assert len(choice.right) == 4 - count
         assert sequence.ids[place] == choice.right[0]
+
+
+def test_pointers_name_where_values_stand_and_where_they_were_given() -> None:
+    material = make_material(encode_pieces, AS_ANSWERED)
+    for sequence in (
+        niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True)),
+        vt_sequence(material, 3000, exact=True),
+    ):
+        found = pointers([Sequence(), sequence])
+        assert len(found) == len(sequence.choices)
+        for pointer in found:
+            choice = sequence.choices[pointer.place + 1]
+            assert pointer.row == 1
+            assert {sequence.ids[t] for t in pointer.left} == set(choice.right)
+            assert [sequence.ids[t] for t in pointer.given] == choice.used
+            assert max(pointer.left) < min([pointer.place, *pointer.given])
+
+
+def test_a_guide_costs_nothing_where_one_head_looks_right() -> None:
+    material = make_material(encode_pieces, AS_ANSWERED)
+    sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
+    found = pointers([sequence])[-1]
+    length = len(sequence.ids)
+    losses = {}
+    for name, looked_at in (("right", found.left), ("wrong", found.given)):
+        k_BGTD = torch.zeros(1, 1, length, 4)
+        k_BGTD[0, 0, found.given, 1] = 60.0
+        k_BGTD[0, 0, looked_at, 0] = 60.0
+        q_BHTD = torch.zeros(1, 2, length, 4)
+        guide = Guide([found], torch.zeros(1, length))
+        q_BHTD[..., 0] = 1.0
+        guide.note(4, q_BHTD, k_BGTD)
+        q_BHTD[..., 0], q_BHTD[..., 1] = 0.0, 1.0
+        guide.note(1, q_BHTD, k_BGTD)
+        losses[name] = float(guide.loss())
+    assert abs(losses["right"]) < 1e-3
+    assert losses["wrong"] > 10
 
 
 def test_copies_repeat_what_came_before(material: Material) -> None:
