@@ -134,6 +134,7 @@ def decode(
     *,
     runs: Runs | None = None,
     first: int = 0,
+    expected: int | None = None,
     scale: float,
     softcap: float | None,
     bias_GT: Tensor | None,
@@ -150,7 +151,7 @@ def decode(
     block_t = 32 if exactly or width > 128 else 64
     with device_of(q_HD):
         lists = read_lists(runs, entries, first, q_HD)
-        cuts = pieces(programs, lists.expected, 4 * block_t, q_HD.device)
+        cuts = pieces(programs, expected or lists.expected, 4 * block_t, q_HD.device)
         out = torch.empty(cuts, heads, width, dtype=torch.float32, device=q_HD.device)
         lse = torch.empty(cuts, heads, dtype=torch.float32, device=q_HD.device)
         attend_piece[(programs, cuts)](

@@ -37,6 +37,7 @@ def sparse_decode(
     key_scale_GT: Tensor | None = None,
     value_scale_GT: Tensor | None = None,
     first: int = 0,
+    expected: int | None = None,
     backend: Backend = "auto",
     threads: int | None = None,
 ) -> Partial:
@@ -44,7 +45,9 @@ def sparse_decode(
 
     Entry t of the tensors is number first + t. Runs, or parts of them, outside [first, first + T)
     are ignored, so that a store of several parts is attended by one call a part. Row n of the runs
-    serves KV head n where N = G, query head n where N = H. The rest is as in `dense_decode`.
+    serves KV head n where N = G, query head n where N = H. `expected`: about how many entries a row
+    reads, where the shape of the runs does not say so; only divides the work. The rest is as
+    in `dense_decode`.
     """
     check_rows(q_HD, keys_GTD, values_GTD)
     check_scale("keys", keys_GTD, key_scale_GT)
@@ -65,6 +68,7 @@ def sparse_decode(
             values_GTD,
             runs=runs,
             first=first,
+            expected=expected,
             scale=scale,
             softcap=softcap,
             bias_GT=bias_GT,

@@ -79,8 +79,7 @@ class WaveIndex(KeyIndex):
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
         """Budgets become shares of the clusters, at least one of which is ranked."""
         meta, options = self.meta, self.options
-        retrieve = max(1, self._clusters(budget.retrieve_tokens))
-        estimate = min(self._clusters(budget.estimate_tokens), self.clusters - retrieve)
+        retrieve, estimate = self.ranked(budget)
         if options.coverage is not None:
             retrieve, estimate = self.clusters, 0
         hits, products = rank(meta, self.groups, options, q_HD, retrieve, estimate, budget, scale)
@@ -100,7 +99,7 @@ class WaveIndex(KeyIndex):
             retrieved=self._runs(ranked_GK, retrieve_G),
             estimated=self._estimate(ranked_GK, retrieve_G, estimate_G, bias_GC),
             distances=products,
-            bytes=self._bytes_read(products, estimate_G),
+            bytes=self.bytes_read(products, estimate_G),
         )
         if options.tail == "none":
             return result
@@ -108,6 +107,15 @@ class WaveIndex(KeyIndex):
         mass_GRC = log_masses(hits.score_HC, bias_GC)
         read_GC = first_marked(ranked_GK, retrieve_G + estimate_G, self.clusters)
         return replace(result, tail=tail(meta, mass_GRC, read_GC))
+
+    def ranked(self, budget: Budget) -> tuple[int, int]:
+        """How many clusters a budget retrieves, and how many it estimates."""
+        retrieve = max(1, self._clusters(budget.retrieve_tokens))
+        return retrieve, min(self._clusters(budget.estimate_tokens), self.clusters - retrieve)
+
+    def lie_in(self, **buffers: Tensor) -> None:
+        """These hold the same numbers as those tensors of `meta`."""
+        self._meta = replace(self.meta, **buffers)
 
     def fork(self) -> WaveIndex:
         """Clusters are never changed, so they are shared."""
@@ -178,7 +186,8 @@ class WaveIndex(KeyIndex):
             tokens_GC=meta.size_GC,
         )
 
-    def _bytes_read(self, products: float, estimate_G: Tensor) -> float:
+    def bytes_read(self, products: float, estimate_G: Tensor) -> float:
+        """Of a search that scores so many centroids a KV head, and estimates so many clusters."""
         groups, _, width = self.meta.centroids_GCD.shape
         row = width * self.meta.centroids_GCD.itemsize
         return products * groups * row + 2 * row * int(estimate_G.sum())

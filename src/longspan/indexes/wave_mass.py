@@ -21,8 +21,13 @@ def gaussian_bias(meta: Meta, q_HD: Tensor, scale: float) -> Tensor:
     ln size, by itself a lower bound (Jensen's inequality), and half the variance of the scores
     within the cluster: scale^2 |q|^2 spread / 2, |q|^2 being the mean over the group.
     """
-    square_GR = q_HD.float().square().sum(-1).reshape(len(meta.size_GC), -1)
-    return meta.log_size_GC + 0.5 * scale**2 * square_GR.mean(1, keepdim=True) * meta.spread_GC
+    return spread_bias(meta.log_size_GC, meta.spread_GC, q_HD, scale)
+
+
+def spread_bias(log_size_GC: Tensor, spread_GC: Tensor, q_HD: Tensor, scale: float) -> Tensor:
+    """`gaussian_bias` of clusters that are given by these."""
+    square_GR = q_HD.float().square().sum(-1).reshape(len(spread_GC), -1)
+    return log_size_GC + 0.5 * scale**2 * square_GR.mean(1, keepdim=True) * spread_GC
 
 
 def log_masses(score_HC: Tensor, bias_GC: Tensor) -> Tensor:

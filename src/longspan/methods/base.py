@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from torch import Tensor
 
     from longspan.placement.base import Place
@@ -76,6 +77,30 @@ class LayerState(ABC):
         """Bytes held now: `kv_bytes` and `index_bytes`."""
 
 
+class StaticLayer(ABC):
+    """A layer of several rows in buffers whose shapes never change, so that a step can be captured
+    in a CUDA graph: it waits for nothing, and no shape depends on data.
+
+    The rows' states are told of what was stored when they are settled.
+    """
+
+    @abstractmethod
+    def step(self, q_BHD: Tensor, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> Partial:
+        """Store a token a row and attend, as the method does: out [B, H, D], lse [B, H].
+
+        at_B (int64): how many tokens the row holds. Doing it again with the same numbers changes
+        nothing, so a row that rests is given any token.
+        """
+
+    @abstractmethod
+    def update(self, lengths: Sequence[int]) -> None:
+        """What must happen outside a step before each row gets its next token."""
+
+    @abstractmethod
+    def settle(self, lengths: Sequence[int]) -> None:
+        """Bring the rows' states to where the steps are; they lie in these buffers."""
+
+
 class Method(ABC):
     """The settings of a method; subclasses are `@settings` classes, registered by a yaml in
     conf/method.
@@ -94,6 +119,14 @@ class Method(ABC):
 
         names = (name for name in Place.__slots__ if hasattr(self, name))
         return Place(**{name: getattr(self, name) for name in names})
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """Why `static_layer` has nothing to offer for a model on this device; None if it has."""
+        return f"method {self.name!r} has no decode step of fixed shapes"
+
+    def static_layer(self, states: Sequence[LayerState], capacity: int) -> StaticLayer:
+        """The rows' states of a layer in buffers for `capacity` tokens each."""
+        raise TypeError(f"{type(self).__name__} has no decode step of fixed shapes")
 
     def decode(self, states: Sequence[LayerState], q_BHD: Tensor) -> Partial:
         """One step of a batch, one state a row; override where a batch can be attended natively."""

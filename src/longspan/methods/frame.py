@@ -141,6 +141,10 @@ class StoredState(LayerState):
         twin.store = twin.placement.store
         return twin
 
+    def tell(self, reading: Reading) -> None:
+        """A step was done elsewhere, and this is what it did."""
+        self._reading = reading
+
     @property
     def reading(self) -> Reading:
         """What the last `decode` did. RuntimeError before the first."""

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from longspan.methods.base import Method
 from longspan.methods.frame import StoredState
+from longspan.methods.static import StaticStored, elsewhere
 from longspan.options import settings
 from longspan.placement.base import OnePlace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
 
@@ -27,3 +33,11 @@ class Full(Method):
     def layer(self, geometry: LayerGeometry) -> StoredState:
         """See Method."""
         return StoredState(geometry, self.placement)
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        return elsewhere(self.placement, device)
+
+    def static_layer(self, states: Sequence[LayerState], capacity: int) -> StaticStored:
+        """See Method."""
+        return StaticStored(states, capacity)

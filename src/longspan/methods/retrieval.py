@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Self
 from longspan.indexes.base import Budget, Segment
 from longspan.methods.frame import Reading, StoredState
 from longspan.methods.queries import QuerySample
+from longspan.methods.summaries import summarised
 from longspan.types import Selection
 from longspan_kernels.merge import merge
-from longspan_kernels.sparse_decode import sparse_decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,13 +106,18 @@ class RetrievalState(StoredState):
             self.absorb(self._waiting(), generated=False)
 
     def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
-        """See LayerState. When `update_tokens` wait for the index, they enter before the new token
-        is stored; each layer a step later than the one below, lest one step pay for all.
-        """
-        update = self.plan.update_tokens
-        if self._waiting() >= update + self.geometry.layer % update:
+        """See LayerState. What waits for the index may enter it before the token is stored."""
+        if len(self.store) >= self.next_update:
             self.absorb(self.plan.update_tokens, generated=True)
         super().append(k_GD, v_GD)
+
+    @property
+    def next_update(self) -> int:
+        """With so many tokens stored, `append` extends the index; each layer a step later than the
+        one below, lest one step pay for all.
+        """
+        update = self.plan.update_tokens
+        return self.indexed[1] + self.plan.local_tokens + update + self.geometry.layer % update
 
     @property
     def remembers(self) -> bool:
@@ -151,18 +156,8 @@ class RetrievalState(StoredState):
     def attend_summaries(self, q_HD: Tensor, found: SearchResult) -> list[Partial]:
         """Attention over the pseudo-tokens that stand for what is not read."""
         partials = [] if found.tail is None else [found.tail]
-        if (estimate := found.estimated) is not None:
-            partials.append(
-                sparse_decode(
-                    q_HD,
-                    estimate.keys_GCD,
-                    estimate.values_GCD,
-                    estimate.ids,
-                    scale=self.geometry.scale,
-                    softcap=self.geometry.softcap,
-                    bias_GT=estimate.bias_GC,
-                )
-            )
+        if found.estimated is not None:
+            partials.append(summarised(self.geometry, q_HD, found.estimated))
         return partials
 
     def fork(self) -> Self:

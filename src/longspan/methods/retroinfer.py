@@ -10,10 +10,17 @@ from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import Tail, Vote, WaveOptions
 from longspan.methods.base import Method
 from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
+from longspan.methods.static import elsewhere
+from longspan.methods.static_wave import StaticWave
 from longspan.options import Count, Fraction, Fractions, Share, Slack, Tokens, settings
 from longspan.placement.base import CachePolicy, PlacementName
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
 
@@ -109,3 +116,23 @@ class RetroInfer(Method):
             placement=self.place,
         )
         return RetrievalState(geometry, plan, WaveIndex(self.clusters(geometry.softcap)))
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method. What reads by the mass of the steady zone, or everything, has no fixed
+        shape; groups are not searched first.
+        """
+        for name, wanted in (("coverage", None), ("tail", "none")):
+            if (value := getattr(self, name)) != wanted:
+                return f"method.{name} = {value!r} reads another number of clusters at every step"
+        if self.clusters_per_group is not None:
+            return (
+                f"method.clusters_per_group = {self.clusters_per_group} searches groups first; the "
+                "step scores all clusters"
+            )
+        if self.vote == "unmet":
+            return "method.vote = 'unmet' needs the steady zone before the search"
+        return elsewhere(self.placement, device)
+
+    def static_layer(self, states: Sequence[LayerState], capacity: int) -> StaticWave:
+        """See Method."""
+        return StaticWave(states, capacity)

@@ -65,6 +65,7 @@ class HuggingFaceModel(Model):
             chunk_tokens=options.prefill_chunk_tokens,
             overlap_index=options.overlap_index,
             max_positions=self.max_positions,
+            graphs=options.graphs,
         )
 
     def session(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from longspan.methods.base import Method
+    from longspan.methods.base import Method, StaticLayer
     from longspan.models.base import Observer
     from longspan.models.sealing import Sealer
     from longspan.models.tape import Tape
@@ -74,6 +74,10 @@ class CacheLayer:
         """None where the model's own window owns the layer."""
         self.window = window
         self.states: Sequence[RowState] = ()
+        self.static: StaticLayer | None = None
+        """What decodes in place of the states, if anything does."""
+        self.new: tuple[Tensor, Tensor] | None = None
+        """Keys and values of the last step, where `static` decodes."""
 
     def prefill(self, q_BHQD: Tensor, handle: Handle, sink_H: Tensor | None) -> Tensor:
         """Attend a left-padded chunk row by row, each without its padding; out [B, Q, H, D],
@@ -97,6 +101,10 @@ class CacheLayer:
     def decode(self, q_BHD: Tensor, handle: Handle, sink_H: Tensor | None) -> Tensor:
         """Append one token a row, then attend by the method; out [B, H, D]."""
         k_BGD, v_BGD = handle.k_BGQD[:, :, 0], handle.v_BGQD[:, :, 0]
+        if self.static is not None:
+            assert self.cache.at_B is not None
+            self.new = k_BGD, v_BGD
+            return self._out(self.static.step(q_BHD, k_BGD, v_BGD, self.cache.at_B), q_BHD, sink_H)
         for row, state in enumerate(self.states):
             state.append(k_BGD[row], v_BGD[row])
         for row, tape in enumerate(self.cache.tapes):
@@ -113,6 +121,9 @@ class CacheLayer:
             partial = Partial(
                 torch.stack([p.out for p in parts]), torch.stack([p.lse for p in parts])
             )
+        return self._out(partial, q_BHD, sink_H)
+
+    def _out(self, partial: Partial, q_BHD: Tensor, sink_H: Tensor | None) -> Tensor:
         out_BHD = partial.out if sink_H is None else drain(partial.out, partial.lse, sink_H)
         return out_BHD.to(q_BHD)
 
@@ -152,6 +163,8 @@ class StoreCache:
         self.observer: Observer | None = None
         self.sealer: Sealer | None = None
         """During the last chunk of a prompt: what seals a state that has read it."""
+        self.at_B: Tensor | None = None
+        """int64: tokens that each row holds, where layers are static."""
         self.probe: list[LayerGeometry] | None = None
         """Where the attention notes what it learns of each layer, during the self-test at load."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
     from longspan.models.cache import RowState
     from longspan.models.rope import RotaryPin
+    from longspan.models.static import StaticStep
     from longspan.models.tape import Tape
     from longspan.prefill.base import Prefill
     from longspan.types import LayerGeometry
+
+
+Graphs = Literal["auto", "on", "off", "eager"]
+"""Whether decode steps are CUDA graphs: `on`; `auto`, where method and model allow it and memory
+holds it; `off`; `eager`, the same step on the same buffers, launched operation by operation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,7 @@ class Decoder:
     chunk_tokens: int
     max_positions: int | None
     overlap_index: bool = False
+    graphs: Graphs = "off"
 
     def states(self, method: Method, prefill: Prefill | None = None) -> list[RowState]:
         """The empty states of one sequence, by layer; sliding windows are exact in any case."""
@@ -60,8 +67,21 @@ class Row:
     length: int = 0
     logits_V: Tensor | None = None
     tape: Tape | None = None
+    shared: bool = False
+    """Whether a fork has, or had, a part in what the states hold."""
+    static: StaticStep | None = None
+    """What decodes this row now; the states are behind it until it is left."""
+
+    def leave(self) -> None:
+        """Go on with the states."""
+        if self.static is not None:
+            self.static.close()
 
     @torch.inference_mode()
     def fork(self) -> Row:
         """A row that goes on from here."""
-        return replace(self, states=[state.fork() for state in self.states], tape=None)
+        if self.static is not None:
+            self.static.settle()
+        states = [state.fork() for state in self.states]
+        self.shared = True
+        return replace(self, states=states, tape=None, static=None)

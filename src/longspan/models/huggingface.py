@@ -9,6 +9,7 @@ import torch
 
 from longspan.models import attention, checks
 from longspan.models.adapter import HuggingFaceModel
+from longspan.models.decoder import Graphs
 from longspan.options import Count, settings
 
 
@@ -38,6 +39,8 @@ class HuggingFace:
     thinking: bool | None = None
     """Passed to templates that know `enable_thinking` (Qwen3); None leaves the template's default.
     """
+    graphs: Graphs = "auto"
+    """See Graphs."""
 
     def load(self) -> HuggingFaceModel:
         """Load weights and tokenizer and test the adapter on 12 tokens.
@@ -117,6 +120,11 @@ class HuggingFace:
     def _device(self) -> str:
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("model.device = 'cuda': there is no CUDA device; use model.device=cpu")
+        if self.graphs == "on" and not torch.cuda.is_available():
+            raise ValueError(
+                "model.graphs = 'on': there is no CUDA device; right would be auto, off, or eager,"
+                " the same step without a graph"
+            )
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.device

@@ -1,4 +1,4 @@
-"""Whether what a session will hold fits in memory: said before the prompt is read."""
+"""Whether what a session will hold fits its limits and memory: said before anything is read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from longspan.methods.base import Method
+    from longspan.models.decoder import Row
     from longspan.types import LayerGeometry
 
 HOST = torch.device("cpu")
+
+
+def check_lengths(rows: Sequence[Row], added: Sequence[Sequence[int]], limit: int | None) -> None:
+    """Raises ValueError where rows would be left empty, or hold more tokens than `limit`."""
+    if len(added) != len(rows):
+        raise ValueError(f"{len(added)} rows of tokens for a session of {len(rows)} rows")
+    for number, (row, ids) in enumerate(zip(rows, added, strict=True)):
+        total = row.length + len(ids)
+        if total == 0:
+            raise ValueError(f"row {number} has no token; a prompt needs at least one")
+        if limit is not None and total > limit:
+            raise ValueError(f"row {number} would hold {total} tokens; the session takes {limit}")
 
 
 def check_room(
@@ -78,3 +91,21 @@ def available(device: torch.device) -> int | None:
 def gib(count: int) -> str:
     """In words."""
     return f"{count / 2**30:.1f} GiB"
+
+
+def check_pools(geometries: Sequence[LayerGeometry], rows: Sequence[Row], tokens: int) -> None:
+    """Raises ValueError with the estimate where buffers of so many tokens a row do not fit beside
+    what the rows hold. Layers move one by one, and what a row has for itself alone is freed.
+    """
+    layers = [
+        len(rows) * tokens * each.kv_heads * (2 * each.head_size * each.dtype.itemsize + 4)
+        for each in geometries
+    ]
+    freed = sum(state.store.nbytes for row in rows if not row.shared for state in row.states)  # type: ignore[attr-defined]
+    wanted, free = sum(layers) + max(layers) - freed, available(geometries[0].device)
+    if free is not None and wanted > free:
+        raise ValueError(
+            f"model.graphs: buffers of {tokens} tokens for {len(rows)} rows need {gib(wanted)}"
+            f" more, and {gib(free)} are free; right would be a smaller ctx or batch, or"
+            " model.graphs=off"
+        )

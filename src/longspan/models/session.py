@@ -9,8 +9,9 @@ import torch
 
 from longspan.models.base import Session
 from longspan.models.cache import StoreCache
-from longspan.models.room import check_room
+from longspan.models.room import check_lengths, check_room
 from longspan.models.sealing import Sealer
+from longspan.models.static import StaticStep, opened
 from longspan.models.tape import Tape, play
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class StoreSession(Session):
         self._rows = list(rows)
         self._limit = max_tokens
         self._cache = StoreCache(decoder.windows, method)
+        self._by_states = decoder.graphs == "off"  # whatever else there is
         self._bind()
 
     @torch.inference_mode()
@@ -43,9 +45,11 @@ class StoreSession(Session):
     ) -> Tensor:
         """See Session.prefill. A chunk runs only the rows that have tokens in it."""
         limits = [n for n in (self._limit, self._decoder.max_positions) if n is not None]
-        self._check(rows, min(limits, default=None))
+        check_lengths(self._rows, rows, min(limits, default=None))
         check_room(self._method, self._decoder.geometries, map(len, rows))
         longest = max(len(ids) for ids in rows)
+        for row in self._rows:
+            row.leave()
         for first in range(0, longest, self._decoder.chunk_tokens):
             stop = min(first + self._decoder.chunk_tokens, longest)
             # rows end together: a row stands at columns [longest - len(ids), longest)
@@ -89,14 +93,31 @@ class StoreSession(Session):
     def decode(self, tokens: Sequence[int]) -> Tensor:
         """See Session.decode."""
         limit = self._decoder.max_positions if self._limit is None else self._limit
-        self._check([[token] for token in tokens], limit)
-        self._cache.observer = self.observer
-        positions = [[row.length] for row in self._rows]
-        logits_BV = self._forward([[token] for token in tokens], positions, decoding=True)
+        check_lengths(self._rows, [[token] for token in tokens], limit)
+        self._decoder.rotary.set(self._limit)
+        if (step := self._static()) is not None:
+            logits_BV = step.decode(self._rows, tokens)
+        else:
+            self._cache.observer = self.observer
+            positions = [[row.length] for row in self._rows]
+            logits_BV = self._forward([[token] for token in tokens], positions, decoding=True)
         for row, logits_V in zip(self._rows, logits_BV, strict=True):
             row.length += 1
             row.logits_V = logits_V
         return logits_BV
+
+    def _static(self) -> StaticStep | None:
+        """What decodes these rows on fixed buffers; None where their states do."""
+        step = self._rows[0].static
+        if step is not None and self.observer is None and step.holds(self._rows):
+            return step
+        for row in self._rows:
+            row.leave()
+        if self._by_states or self.observer is not None:
+            return None
+        step = opened(self._decoder, self._method, self._rows, self._limit)
+        self._by_states = step is None
+        return step
 
     def _forward(
         self, tokens: list[list[int]], positions: list[list[int]], *, decoding: bool
@@ -127,6 +148,7 @@ class StoreSession(Session):
     @torch.inference_mode()
     def replay(self, row: int, tokens: int, block: bytes) -> None:
         """See Session.replay."""
+        self._rows[row].leave()
         play(self._rows[row].states, self._decoder.geometries, tokens, block)
         self._rows[row].length += tokens
 
@@ -147,11 +169,14 @@ class StoreSession(Session):
     def _with(self, rows: Sequence[Row]) -> StoreSession:
         session = StoreSession(self._decoder, self._method, rows, self._limit)
         session.observer = self.observer
+        session._by_states = self._by_states
         return session
 
     @property
     def states(self) -> Sequence[Sequence[LayerState]]:
         """See Session.states."""
+        for step in {row.static for row in self._rows if row.static is not None}:
+            step.settle()
         return [
             cast("list[LayerState]", [row.states[layer] for row in self._rows])
             for layer, window in enumerate(self._decoder.windows)
@@ -168,15 +193,3 @@ class StoreSession(Session):
 
     def _logits(self) -> Tensor:
         return torch.stack([row.logits_V for row in self._rows if row.logits_V is not None])
-
-    def _check(self, rows: Sequence[Sequence[int]], limit: int | None) -> None:
-        if len(rows) != len(self._rows):
-            raise ValueError(f"{len(rows)} rows of tokens for a session of {len(self._rows)} rows")
-        for number, (row, ids) in enumerate(zip(self._rows, rows, strict=True)):
-            total = row.length + len(ids)
-            if total == 0:
-                raise ValueError(f"row {number} has no token; a prompt needs at least one")
-            if limit is not None and total > limit:
-                raise ValueError(
-                    f"row {number} would hold {total} tokens; the session takes {limit}"
-                )

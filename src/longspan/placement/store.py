@@ -52,6 +52,11 @@ class KVStore:
         return self._keys_GCD.device
 
     @property
+    def empty_GCD(self) -> Tensor:
+        """No slot, but heads, head size, dtype and device of all of them."""
+        return self._keys_GCD[:, :0]
+
+    @property
     def frozen(self) -> int:
         """How many slots are frozen: those before the tail."""
         return self._frozen[-1].stop if self._frozen else 0
@@ -141,6 +146,13 @@ class KVStore:
                 joined = kept.pop().joined(joined)
             kept.append(joined)
         self._frozen = tuple(kept)
+
+    def lie_in(self, frozen: Part, keys_GCD: Tensor, values_GCD: Tensor, used: int) -> None:
+        """Hold, in place of everything, a frozen part (of as many slots as are frozen) and the
+        first `used` slots of a tail; both stay where they are.
+        """
+        self._frozen = (frozen,) if frozen.stop else ()
+        self._keys_GCD, self._values_GCD, self._used = keys_GCD, values_GCD, used
 
     def fork(self) -> Self:
         """A second store that grows on its own: the frozen parts are shared, the tail is copied."""

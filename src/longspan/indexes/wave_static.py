@@ -1,0 +1,124 @@
+"""The clusters of several wave indexes in buffers of fixed shape, searched together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan.indexes.wave_mass import spread_bias
+from longspan.types import Estimate, Runs
+from longspan_kernels.wave_search import wave_search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from longspan.indexes.base import Budget
+    from longspan.indexes.wave import WaveIndex
+    from longspan.types import LayerGeometry
+
+BUFFERED = ("centroids_GCD", "values_GCD", "spread_GC", "start_GC", "size_GC")
+
+
+class StaticClusters:
+    """Room for the clusters that each row's index has when it holds `tokens` tokens. Clusters that
+    are not there yet have no members, so no search finds them.
+
+    N: the KV heads of all rows.
+    """
+
+    def __init__(
+        self,
+        indexes: Sequence[WaveIndex],
+        most: Budget,
+        tokens: int,
+        stretch: int,
+        geometry: LayerGeometry,
+    ) -> None:
+        """`most`: the budget of a search over all `tokens`. `stretch`: tokens that an index takes
+        in at a time.
+        """
+        options = indexes[0].options
+        more = [tokens - index.tokens for index in indexes]
+        held = [index.clusters if index.tokens else 0 for index in indexes]
+        # each stretch rounds by itself, so that their clusters may be far from tokens / size
+        gain = max(1, round(stretch / options.tokens_per_cluster))
+        count = max(a + (b // stretch + 1) * gain for a, b in zip(held, more, strict=True))
+        self.indexes, self.options = indexes, options
+        self.groups, rows, device = geometry.kv_heads, len(indexes), geometry.device
+        # shares of the clusters, which stay shares however many there are
+        self.retrieve, self.estimate = (
+            min(count, -(-each * count // tokens) + 2)
+            for each in (most.retrieve_tokens, most.estimate_tokens)
+        )
+        if not most.estimate_tokens:
+            self.estimate = 0
+        shape, dtype = (rows, self.groups, count), torch.float32
+        if options.summaries == "model":
+            dtype = geometry.dtype
+        means = torch.zeros(2, *shape, geometry.head_size, dtype=dtype, device=device)
+        whole = torch.zeros(2, *shape, dtype=torch.int32, device=device)
+        tensors = (*means, torch.zeros(shape, device=device), *whole)
+        self._buffers = dict(zip(BUFFERED, tensors, strict=True))
+        self._counts_2N = torch.zeros(2, rows * self.groups, dtype=torch.int32, device=device)
+        self._rank_E = torch.arange(self.estimate, device=device)
+
+    def refresh(self, row: int, budget: Budget) -> None:
+        """Take over what the row's index holds; the index then lies in these buffers."""
+        index = self.indexes[row]
+        views = {}
+        for name, buffer in self._buffers.items():
+            views[name] = buffer[row, :, : index.clusters]
+            views[name].copy_(getattr(index.meta, name))
+        index.lie_in(**views)
+        heads = slice(row * self.groups, (row + 1) * self.groups)
+        self._counts_2N[0, heads], self._counts_2N[1, heads] = index.ranked(budget)
+
+    def search(self, q_XD: Tensor, scale: float) -> tuple[Runs, Estimate | None]:
+        """What the query heads of all rows read, by slots, and by clusters where any stand for
+        their tokens. Waits for nothing.
+        """
+        centroids, values, spread, start, size = (x.flatten(0, 1) for x in self._buffers.values())
+        bias_NC = size.clamp(min=1).float().log()
+        hits = wave_search(
+            q_XD,
+            centroids,
+            size,
+            retrieve=min(self.retrieve + self.estimate, size.shape[1]),
+            estimate=0,
+            scale=scale,
+            softcap=self.options.softcap,
+            vote="max" if self.options.vote == "max" else "sum",
+            bias_GC=bias_NC if self.options.vote == "sized" else None,
+            want_scores=False,
+        )
+        ranked_NK = hits.retrieve_GK.long()
+        retrieve_N = torch.minimum(hits.live_G, self._counts_2N[0])
+        first_NR = ranked_NK[:, : self.retrieve]
+        runs = Runs(start.gather(1, first_NR), size.gather(1, first_NR), retrieve_N)
+        if not self.estimate:
+            return runs, None
+        estimate_N = torch.minimum(hits.live_G - retrieve_N, self._counts_2N[1])
+        rank_NE = (retrieve_N[:, None] + self._rank_E).clamp(max=ranked_NK.shape[1] - 1)
+        ids = Runs(ranked_NK.gather(1, rank_NE).int(), None, estimate_N)
+        if self.options.gaussian:
+            bias_NC = spread_bias(bias_NC, spread, q_XD, scale)
+        return runs, Estimate(centroids, values, bias_NC, ids, size)
+
+    def of(self, row: int, runs: Runs, estimate: Estimate | None) -> tuple[Runs, Estimate | None]:
+        """A row's share of a search."""
+        heads = slice(row * self.groups, (row + 1) * self.groups)
+        mine = part(runs, heads)
+        if estimate is None:
+            return mine, None
+        keys, values, bias = estimate.keys_GCD, estimate.values_GCD, estimate.bias_GC
+        ids, tokens = part(estimate.ids, heads), estimate.tokens_GC
+        return mine, Estimate(keys[heads], values[heads], bias[heads], ids, tokens[heads])
+
+
+def part(runs: Runs, rows: slice) -> Runs:
+    """Some of the rows."""
+    size_NK = None if runs.size_NK is None else runs.size_NK[rows]
+    return Runs(runs.start_NK[rows], size_NK, runs.count_N[rows])

@@ -1,0 +1,237 @@
+"""The decode step on fixed buffers: what it says, and that a CUDA graph could be made of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from tests.models.test_exactness import prompts
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from longspan.methods.full import Full
+from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.streaming_llm import StreamingLLM
+
+if TYPE_CHECKING:
+    from tests.models.dense import Load
+
+    from longspan.methods.base import Method
+    from longspan.models.session import StoreSession
+
+if not torch.cuda.is_available():  # Triton reads it when kernels are defined
+    os.environ["TRITON_INTERPRET"] = "1"
+
+LENGTHS = (180, 75, 3)
+METHODS: dict[str, Method] = {
+    "full": Full(),
+    "retroinfer": RetroInfer(
+        update_tokens=32, local_tokens=16, segment_tokens=64, tokens_per_cluster=4,
+        retrieval_budget=0.2, estimation_budget=0.4, placement="gpu",
+    ),
+    "retroinfer, gaussian, sized": RetroInfer(
+        update_tokens=32, local_tokens=16, estimation="gaussian", vote="sized", summaries="float32",
+        retrieval_budget=0.1, tokens_per_cluster=8,
+    ),
+    "retroinfer, no estimation": RetroInfer(
+        update_tokens=40, local_tokens=8, estimation="none", vote="max", retrieval_budget=0.1,
+    ),
+}  # fmt: skip
+STEPS = 80
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
+
+
+class Watch(TorchDispatchMode):
+    """Notes operations with the shapes they take and give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name()
+        assert not any(word in name for word in WAITS), f"{name} waits for the device"
+        given = [tuple(x.shape) for x in args if isinstance(x, torch.Tensor)]
+        out = func(*args, **(kwargs or {}))
+        self.seen.append((name, given, tuple(out.shape) if isinstance(out, torch.Tensor) else ()))
+        return out
+
+
+def sessions(
+    load: Load, method: Method, lengths: tuple[int, ...] = LENGTHS, **options: Any
+) -> tuple[StoreSession, StoreSession]:
+    """The same rows, decoded by their states and by the step."""
+    both = []
+    for graphs in ("off", "eager"):
+        session = load("llama", graphs=graphs).session(method, len(lengths), **options)
+        session.prefill(prompts(lengths))
+        both.append(session)
+    return both[0], both[1]
+
+
+def greedy(session: StoreSession, steps: int) -> list[torch.Tensor]:
+    logits_BV = session.decode([5] * len(session.lengths))
+    said = [logits_BV]
+    for _ in range(steps - 1):
+        logits_BV = session.decode(logits_BV.argmax(-1).tolist())
+        said.append(logits_BV)
+    return said
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_says_what_the_states_say(load: Load, name: str) -> None:
+    """Rows of different lengths, of which some have an index and some get one on the way."""
+    right, found = sessions(load, METHODS[name])
+    for a_BV, b_BV in zip(greedy(right, STEPS), greedy(found, STEPS), strict=True):
+        assert torch.equal(a_BV.argmax(-1), b_BV.argmax(-1))
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+    assert found._rows[0].static is not None
+    for rights, founds in zip(right.states, found.states, strict=True):
+        for a, b in zip(rights, founds, strict=True):
+            assert len(a.store) == len(b.store)
+            assert asdict(a.work()) == pytest.approx(asdict(b.work()))
+            for x, y in zip(joined(a), joined(b), strict=True):
+                torch.testing.assert_close(x, y, atol=1e-4, rtol=1e-4)
+
+
+def joined(state: Any) -> list[torch.Tensor]:
+    parts = state.store.parts
+    names = ("keys_GTD", "values_GTD", "places_GT")
+    return [torch.cat([getattr(part, name) for part in parts], 1) for name in names]
+
+
+def watched(session: StoreSession, steps: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The operations of each further step, none of which brings a number to the host."""
+    session.decode([5] * len(session.lengths))
+    step = session._rows[0].static
+    assert step is not None
+    seen, inner = [], step.step
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a step waits for the device")
+
+    def outer() -> torch.Tensor:
+        with Watch() as watch, monkeypatch.context() as patch:
+            for name in ("item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__"):
+                patch.setattr(torch.Tensor, name, refuse)
+            logits_BV = inner()
+        seen.append(watch.seen)
+        return logits_BV
+
+    step.step = outer  # type: ignore[method-assign]
+    greedy(session, steps)
+    return seen
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_steps_wait_for_nothing_and_are_the_same_operations(
+    load: Load, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What capturing a graph, and replaying it in later steps, needs. An update lies between."""
+    _, session = sessions(load, METHODS[name])
+    seen = watched(session, STEPS, monkeypatch)
+    assert len(seen) == STEPS
+    assert len(seen[0]) > 50
+    assert all(each == seen[0] for each in seen)
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it has the real thing")
+def test_the_kernels_of_a_gpu_do_so_too(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their host code, which a capture runs, with kernels in Triton's interpreter."""
+    right, found = sessions(load, METHODS["retroinfer"], (70, 3), max_tokens=80)
+    # no token 0: its embedding is zero, so that all clusters score the same
+    tokens = [5, 6]
+    right_BV = right.decode(tokens)
+    for operation in ("sparse_decode", "wave_search", "merge"):
+        served = f"longspan_kernels.{operation}.triton_serves"
+        monkeypatch.setattr(served, lambda *_, **__: True)
+    torch.testing.assert_close(found.decode(tokens), right_BV, atol=2e-4, rtol=1e-4)
+    assert found._rows[0].states[0].index.tokens  # type: ignore[attr-defined]
+    seen = watched(found, 2, monkeypatch)
+    assert seen[0] == seen[1]
+
+
+def test_a_step_done_again_changes_nothing(load: Load) -> None:
+    """Warming up before the capture does that."""
+    _, session = sessions(load, METHODS["retroinfer"])
+    session.decode([5] * len(LENGTHS))
+    step = session._rows[0].static
+    assert step is not None
+    with torch.inference_mode():
+        first_BV, again_BV = step.step().clone(), step.step()
+    assert torch.equal(first_BV, again_BV)
+
+
+def test_views_forks_turns_and_tapes(load: Load) -> None:
+    right, found = sessions(load, METHODS["retroinfer"])
+    both = []
+    for session in (right, found):
+        session.record()
+        greedy(session, 20)
+        view = session.select([2, 0])
+        said = [view.decode([7, 8]), view.decode([9, 10])]
+        twin = session.fork(1)
+        said += greedy(twin, 40)
+        said += greedy(session, 40)
+        said.append(session.prefill([[], [20, 21], [22]]))
+        said += greedy(session, 5)
+        both.append((said, [session.recorded(row) for row in range(3)]))
+    for a_BV, b_BV in zip(both[0][0], both[1][0], strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+    for a, b in zip(both[0][1], both[1][1], strict=True):
+        assert len(a) == len(b) > 0
+
+
+def test_a_full_buffer_is_made_anew(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longspan.models.static.AHEAD_TOKENS", 10)
+    right, found = sessions(load, METHODS["retroinfer"])
+    for a_BV, b_BV in zip(greedy(right, 45), greedy(found, 45), strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+
+
+def test_stretches_that_round_up_find_room(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster for every 4 tokens, where clusters of 16 are asked for."""
+    monkeypatch.setattr("longspan.models.static.AHEAD_TOKENS", 120)
+    right, found = sessions(load, RetroInfer(update_tokens=4, local_tokens=8, sink_tokens=0))
+    for a_BV, b_BV in zip(greedy(right, 60), greedy(found, 60), strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+
+
+def test_indexes_built_while_layers_read_are_done_before_it(load: Load) -> None:
+    """Before buffers are made of them, and again where a second turn leaves the buffers."""
+    method, said = METHODS["retroinfer"], []
+    for options in ({}, {"graphs": "eager", "overlap_index": True}):
+        session = load("llama", prefill_chunk_tokens=50, **options).session(method, len(LENGTHS))
+        tokens = [session.prefill(prompts(LENGTHS)).argmax(-1)]
+        tokens += [x.argmax(-1) for x in greedy(session, 5)]
+        tokens.append(session.prefill(prompts((70, 90, 110), seed=2)).argmax(-1))
+        tokens += [x.argmax(-1) for x in greedy(session, 40)]
+        assert (session._rows[0].static is not None) == bool(options)
+        said.append(torch.stack(tokens))
+    assert torch.equal(*said)
+
+
+def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"model\.graphs = 'on': there is no CUDA device"):
+        load("llama", graphs="on")
+    for method, family, reason in (
+        (StreamingLLM(), "llama", "'streaming_llm' has no decode step of fixed shapes"),
+        (RetroInfer(placement="wave_buffer"), "llama", "'wave_buffer' reads host memory"),
+        (RetroInfer(coverage=0.9), "llama", "method.coverage = 0.9"),
+        (RetroInfer(clusters_per_group=8), "llama", "method.clusters_per_group = 8"),
+        (Full(), "gemma2", "sliding window"),
+    ):
+        session = load(family, graphs="eager").session(method)
+        session.prefill([[5, 6]])
+        with pytest.raises(ValueError, match=reason):
+            session.decode([7])
+    monkeypatch.setattr("longspan.models.room.available", lambda device: 1 << 40)
+    session = load("llama", graphs="eager").session(Full())
+    session.prefill([[5, 6]])
+    monkeypatch.setattr("longspan.models.room.available", lambda device: 1000)
+    with pytest.raises(ValueError, match=r"model\.graphs: buffers of 8194 tokens"):
+        session.decode([7])
