@@ -36,33 +36,34 @@ class Probe:
     stops: list[int]
     """For each row, where the haystack ends."""
     bias_BT: Tensor
+    guide: Guide
     summaries: list[Tensor] = field(default_factory=list)
     ranges: list[Tensor] = field(default_factory=list)
-    guide: Guide | None = None
 
     def note(self, layer: int, q_BHTD: Tensor, k_BGTD: Tensor) -> None:
         """Take in one layer; `q_BHTD` is scaled."""
-        if self.guide is not None:
-            with torch.autocast(k_BGTD.device.type, enabled=False):
-                self.guide.note(layer, q_BHTD, k_BGTD)
+        with torch.autocast(k_BGTD.device.type, enabled=False):
+            self.guide.note(layer, q_BHTD, k_BGTD)
+            self._note_rows(layer, q_BHTD, k_BGTD)
+
+    def _note_rows(self, layer: int, q_BHTD: Tensor, k_BGTD: Tensor) -> None:
         for row, (places, stop) in enumerate(zip(self.asking, self.stops, strict=True)):
             if not len(places):
                 continue
             q_HQD, k_GTD = q_BHTD[row][:, places].float(), k_BGTD[row].float()
-            with torch.autocast(k_GTD.device.type, enabled=False):
-                if layer >= SHARP_LAYERS:
-                    self.ranges.append(range_loss(q_HQD, k_GTD[:, : int(places.min())]))
-                if stop - SINK >= 8 * TOKENS_PER_CLUSTER:
-                    summary = summary_loss(q_HQD, k_GTD, self.bias_BT[row], places, SINK, stop)
-                    self.summaries.append(summary)
+            if layer >= SHARP_LAYERS:
+                self.ranges.append(range_loss(q_HQD, k_GTD[:, : int(places.min())]))
+            if stop - SINK >= 8 * TOKENS_PER_CLUSTER:
+                summary = summary_loss(q_HQD, k_GTD, self.bias_BT[row], places, SINK, stop)
+                self.summaries.append(summary)
 
-    def loss(self) -> tuple[Tensor | float, Tensor | float]:
-        """Of the summaries and of the range of the scores, means over layers and rows."""
+    def losses(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the summaries, of the range of the scores and of the guided attention."""
+        zero = self.bias_BT.new_zeros(())
         summaries, ranges = (
-            torch.stack(losses).mean() if losses else 0.0
-            for losses in (self.summaries, self.ranges)
+            torch.stack(noted).mean() if noted else zero for noted in (self.summaries, self.ranges)
         )
-        return summaries, ranges
+        return summaries, ranges, zero + self.guide.loss()
 
 
 def range_loss(q_HQD: Tensor, k_GTD: Tensor) -> Tensor:

@@ -88,20 +88,24 @@ def _accept_choices(
 
 
 def _probe(
+    sequences: list[Sequence],
     haystack_BT: torch.Tensor,
     is_answer_BT: torch.Tensor,
     bias_BT: torch.Tensor,
     noise: torch.Generator,
 ) -> Probe:
-    """Looks at up to MOST_QUERIES tokens a row that predict a token of an answer."""
+    """Looks at up to MOST_QUERIES tokens a row that predict a token of an answer, where the model
+    is: on the device of the bias.
+    """
     asking, stops = [], []
     for row_T, answers_T in zip(haystack_BT, is_answer_BT, strict=True):
         last = int(row_T.nonzero().max()) if row_T.any() else 0
         places = answers_T.nonzero().flatten()
         places = places[places > last]
-        asking.append(places[torch.randperm(len(places), generator=noise)[:MOST_QUERIES]])
+        places = places[torch.randperm(len(places), generator=noise)[:MOST_QUERIES]]
+        asking.append(places.to(bias_BT.device))
         stops.append(last)
-    return Probe(asking, stops, bias_BT)
+    return Probe(asking, stops, bias_BT, Guide(pointers(sequences), bias_BT))
 
 
 def backward(
@@ -117,11 +121,11 @@ def backward(
         positions_BT, every_BT = virtual_length(haystack, job.virtual, noise)
     layers = len(model.model.layers)
     unseen_NBT = unseen_haystack(haystack, layers, noise)
-    on = (x.to(device) for x in (every_BT, after_haystack(haystack), unseen_NBT))
-    biases = Biases(*on) if job.task != "copy" else None
-    probe = _probe(haystack, is_answer, every_BT, noise) if job.task != "copy" else None
-    if probe is not None:
-        probe.guide = Guide(pointers(sequences), every_BT)
+    biases = probe = None
+    if job.task != "copy":
+        on = (x.to(device) for x in (every_BT, after_haystack(haystack), unseen_NBT))
+        biases = Biases(*on)
+        probe = _probe(sequences, haystack, is_answer, biases.every_BT, noise)
     is_other = (torch.rand(target.shape, generator=noise) < LANGUAGE_SHARE) & ~is_answer
     chosen = (is_answer | (is_other & (target > 0))).to(device)
     with torch.autocast(device, torch.bfloat16):
@@ -135,18 +139,16 @@ def backward(
     # Most tokens of an answer only go on copying; the weight is on those that are still wrong.
     hard = 1.1 - (-losses[here].detach()).exp()
     loss = (hard * losses[here]).sum() / hard.sum() + 0.1 * losses[~here].mean()
-    summaries, ranges = probe.loss() if probe is not None else (0.0, 0.0)
+    extra = probe.losses() if probe is not None else loss.new_zeros(3)
+    summaries, ranges, guided = extra
     # Finding comes first, keys that can be summarised when lengths have grown.
     weight = SUMMARY_WEIGHT * min(1.0, max(job.length, job.virtual) / LONG)
-    guided = probe.guide.loss() if probe is not None and probe.guide is not None else 0.0
     (loss + weight * summaries + RANGE_WEIGHT * ranges + GUIDE_WEIGHT * guided).backward()
     return Outcome(
         float(loss.detach()),
         _accuracy(right[here].cpu(), answers),
         ids.numel(),
-        float(torch.as_tensor(summaries).detach()),
-        float(torch.as_tensor(ranges).detach()),
-        float(torch.as_tensor(guided).detach()),
+        *(float(each.detach()) for each in extra),
     )
 
 
