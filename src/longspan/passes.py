@@ -88,7 +88,9 @@ def recall(run: Run, folder: RunFolder, screen: Screen) -> None:
 
 
 def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
-    """Write latency.json, unless it is there for the same sizes and hardware."""
+    """Write latency.json, unless it is there for the same sizes, hardware, threads and settings of
+    the model: of the last, some (graphs, chunks) change the time and no answer, so no fingerprint.
+    """
     from longspan.measures.latency import latency as measured
 
     sizes = run.request.measure.latency
@@ -100,16 +102,20 @@ def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
         )
         return
     kept = folder.read("latency.json") or {}
-    here = (folder.read("environment.json") or {}).get("hardware")
-    if kept.get("sizes") == asdict(sizes) and kept.get("hardware") == here:
+    here = folder.read("environment.json") or {}
+    facts = {
+        "sizes": asdict(sizes),
+        **{name: here.get(name) for name in ("hardware", "gpus", "threads")},
+        "model": {key: value for key, value in run.config["model"].items() if key != "path"},
+    }
+    if {name: kept.get(name) for name in facts} == facts:
         return
     examples = [run.examples[row % len(run.examples)] for row in range(sizes.rows)]
     with screen.stage("latency"), screen.stage("reading the prompt", run.request.ctx) as read:
         timing, memory = measured(
             _subject(run, read), examples, warmup=sizes.warmup, steps=sizes.steps
         )
-    found = {"sizes": asdict(sizes), "hardware": here, "latency": timing, "memory": memory}
-    folder.write("latency.json", found)
+    folder.write("latency.json", {**facts, "latency": timing, "memory": memory})
     run.recorder.curve("latency/by_stretch", timing["by_stretch"])
 
 

@@ -169,7 +169,7 @@ def test_further_metrics_of_a_task_are_printed(cli: Cli, monkeypatch: pytest.Mon
     assert done.json("summary.json")["metrics"]["m@13"] == 130.0
 
 
-def test_recall_and_latency_are_taken_again_only_for_other_sizes(cli: Cli) -> None:
+def test_recall_and_latency_are_taken_again_only_for_what_changes_them(cli: Cli) -> None:
     def stamps() -> list[int]:
         folder = cli(*SMALL, *more).folder()
         return [(folder / n).stat().st_mtime_ns for n in ("recall.json", "latency.json")]
@@ -181,6 +181,9 @@ def test_recall_and_latency_are_taken_again_only_for_other_sizes(cli: Cli) -> No
     recall, latency = stamps()
     assert recall == first[0]
     assert latency > first[1]
+    more = ("measure.latency.rows=2", "model.graphs=eager")
+    assert stamps()[0] == first[0]
+    assert stamps()[1] > latency
 
 
 def test_the_mirror_has_the_numbers_of_the_summary(cli: Cli) -> None:
