@@ -63,7 +63,7 @@ class Probe:
         summaries, ranges = (
             torch.stack(noted).mean() if noted else zero for noted in (self.summaries, self.ranges)
         )
-        return summaries, ranges, zero + self.guide.loss()
+        return summaries, ranges, self.guide.loss()
 
 
 def range_loss(q_HQD: Tensor, k_GTD: Tensor) -> Tensor:

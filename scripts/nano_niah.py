@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from nano_sequence import END, LEAD, PARTS, Choice, Sequence
+from nano_sequence import END, LEAD, PARTS, Sequence, Series
 
 if TYPE_CHECKING:
     from nano_sequence import Material
@@ -144,8 +144,8 @@ def _ask(
 ) -> None:
     """One question and its answer: before each value its key again.
 
-    Several values come in a random order, and any that is left is a right continuation. Naming
-    the key first makes the text before a value the same as in the needle.
+    Several values come in order of the text. Naming the key first makes the text before a value
+    the same as in the needle.
 
     `brief` leaves the question out and keeps the answer prefix, for more answers a sequence.
     """
@@ -158,15 +158,13 @@ def _ask(
     out.add(material.encode("\n" + question))
     part = number * PARTS
     for index, (key, values) in enumerate(group):
-        order = material.rng.sample(values, len(values))
-        for position, value in enumerate(order):
+        for position, value in enumerate(values):
             lead = f", {key} is:" if index + position else f" {key} is:"
             out.add(material.encode(lead), answer=number * PARTS + LEAD)
-            if kind == "numbers" and len(order) > 1:
-                first = [material.encode(f" {other}")[0] for other in order]
-                out.choices[len(out.ids)] = Choice(first[position:], first[:position])
             out.add(material.encode(f" {value}"), answer=part)
             part += 1
+        if len(values) > 1:
+            out.series.append(Series([material.encode(f" {v}") for v in values], chained=False))
     out.add([material.eos], answer=number * PARTS + END)
 
 

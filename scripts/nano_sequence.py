@@ -27,11 +27,12 @@ LEAD: Final = PARTS - 1
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Tokens any of which may come next, and those that have come already."""
+class Series:
+    """Tokens of what an answer gives one after the other, in order of the text."""
 
-    right: list[int]
-    used: list[int]
+    parts: list[list[int]]
+    chained: bool
+    """A value and the variables of its chain; else the values of one key."""
 
 
 @dataclass
@@ -43,8 +44,7 @@ class Sequence:
     """Number of the answer a token belongs to, NO_ANSWER elsewhere."""
     haystack: list[int] = field(default_factory=list)
     """Number of the haystack run a token belongs to, 0 elsewhere."""
-    choices: dict[int, Choice] = field(default_factory=dict)
-    """By index of a token, which others would be as right: values may come in any order."""
+    series: list[Series] = field(default_factory=list)
 
     def add(self, ids: list[int], answer: int = NO_ANSWER, run: int = 0) -> None:
         """Append tokens that share one purpose."""
@@ -54,7 +54,7 @@ class Sequence:
 
     def extend(self, other: Sequence) -> None:
         """Append another sequence as it is."""
-        self.choices |= {len(self.ids) + index: choice for index, choice in other.choices.items()}
+        self.series += other.series
         self.ids += other.ids
         self.answers += other.answers
         self.haystack += other.haystack

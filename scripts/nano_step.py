@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from nano_clusters import MOST_QUERIES, Probe
-from nano_guide import Guide, pointers
+from nano_guide import Guide, targets
 from nano_model import Biases, after_haystack, hidden_states, unseen_haystack, virtual_length
 from nano_sequence import END, NO_ANSWER, PARTS, pack
 
@@ -22,7 +22,7 @@ LANGUAGE_SHARE = 0.08
 """Share of the tokens outside answers that enter the loss, and with weight 0.1."""
 SUMMARY_WEIGHT = 0.4
 RANGE_WEIGHT = 0.02
-GUIDE_WEIGHT = 0.3
+GUIDE_WEIGHT = 0.7
 LONG = 2000
 """Tokens from which on the summaries weigh in full."""
 
@@ -51,42 +51,6 @@ def _accuracy(right: torch.Tensor, answers_BT: torch.Tensor) -> float:
     return float((wrong == 0).float().mean())
 
 
-def _accept_choices(
-    sequences: list[Sequence],
-    chosen_BT: torch.Tensor,
-    logits: torch.Tensor,
-    losses: torch.Tensor,
-    right: torch.Tensor,
-) -> torch.Tensor:
-    """Losses where any of several tokens is right; marks those places in `right`.
-
-    A token that was used already must stay below the best of them: a greedy answer would repeat it
-    for ever, while the probability of the others together may look well.
-    """
-    number_BT = chosen_BT.flatten().cumsum(0).view_as(chosen_BT) - 1
-    wide = [
-        (int(number_BT[row, index - 1]), choice)
-        for row, sequence in enumerate(sequences)
-        for index, choice in sequence.choices.items()
-    ]
-    if not wide:
-        return losses
-    places = torch.tensor([place for place, _ in wide], device=logits.device)
-    rows = logits[places]
-    allowed, used = (
-        torch.zeros_like(rows, dtype=torch.bool),
-        torch.zeros_like(rows, dtype=torch.bool),
-    )
-    for row, (_, choice) in enumerate(wide):
-        used[row, choice.used] = True
-        allowed[row, choice.right] = True
-    used &= ~allowed
-    picked = rows.masked_fill(~allowed, float("-inf"))
-    right[places] = allowed.gather(1, rows.argmax(-1, keepdim=True))[:, 0]
-    behind = rows.masked_fill(~used, float("-inf")).amax(-1) - picked.amax(-1)
-    return losses.index_copy(0, places, rows.logsumexp(-1) - picked.logsumexp(-1) + behind.relu())
-
-
 def _probe(
     sequences: list[Sequence],
     haystack_BT: torch.Tensor,
@@ -105,7 +69,9 @@ def _probe(
         places = places[torch.randperm(len(places), generator=noise)[:MOST_QUERIES]]
         asking.append(places.to(bias_BT.device))
         stops.append(last)
-    return Probe(asking, stops, bias_BT, Guide(pointers(sequences), bias_BT))
+    width, device = bias_BT.shape[1], bias_BT.device
+    guided = [targets(sequence, width, noise, device) for sequence in sequences]
+    return Probe(asking, stops, bias_BT, Guide(guided, bias_BT))
 
 
 def backward(
@@ -134,7 +100,6 @@ def backward(
     labels = target.to(device)[chosen]
     right = logits.argmax(-1) == labels
     losses = F.cross_entropy(logits, labels, reduction="none")
-    losses = _accept_choices(sequences, chosen, logits, losses, right)
     here = is_answer.to(device)[chosen]
     # Most tokens of an answer only go on copying; the weight is on those that are still wrong.
     hard = 1.1 - (-losses[here].detach()).exp()

@@ -1,7 +1,6 @@
-"""Variable-tracking sequences: a chain of assignments in noise, asked about.
+"""Variable-tracking sequences: chains of assignments in noise, asked about.
 
-As in the evaluation every variable of the text belongs to the chain, so that finding them all is
-enough; the model is not taught to follow one of several chains.
+The evaluation has one chain; several make sure that it is followed and not all variables listed.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nano_sequence import END, PARTS, Choice, Sequence
+from nano_sequence import END, PARTS, Sequence, Series
 
 if TYPE_CHECKING:
     from nano_sequence import Material
@@ -43,11 +42,13 @@ def vt_sequence(material: Material, length: int, exact: bool) -> Sequence:
     sequence = Sequence()
     if exact or (length >= 3 * single + 150 and rng.random() < 0.5):
         example = min(400, max(single + 90, length // 4))
-        _append(material, sequence, example, _chain(material, HOPS, EXAMPLE_LETTERS), 0)
+        _append(material, sequence, example, [_chain(material, HOPS, EXAMPLE_LETTERS)], 0)
         sequence.add(material.fixed("\n\n\n\n"))
     hops = HOPS if exact else rng.randint(2, 8 if length > 250 else HOPS)
-    chain = _chain(material, hops, LETTERS)
-    _append(material, sequence, length - len(sequence.ids), chain, 1)
+    room = max(1, (length - len(sequence.ids) - single) // (hops * 18 + 50))
+    count = 1 if exact else min(room, rng.choice((1, 1, 2, 3, 4)))
+    chains = [_chain(material, hops, LETTERS) for _ in range(count)]
+    _append(material, sequence, length - len(sequence.ids), chains, 1)
     return sequence
 
 
@@ -56,15 +57,21 @@ def _chain(material: Material, hops: int, letters: int) -> Chain:
     return Chain(names, str(material.rng.randint(10_000, 99_998)))
 
 
-def _append(material: Material, out: Sequence, length: int, chain: Chain, number: int) -> None:
-    """Header, noise with the assignments inside, and the question."""
+def _append(
+    material: Material, out: Sequence, length: int, chains: list[Chain], number: int
+) -> None:
+    """Header, noise with the assignments inside, and a question for each chain in any order."""
     tail = Sequence()
-    _ask(material, tail, chain, number)
+    for index, chain in enumerate(material.rng.sample(chains, len(chains))):
+        _ask(material, tail, chain, number + index, index > 0 and material.rng.random() < 0.7)
     header = material.fixed(material.templates.vt_header)
     out.add(header)
-    texts = chain.statements()
-    depths = sorted(material.rng.random() for _ in texts)
-    placed = [(d, material.encode(t)) for d, t in zip(depths, texts, strict=True)]
+    placed = []
+    for chain in chains:
+        texts = chain.statements()
+        depths = sorted(material.rng.random() for _ in texts)
+        placed += [(d, material.encode(t)) for d, t in zip(depths, texts, strict=True)]
+    placed.sort()
     space = length - len(header) - len(tail.ids) - sum(len(ids) for _, ids in placed)
     noise = material.templates.noise + "\n"
     units = max(1, space // len(material.fixed(noise)))
@@ -78,8 +85,9 @@ def _append(material: Material, out: Sequence, length: int, chain: Chain, number
     out.extend(tail)
 
 
-def _ask(material: Material, out: Sequence, chain: Chain, number: int) -> None:
-    """The question and the variables, in any order, each behind VAR as in the text.
+def _ask(material: Material, out: Sequence, chain: Chain, number: int, brief: bool) -> None:
+    """The question and the variables along the chain, each behind VAR as in the text; `brief`
+    keeps the answer prefix alone.
 
     The example of the benchmark has one blank more, nothing to learn, and is followed by the real
     question.
@@ -88,12 +96,13 @@ def _ask(material: Material, out: Sequence, chain: Chain, number: int) -> None:
     if len(chain.names[0]) == EXAMPLE_LETTERS:
         out.add(material.encode(f"{question}  {' '.join(chain.names)}"))
         return
+    if brief:
+        question = "\n" + question[question.index(" Answer:") + 1 :]
     out.add(material.encode(question))
-    order = material.rng.sample(chain.names, len(chain.names))
-    named = [material.encode(f" VAR {name}") for name in order]
-    lead = len(named[0]) - len(material.encode(order[0]))
-    first = [ids[lead] for ids in named]
-    for place, ids in enumerate(named):
-        out.choices[len(out.ids) + lead] = Choice(first[place:], first[:place])
+    parts = [material.encode(f" {chain.value}")]
+    for place, name in enumerate(chain.names):
+        ids = material.encode(f" VAR {name}")
         out.add(ids, answer=number * PARTS + place)
+        parts.append(ids[-len(material.encode(name)) :])
     out.add([material.eos], answer=number * PARTS + END)
+    out.series.append(Series(parts, chained=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 import sys
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from nano_clusters import summary_loss
 from nano_curriculum import WINDOW, Curriculum, Job
-from nano_guide import Guide, pointers
+from nano_guide import MOST_POINTERS, Guide, pointers, targets
 from nano_model import (
     Biases,
     after_haystack,
@@ -28,7 +29,7 @@ from nano_model import (
     virtual_length,
 )
 from nano_niah import Form, niah_sequence
-from nano_sequence import END, NO_ANSWER, PARTS, Material, Sequence, copy_sequence, pack
+from nano_sequence import END, NO_ANSWER, PARTS, Material, Sequence, Series, copy_sequence, pack
 from nano_templates import Templates
 from nano_vt import vt_sequence
 
@@ -132,49 +133,71 @@ def test_every_variable_of_the_chain_is_answered_once(material: Material) -> Non
     assert sum(re.search(rf"VAR {name} = \d{{5}}", text) is not None for name in answers) == 1
 
 
-def test_a_choice_names_what_is_left_and_what_was_given(material: Material) -> None:
-    sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
-    for count, (place, choice) in enumerate(sorted(sequence.choices.items())):
-        assert len(choice.used) == count
-        assert len(choice.right) == 4 - count
-        assert sequence.ids[place] == choice.right[0]
-
-
-def test_pointers_name_where_values_stand_and_where_they_were_given() -> None:
+def test_pointers_lead_along_the_values_of_a_key() -> None:
     material = make_material(encode_pieces, AS_ANSWERED)
-    for sequence in (
-        niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True)),
-        vt_sequence(material, 3000, exact=True),
-    ):
-        found = pointers([Sequence(), sequence])
-        assert len(found) == len(sequence.choices)
-        for pointer in found:
-            choice = sequence.choices[pointer.place + 1]
-            assert pointer.row == 1
-            assert {sequence.ids[t] for t in pointer.left} == set(choice.right)
-            assert [sequence.ids[t] for t in pointer.given] == choice.used
-            assert max(pointer.left) < min([pointer.place, *pointer.given])
+    sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
+    ids, (series,) = sequence.ids, sequence.series
+    first = [part[0] for part in series.parts]
+    found = pointers(sequence)
+    inside = [pointer for pointer in found if not pointer.following]
+    asked = [pointer for pointer in found if pointer.following]
+    assert [ids[pointer.place] for pointer in inside] == first[1:]
+    assert [ids[pointer.place + 1] for pointer in asked] == first
+    for n, pointer in enumerate(asked):
+        (target,) = pointer.following
+        assert ids[target] == first[n]
+        assert [ids[t] for t in pointer.before] == first[:n]
+        assert target < min([pointer.place, *pointer.before])
+    for n, pointer in enumerate(inside, 1):
+        assert [ids[t] for t in pointer.before] == first[:n]
+        assert max(pointer.before) < pointer.place < asked[0].place
+
+
+def test_pointers_follow_a_chain_on_the_right_of_its_assignments() -> None:
+    material = make_material(encode_pieces, AS_ANSWERED)
+    sequence = vt_sequence(material, 3000, exact=True)
+    ids, (series,) = sequence.ids, sequence.series
+    found = pointers(sequence)
+    assert len(found) == len(series.parts) - 1 == 5
+    for n, pointer in enumerate(found, 1):
+        previous, name = series.parts[n - 1], series.parts[n]
+        assert ids[pointer.place + 1 : pointer.place + 1 + len(name)] == name
+        assert [ids[t] for t in pointer.following[:-1]] == previous
+        before = ids[pointer.following[0] - 7 : pointer.following[0]]
+        assert name == [token for token in before if token in name]
+        assert not pointer.before
 
 
 def test_a_guide_costs_nothing_where_one_head_looks_right() -> None:
     material = make_material(encode_pieces, AS_ANSWERED)
     sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
-    found = pointers([sequence])[-1]
     length = len(sequence.ids)
+    wanted = targets(sequence, length, torch.Generator(), torch.device("cpu"))
     losses = {}
-    for name, looked_at in (("right", found.left), ("wrong", found.given)):
-        k_BGTD = torch.zeros(1, 1, length, 4)
-        k_BGTD[0, 0, found.given, 1] = 60.0
-        k_BGTD[0, 0, looked_at, 0] = 60.0
-        q_BHTD = torch.zeros(1, 2, length, 4)
-        guide = Guide([found], torch.zeros(1, length))
-        q_BHTD[..., 0] = 1.0
-        guide.note(4, q_BHTD, k_BGTD)
-        q_BHTD[..., 0], q_BHTD[..., 1] = 0.0, 1.0
-        guide.note(1, q_BHTD, k_BGTD)
+    for name, shift in (("right", 0), ("wrong", 1)):
+        guide = Guide([wanted], torch.zeros(1, length))
+        for layer, marks_PT in ((3, wanted.following_PT), (2, wanted.before_PT)):
+            # A query has a dimension of its own, and so do the keys it attends to.
+            k_BGTD = torch.zeros(1, 1, length, len(marks_PT))
+            k_BGTD[0, 0] = 60.0 * marks_PT.T.roll(shift, 0)
+            q_BHTD = torch.zeros(1, 2, length, len(marks_PT))
+            q_BHTD[0, 1, wanted.place_P] = torch.eye(len(marks_PT))
+            guide.note(layer, q_BHTD, k_BGTD)
         losses[name] = float(guide.loss())
-    assert abs(losses["right"]) < 1e-3
+    # One of two heads looks right, in each of both kinds.
+    assert losses["right"] == pytest.approx(2 * math.log(2), abs=0.01)
     assert losses["wrong"] > 10
+
+
+def test_a_row_has_no_more_targets_than_are_affordable() -> None:
+    sequence, count = Sequence(), MOST_POINTERS + 12
+    parts = [[100 + n, 7] for n in range(count)]
+    sequence.series.append(Series(parts, chained=False))
+    sequence.add([token for part in [*parts, *parts] for token in part])
+    assert len(pointers(sequence)) == 2 * count - 1
+    wanted = targets(sequence, len(sequence.ids), torch.Generator(), torch.device("cpu"))
+    assert len(wanted.place_P) == MOST_POINTERS
+    assert (wanted.following_PT | wanted.before_PT).any(-1).all()
 
 
 def test_copies_repeat_what_came_before(material: Material) -> None:
