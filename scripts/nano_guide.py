@@ -32,7 +32,7 @@ class Pointer:
     following: list[int]
     """To any of these, in NEXT_LAYERS: where the next value stands."""
     before: list[int]
-    """To all of these alike, in GATHER_LAYERS: the values of the same key so far."""
+    """To all of these alike, in GATHER_LAYERS: the first token and the values of the key so far."""
 
 
 def pointers(sequence: Sequence) -> list[Pointer]:
@@ -54,10 +54,14 @@ def pointers(sequence: Sequence) -> list[Pointer]:
 
 
 def _values(places: list[list[int]]) -> list[Pointer]:
-    """For values that stand once in the haystack and once in the answer."""
+    """For values that stand once in the haystack and once in the answer; the first token has as
+    large a share as each value before, which tells how many there are.
+    """
     text, answer = [p[0] for p in places], [p[-1] for p in places]
-    found = [Pointer(text[n], [], text[:n]) for n in range(1, len(text))]
-    return found + [Pointer(answer[n] - 1, [text[n]], answer[:n]) for n in range(len(answer))]
+    found = [Pointer(place, [], [0, *text[:n]]) for n, place in enumerate(text)]
+    return found + [
+        Pointer(place - 1, [text[n]], [0, *answer[:n]]) for n, place in enumerate(answer)
+    ]
 
 
 def _chain(places: list[list[int]], lengths: list[int]) -> list[Pointer]:

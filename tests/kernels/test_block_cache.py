@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longspan_kernels.block_cache import BlockCache, simulate
+from longspan_kernels.block_cache import BlockCache, optimum, simulate
 from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.types import Pages, Runs
 
@@ -197,6 +197,31 @@ def test_a_simulation_counts_what_it_read(backend: str) -> None:
     assert done.bus_bytes == 230
     assert done.admitted_entries == 23
     assert simulate([], 80, "lru", backend=backend).hit_ratio == 0  # type: ignore[arg-type]
+
+
+def test_the_optimum_keeps_what_is_read_again_soonest() -> None:
+    orders = [[1, 2], [3], [2], [1], [3]]
+    trace = [runs([(8 * number, 8) for number in order]) for order in orders]
+    # With room for two blocks, 1 and 2 stay and the first 3 is not let in.
+    best = optimum(trace, 16)
+    assert (best.steps, best.hit_entries, best.miss_entries) == (5, 16, 32)
+    assert optimum(trace, 1000).hit_entries == 24
+    assert optimum(trace, 0).hit_entries == 0
+    assert optimum([], 8).hit_ratio == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_policy_beats_the_optimum(policy: str) -> None:
+    noise = torch.Generator().manual_seed(3)
+    trace = []
+    for _ in range(60):
+        drawn_2K = torch.rand(2, 5, generator=noise).square().mul(30).int()
+        rows = [[(8 * n, n % 8 + 1) for n in dict.fromkeys(row)] for row in drawn_2K.tolist()]
+        trace.append(runs(*rows))
+    done = simulate(trace, 160, policy, groups=2)  # type: ignore[arg-type]
+    best = optimum(trace, 160, groups=2)
+    assert done.hit_entries + done.miss_entries == best.hit_entries + best.miss_entries
+    assert 0 < done.hit_entries < best.hit_entries
 
 
 def test_tokens_are_blocks_of_one(isa: str) -> None:

@@ -141,16 +141,17 @@ def test_pointers_lead_along_the_values_of_a_key() -> None:
     found = pointers(sequence)
     inside = [pointer for pointer in found if not pointer.following]
     asked = [pointer for pointer in found if pointer.following]
-    assert [ids[pointer.place] for pointer in inside] == first[1:]
+    assert [ids[pointer.place] for pointer in inside] == first
     assert [ids[pointer.place + 1] for pointer in asked] == first
+    for kind in (inside, asked):
+        for n, pointer in enumerate(kind):
+            start, *before = pointer.before
+            assert start == 0
+            assert [ids[t] for t in before] == first[:n]
+            assert max(pointer.before) <= pointer.place
     for n, pointer in enumerate(asked):
-        (target,) = pointer.following
-        assert ids[target] == first[n]
-        assert [ids[t] for t in pointer.before] == first[:n]
-        assert target < min([pointer.place, *pointer.before])
-    for n, pointer in enumerate(inside, 1):
-        assert [ids[t] for t in pointer.before] == first[:n]
-        assert max(pointer.before) < pointer.place < asked[0].place
+        assert pointer.following == [inside[n].place]
+        assert all(t > inside[-1].place for t in pointer.before[1:])
 
 
 def test_pointers_follow_a_chain_on_the_right_of_its_assignments() -> None:
@@ -194,7 +195,7 @@ def test_a_row_has_no_more_targets_than_are_affordable() -> None:
     parts = [[100 + n, 7] for n in range(count)]
     sequence.series.append(Series(parts, chained=False))
     sequence.add([token for part in [*parts, *parts] for token in part])
-    assert len(pointers(sequence)) == 2 * count - 1
+    assert len(pointers(sequence)) == 2 * count
     wanted = targets(sequence, len(sequence.ids), torch.Generator(), torch.device("cpu"))
     assert len(wanted.place_P) == MOST_POINTERS
     assert (wanted.following_PT | wanted.before_PT).any(-1).all()

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from longspan_kernels.block_cache.cache import BlockCache, Found, Policy
-from longspan_kernels.block_cache.replay import Replay, simulate
+from longspan_kernels.block_cache.replay import Replay, optimum, simulate
 
-__all__ = ["BlockCache", "Found", "Policy", "Replay", "simulate"]
+__all__ = ["BlockCache", "Found", "Policy", "Replay", "optimum", "simulate"]

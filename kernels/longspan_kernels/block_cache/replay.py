@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from longspan_kernels.block_cache.cache import BlockCache, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
 
     from longspan_kernels.dispatch import Backend
     from longspan_kernels.types import Runs
@@ -66,3 +70,57 @@ def simulate(
             for size_P, count in zip(entries.size_NP, entries.count_N.tolist(), strict=True)
         )
     return Replay(steps, hits, misses, admitted, entry_bytes)
+
+
+def optimum(
+    trace: Sequence[Runs], capacity: int, *, groups: int = 1, entry_bytes: int = 1
+) -> Replay:
+    """What no policy can beat on the trace: after each step the cache keeps, of what it held and
+    what was read, the entries that are read again soonest (Belady, IBM Systems Journal 5, 1966).
+
+    Entries are kept one by one, where a policy keeps whole clusters in whole pages, so the best of
+    these may lie lower. admitted_entries counts what stays beyond its own step.
+    """
+    read = [_entries(runs, groups) for runs in trace]
+    held_E = due_E = torch.empty(0, dtype=torch.int64)
+    hits = misses = admitted = 0
+    for entry_E, next_E in zip(read, _next_reads(read), strict=True):
+        hit_E = torch.isin(entry_E, held_E)
+        hits += int(hit_E.sum())
+        misses += int((~hit_E).sum())
+        stays_E = ~torch.isin(held_E, entry_E)
+        due_E, order_E = torch.cat((due_E[stays_E], next_E)).sort(stable=True)
+        kept = min(capacity, int((due_E < len(read)).sum()))
+        new_E = torch.cat((torch.zeros(int(stays_E.sum()), dtype=torch.bool), ~hit_E))
+        admitted += int(new_E[order_E[:kept]].sum())
+        held_E = torch.cat((held_E[stays_E], entry_E))[order_E[:kept]]
+        due_E = due_E[:kept]
+    return Replay(len(read), hits, misses, admitted, entry_bytes)
+
+
+def _entries(runs: Runs, groups: int) -> Tensor:
+    """Different numbers for different slots of different rows, int64 [E]; rows of one KV head share
+    what they read.
+    """
+    rows = len(runs.count_N)
+    different: set[int] = set()
+    for row, count in enumerate(runs.count_N.tolist()):
+        starts = runs.start_NK[row, :count].long()
+        sizes = (
+            torch.ones_like(starts) if runs.size_NK is None else runs.size_NK[row, :count].long()
+        )
+        before = sizes.cumsum(0) - sizes
+        slot_E = torch.arange(int(sizes.sum())) + (starts - before).repeat_interleave(sizes)
+        different.update((slot_E + (row * groups // rows << 32)).tolist())
+    return torch.tensor(sorted(different), dtype=torch.int64)
+
+
+def _next_reads(read: list[Tensor]) -> list[Tensor]:
+    """For each entry of each step, the next step that reads it; past the last where none does."""
+    after: dict[int, int] = {}
+    found: list[Tensor] = []
+    for step in range(len(read) - 1, -1, -1):
+        entries = read[step].tolist()
+        found.append(torch.tensor([after.get(e, len(read)) for e in entries], dtype=torch.int64))
+        after.update(dict.fromkeys(entries, step))
+    return found[::-1]
