@@ -24,6 +24,11 @@ Tokens = Annotated[int, Field(ge=0)]
 """A count of tokens, 0 allowed."""
 Count = Annotated[int, Field(ge=1)]
 """A count of at least one."""
+SEEDS = 2**31
+"""How many seeds there are: NumPy's have 32 bits, and data that do not fit are drawn anew from
+seeds beyond.
+"""
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 

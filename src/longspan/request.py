@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from longspan.build import checked
-from longspan.options import Count, Seconds, Tokens, settings
+from longspan.options import Count, Seconds, Seed, Tokens, settings
 from longspan.types import Protocol
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Request:
     """Context length in tokens; None: what the task prefers."""
     samples: Count | None = 10
     """None: all that the task has."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     protocol: Protocol = "question_dense"
     batch: Count = 1
     max_new_tokens: Count | None = None

@@ -40,6 +40,7 @@ WRONG = {
     "samples=x": r"samples = 'x': input should be a valid integer",
     "samples=0": r"samples = 0: input should be greater than or equal to 1",
     "seed=-1": r"seed = -1: ",
+    "seed=2147483648": r"seed = 2147483648: input should be less than 2147483648",
     "batch=0": r"batch = 0: ",
     "generation.top_p=2": r"generation.top_p = 2: input should be less than or equal to 1",
     "generation.max_new_tokens=0": r"generation.max_new_tokens = 0: right would be a count from 1",

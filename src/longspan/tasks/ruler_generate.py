@@ -12,6 +12,7 @@ import io
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
+from longspan.options import SEEDS
 from longspan.tasks.randomness import global_random
 from longspan.tasks.ruler_kinds import source
 
@@ -26,7 +27,6 @@ STREAMS = 5
 SHRINK_TOKENS = 64
 """How much shorter the samples of every further stream are."""
 _STREAM_STRIDE = 1_000_003
-_SEEDS = 2**32 - STREAMS * _STREAM_STRIDE
 
 
 def generate(job: Job, count: Callable[[str], int], report: Callable[[int], None]) -> list[Row]:
@@ -35,8 +35,8 @@ def generate(job: Job, count: Callable[[str], int], report: Callable[[int], None
     The first rows are the same for any count. Raises ValueError where the context is too short for
     the task.
     """
-    if not 0 <= job.seed < _SEEDS:
-        raise ValueError(f"seed={job.seed}: must be in [0, {_SEEDS})")
+    if not 0 <= job.seed < SEEDS:
+        raise ValueError(f"seed={job.seed}: must be in [0, {SEEDS})")
     make = source(job, count)
     rows: dict[int, Row] = {}
     for stream in range(STREAMS):
