@@ -40,8 +40,8 @@ def _of_system(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename or "the results folder"
         return (
-            f"results = {where}: the disk is full; make room or name another folder "
-            "and start again, what is recorded is kept"
+            f"{where}: the disk is full; make room, or name another folder by results= or "
+            "task.data_dir=, and start again: what is recorded is kept"
         )
     if error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror.lower()}"

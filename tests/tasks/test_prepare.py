@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from stub_tokenizer import WordTokenizer
 
-from longspan.tasks import ruler_generate
+from longspan.errors import explain
+from longspan.tasks import cache, ruler_generate
 from longspan.tasks.cache import RowCache
 from longspan.tasks.lengths import count_tokens, style_tokens
-from longspan.tasks.prepare import announcer, prepared_rows
+from longspan.tasks.prepare import _child_rows, announcer, prepared_rows
 from longspan.tasks.ruler import Ruler
 from longspan.tasks.tokenizer_files import child_counter, fingerprint, hand_over
 
@@ -192,6 +195,28 @@ def test_a_failed_making_leaves_the_cache_usable(tmp_path: Path) -> None:
     assert cache.rows(1, lambda count: [{"ok": True}] * count) == [{"ok": True}]
 
 
+def test_a_full_disk_is_named_and_leaves_the_cache_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.os, "fsync", full)
+        with pytest.raises(OSError, match="No space") as caught:
+            make(cached(tmp_path))
+    line, code = explain(caught.value)
+    assert code == 2
+    assert re.match(rf"{tmp_path}/ruler_niah\S+/rows.jsonl: the disk is full; ", line), line
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"lock"}
+    assert make(cached(tmp_path)) == make(cached(tmp_path / "other"))
+
+
+def test_the_last_words_of_a_broken_child_are_told() -> None:
+    with pytest.raises(RuntimeError, match=r"ended with status 1: .*EOF while parsing an object"):
+        _child_rows({"job": {}, "tokenizer": "{"}, lambda _done: None)
+
+
 def test_a_hit_imports_neither_lm_eval_nor_nltk(tmp_path: Path) -> None:
     make(cached(tmp_path, "niah_multikey_1"))
     code = f"""
@@ -229,14 +254,14 @@ def test_a_chat_template_has_its_room(tmp_path: Path) -> None:
         assert whole + example.max_new_tokens <= 2048
 
 
-def test_a_tokenizer_is_known_by_what_it_does(tmp_path: Path) -> None:
+def test_a_tokenizer_is_known_by_what_it_does() -> None:
     tokenizer = fast_tokenizer("a", "b")
     before = fingerprint(tokenizer)
     tokenizer(["a b", "a"], padding=True, truncation=True, max_length=2)
     tokenizer.chat_template = "other"
     assert fingerprint(tokenizer) == before == fingerprint(fast_tokenizer("a", "b"))
     assert fingerprint(fast_tokenizer("a", "c")) != before
-    handed = hand_over(tokenizer, tmp_path)
+    handed = hand_over(tokenizer)
     assert handed is not None
     assert child_counter(handed)("a b " * 50) == 100
-    assert hand_over(WordTokenizer(), tmp_path) is None
+    assert hand_over(WordTokenizer()) is None

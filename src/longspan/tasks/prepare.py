@@ -2,8 +2,7 @@
 stdin.
 
 The child keeps lm-eval's imports, patches and global seeds out of the process that measures. On its
-stdout it says how many rows are done, one number a line, and last the rows' file or the error, as
-JSON.
+stdout it says in a line of JSON each how many rows are done, and last the rows or the error.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
 import time
+from collections import deque
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from longspan.tasks.base import Tokenizer
 
 SECONDS_BETWEEN_LINES = 10
+LINES_OF_A_FAILURE = 3
 PACKAGES = ("lm_eval", "wonderwords", "nltk")
 
 
@@ -92,49 +92,59 @@ def prepared_rows(
 
 
 def _make(job: Job, tokenizer: Tokenizer, report: Callable[[int], None]) -> list[Row]:
-    with tempfile.TemporaryDirectory(prefix="longspan-prepare-") as folder:
-        handed = hand_over(tokenizer, Path(folder))
-        if handed is None:
-            from longspan.tasks.ruler_generate import generate
+    handed = hand_over(tokenizer)
+    if handed is None:
+        from longspan.tasks.ruler_generate import generate
 
-            return generate(job, lambda text: count_tokens(tokenizer, text), report)
-        out = Path(folder) / "rows"
-        request = {"job": dataclasses.asdict(job), "tokenizer": handed, "out": str(out)}
-        _run_child(request, report, Path(folder) / "stderr")
-        rows: list[Row] = json.loads(out.read_text("utf-8"))
-        return rows
+        return generate(job, lambda text: count_tokens(tokenizer, text), report)
+    return _child_rows({"job": dataclasses.asdict(job), "tokenizer": handed}, report)
 
 
-def _run_child(request: dict[str, Any], report: Callable[[int], None], log: Path) -> None:
+def _child_rows(request: dict[str, Any], report: Callable[[int], None]) -> list[Row]:
     command = [sys.executable, "-m", "longspan.tasks.prepare"]
-    pipe = subprocess.PIPE
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, text=True) as child,
-    ):
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    rows: list[Row] = []
+    other: deque[str] = deque(maxlen=LINES_OF_A_FAILURE)
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=both, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            child.stdin.write(json.dumps(request))
-            child.stdin.close()
+            with suppress(BrokenPipeError):  # a child that ended early has said why
+                child.stdin.write(json.dumps(request))
+                child.stdin.close()
             for line in child.stdout:
-                message = json.loads(line)
-                if isinstance(message, dict):
-                    raise ValueError(message["error"])
-                report(message)
+                match _message(line):
+                    case {"error": text}:
+                        raise ValueError(text)
+                    case {"done": done}:
+                        report(done)
+                    case {"row": row}:
+                        rows.append(row)
+                    case _:
+                        other.append(line.strip())
         except BaseException:
             child.kill()
             raise
     if child.returncode:
-        raise RuntimeError(f"preparing the data failed: {log.read_text()[-2000:]}")
+        said = "; ".join(filter(None, other)) or "it said nothing"
+        raise RuntimeError(f"preparing the data ended with status {child.returncode}: {said}")
+    return rows
+
+
+def _message(line: str) -> Any:
+    """What the child means to say; None for a line that a library wrote."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
 
 
 def main() -> None:
-    """The child: read the request, write the rows to its `out` file."""
+    """The child: read the request, write the rows to stdout."""
     request = json.load(sys.stdin)
     answers = sys.stdout
 
-    def say(message: Any) -> None:
+    def say(**message: Any) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
     count = child_counter(request["tokenizer"])
@@ -142,11 +152,12 @@ def main() -> None:
     from longspan.tasks.ruler_generate import generate
 
     try:
-        rows = generate(Job(**request["job"]), count, say)
+        rows = generate(Job(**request["job"]), count, lambda done: say(done=done))
     except ValueError as error:
-        say({"error": str(error)})
+        say(error=str(error))
         return
-    Path(request["out"]).write_text(json.dumps(rows), "utf-8")
+    for row in rows:
+        say(row=row)
 
 
 def _import_lm_eval() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from longspan.tasks.base import Tokenizer
 
@@ -26,23 +25,19 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def hand_over(tokenizer: Tokenizer, folder: Path) -> str | None:
-    """Write what a child needs to count tokens to a file in `folder` and return its path; None for
-    a tokenizer that lives in this process only, as those written in Python do.
+def hand_over(tokenizer: Tokenizer) -> str | None:
+    """What a child needs to count tokens; None for a tokenizer that lives in this process only, as
+    those written in Python do.
     """
     text = _backend_json(tokenizer)
-    if text is None:
-        return None
-    path = folder / "tokenizer.json"
-    path.write_text("{" + text, "utf-8")
-    return str(path)
+    return None if text is None else "{" + text
 
 
-def child_counter(path: str) -> Callable[[str], int]:
+def child_counter(handed: str) -> Callable[[str], int]:
     """In the child: a function that counts the tokens of a text, without special tokens."""
     from tokenizers import Tokenizer as Backend
 
-    backend = Backend.from_file(path)
+    backend = Backend.from_str(handed)
     return lambda text: len(backend.encode(text, add_special_tokens=False))
 
 
