@@ -97,7 +97,7 @@ def job(config: DictConfig, workbench: Workbench, group: str | None = None) -> O
 
 
 def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
-    from longspan.composition import config_name
+    from longspan import composition
     from longspan.workbench import Workbench
 
     workbench = Workbench()
@@ -106,10 +106,10 @@ def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
     def task(config: DictConfig) -> Outcome:
         return job(config, workbench, group)
 
-    name = config_name(arguments)
+    name = composition.config_name(arguments)
     if not sweep:
         return [hydra.run(name, task, arguments.overrides).return_value]
-    batches = hydra.multirun(name, task, arguments.overrides)
+    batches = hydra.multirun(name, task, composition.for_sweep(hydra, arguments.overrides))
     return [done.return_value for batch in batches for done in batch]
 
 

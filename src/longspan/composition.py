@@ -118,6 +118,24 @@ def shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:
     return True
 
 
+def for_sweep(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
+    """The overrides, with task.path=choice(x) for task.path=x: Hydra composes a sweep without its
+    choices first, and would refuse a setting that the default of a group does not have.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    loader = hydra.config_loader
+    groups = set(loader.list_groups(""))
+    found = list[str]()
+    for each in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+        line, key = str(each.input_line), each.get_key_element()
+        value = line.partition("=")[2].strip()
+        in_group = key.lstrip("+").partition(".")[0] in groups and "." in key
+        free = not (each.is_delete() or each.is_sweep_override())
+        found.append(f"{key}=choice({value})" if free and in_group and value else line)
+    return found
+
+
 def is_sweep(hydra: Hydra, arguments: Namespace) -> bool:
     """With -m, and where a study's configuration says so by hydra.mode."""
     if arguments.multirun or arguments.run:

@@ -7,6 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from tests.runner.conftest import ROOT
 
 if TYPE_CHECKING:
     from tests.runner.conftest import Cli
@@ -22,6 +24,32 @@ def test_a_sweep_ends_with_one_table_and_the_comparison(cli: Cli) -> None:
     # streaming_llm ran before its baseline and still is compared with it
     for row in (row for row in rows if "streaming_llm" in row):
         assert re.search(r"[+-]\d+\.\d \[[+-]", row), row
+
+
+def test_a_sweep_takes_a_setting_that_the_default_lacks(cli: Cli) -> None:
+    done = cli("-m", "method=oracle_topk,random_k", "method.budget=0.5", "seed=0,1")
+    assert done.code == 0, done.err
+    assert "4 of 4 jobs done" in done.out
+    for folder in (path.parent for path in done.results.rglob("fingerprint.json")):
+        assert json.loads((folder / "fingerprint.json").read_text())["method"]["budget"] == 0.5
+    wrong = cli("-m", "method=oracle_topk,random_k", "method.budgt=0.5")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "method.budgt: no such key in the method chosen" in wrong.err
+
+
+def test_a_value_of_a_sweep_stays_as_it_is_written() -> None:
+    from longspan import composition
+
+    parser = composition.parser()
+    hydra = composition.opened(parser.parse_args([]), ROOT / "conf")
+    try:
+        given = ["task.path='a, b'", "+task.pass_k=[2,4]", "task.prefix=", "method=full,random_k"]
+        assert composition.for_sweep(hydra, [*given, "ctx=4k", "method.budget=0.1,0.2"]) == [
+            "task.path=choice('a, b')", "+task.pass_k=choice([2,4])", *given[2:], "ctx=4k",
+            "method.budget=0.1,0.2",
+        ]  # fmt: skip
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def test_a_wrong_job_does_not_stop_the_others(cli: Cli) -> None:

@@ -26,9 +26,12 @@ def macro_average(nested: Sequence[Sequence[Sequence[float]]]) -> tuple[float, f
 
 
 def with_interval(name: str, nested: Sequence[Sequence[Sequence[float]]]) -> dict[str, float]:
-    """`name`, and where there are samples enough `name_low` and `name_high`: 95%, in 0..100."""
+    """`name`, and where there are samples enough `name_low` and `name_high`: 95%, in 0..100.
+
+    Scores that are all alike say nothing of their spread: [0, 0] would claim to know.
+    """
     mean, error = macro_average(nested)
-    if error is None:
+    if not error:
         return {name: mean}
     low, high = max(0.0, mean - _Z * error), min(100.0, mean + _Z * error)
     return {name: mean, f"{name}_low": low, f"{name}_high": high}
