@@ -50,6 +50,16 @@ def test_a_yaml_lists_every_setting(name: str) -> None:
     assert task.label.replace("-", "_") == name or name == "multi_question"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_several_answers_to_a_problem_are_drawn_and_one_is_not(name: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"task={name}"])
+        chosen = compose("config", [f"task={name}", "generation.temperature=0.3"])
+    several = config.task.get("n_sampling", 1) > 1
+    assert config.generation.temperature == (0.6 if several else 0)
+    assert chosen.generation.temperature == 0.3
+
+
 def test_every_data_set_has_a_yaml() -> None:
     wanted = {"longbench", "longbench_e", "longbench_v2"}
     wanted |= {f"longbench_{name}" for name in (*DATASETS, *CATEGORIES)}
