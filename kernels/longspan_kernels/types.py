@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,3 +90,29 @@ class WaveHits(NamedTuple):
     score_HC: Tensor | None
     """float32: scaled, soft-capped centroid scores, -inf where the cluster is empty or takes no
     part; None where nobody asked."""
+
+
+class Stretch(Protocol):
+    """Slots [first, first + T) of a store."""
+
+    @property
+    def first(self) -> int:
+        """The number of the first slot."""
+
+    @property
+    def keys_GTD(self) -> Tensor:
+        """Keys."""
+
+    @property
+    def values_GTD(self) -> Tensor:
+        """Values."""
+
+
+class WaveStep(NamedTuple):
+    """A decode step over clusters: the attention, and what it read."""
+
+    partial: Partial
+    retrieved: Runs
+    """Slots of the retrieved clusters, [G, K]."""
+    estimated: Runs
+    """The clusters that their means stood for, [G, E]."""

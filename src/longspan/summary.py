@@ -153,7 +153,7 @@ def _change(
 
 def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
     ledger = (
-        "build_s", "search_ms", "attend_ms", "gather_attend_ms", "update_ms",
+        "build_s", "search_ms", "attend_ms", "gather_attend_ms", "fused_ms", "update_ms",
         "overlap_ms", "other_ms", "absorb_ms",
         "wait_ms", "hit_ratio", "bus_bytes", "overflows",
     )  # fmt: skip

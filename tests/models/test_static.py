@@ -92,7 +92,10 @@ def test_it_says_what_the_states_say(load: Load, name: str) -> None:
     for rights, founds in zip(right.states, found.states, strict=True):
         for a, b in zip(rights, founds, strict=True):
             assert len(a.store) == len(b.store)
-            assert asdict(a.work()) == pytest.approx(asdict(b.work()))
+            a_work, b_work = asdict(a.work()), asdict(b.work())
+            # a state's step in one call does not read the estimated centroids again
+            assert a_work.pop("index_bytes") <= b_work.pop("index_bytes")
+            assert a_work == pytest.approx(b_work)
             for x, y in zip(joined(a), joined(b), strict=True):
                 torch.testing.assert_close(x, y, atol=1e-4, rtol=1e-4)
 

@@ -13,6 +13,7 @@ void bind_merge(nanobind::module_& module);
 void bind_page_gather(nanobind::module_& module);
 void bind_read(nanobind::module_& module);
 void bind_segmented_kmeans(nanobind::module_& module);
+void bind_wave_decode(nanobind::module_& module);
 void bind_wave_search(nanobind::module_& module);
 
 }  // namespace longspan

@@ -17,5 +17,6 @@ NB_MODULE(_cpu, module) {
     longspan::bind_page_gather(module);
     longspan::bind_read(module);
     longspan::bind_segmented_kmeans(module);
+    longspan::bind_wave_decode(module);
     longspan::bind_wave_search(module);
 }

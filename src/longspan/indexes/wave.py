@@ -177,20 +177,20 @@ class WaveIndex(KeyIndex):
             return None
         rank_GE = retrieve_G[:, None] + torch.arange(width, device=retrieve_G.device)
         id_GE = ranked_GK.gather(1, rank_GE.clamp(max=ranked_GK.shape[1] - 1).long())
-        meta = self.meta
-        return Estimate(
-            keys_GCD=meta.centroids_GCD,
-            values_GCD=meta.values_GCD,
-            bias_GC=bias_GC,
-            ids=Runs(id_GE, None, estimate_G),
-            tokens_GC=meta.size_GC,
-        )
+        return self.estimate_of(Runs(id_GE, None, estimate_G), bias_GC)
 
-    def bytes_read(self, products: float, estimate_G: Tensor) -> float:
-        """Of a search that scores so many centroids a KV head, and estimates so many clusters."""
+    def estimate_of(self, ids: Runs, bias_GC: Tensor) -> Estimate:
+        """What stands for the clusters that `ids` names."""
+        meta = self.meta
+        return Estimate(meta.centroids_GCD, meta.values_GCD, bias_GC, ids, meta.size_GC)
+
+    def bytes_read(self, products: float, estimate_G: Tensor, *, again: bool = True) -> float:
+        """Of a search that scores so many centroids a KV head, and estimates so many clusters;
+        `again`: reading their centroids a second time.
+        """
         groups, _, width = self.meta.centroids_GCD.shape
         row = width * self.meta.centroids_GCD.itemsize
-        return products * groups * row + 2 * row * int(estimate_G.sum())
+        return products * groups * row + (1 + again) * row * int(estimate_G.sum())
 
     def _grouped(self, meta: Meta, segments: int, a_group: int) -> Meta:
         before = 0 if self._meta is None else self.clusters

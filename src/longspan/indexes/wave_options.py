@@ -55,3 +55,9 @@ class WaveOptions:
     def wants_scores(self) -> bool:
         """Whether the scores of all centroids are used beside their ranks."""
         return self.tail != "none" or self.coverage is not None or self.vote == "unmet"
+
+    @property
+    def plain(self) -> bool:
+        """Whether ranks alone decide what is read, and clusters weigh by their size."""
+        ranks = not self.wants_scores and self.vote in ("sum", "max")
+        return ranks and not self.gaussian and self.clusters_per_group is None

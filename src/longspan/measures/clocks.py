@@ -22,6 +22,7 @@ PROBES = (
     ("attend_ms", ("placement", "attend_ranges")),
     ("attend_ms", ("near", "attend_ranges")),
     ("together_ms", ("together",)),
+    ("fused_ms", ("fused",)),
     ("gather_attend_ms", ("placement", "attend_runs")),
 )
 """What is clocked: (name in the ledger, where it is found on a layer's state)."""

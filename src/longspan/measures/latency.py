@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 ATTENTION = ("search_ms", "attend_ms", "gather_attend_ms")
-STEP = ("update_ms", *ATTENTION, "together_ms")
+STEP = ("update_ms", *ATTENTION, "together_ms", "fused_ms")
 """What a decode step is clocked for."""
 
 

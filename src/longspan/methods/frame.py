@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -49,7 +50,7 @@ def estimated_tokens(estimate: Estimate) -> float:
 
 def check_finite(name: str, numbers: Tensor) -> None:
     """ValueError where a tensor in host memory holds NaN or infinity."""
-    if numbers.device.type == "cpu" and not bool(torch.isfinite(numbers).all()):
+    if numbers.device.type == "cpu" and not isfinite(torch.linalg.vector_norm(numbers, inf)):
         raise ValueError(f"{name} holds NaN or infinity; attention needs finite numbers")
 
 
@@ -113,7 +114,8 @@ class StoredState(LayerState):
         q_here_HD = q_HD.to(self.placement.device)
         check_finite("q", q_here_HD)
         self._reading = self.read(q_here_HD)
-        total = merge(self._reading.partials)
+        partials = self._reading.partials
+        total = merge(partials) if len(partials) > 1 else partials[0]
         check_finite("a key that q reads", total.lse)
         check_finite("a value that q reads", total.out)
         return Partial(total.out.to(q_HD.device), total.lse.to(q_HD.device))

@@ -136,12 +136,7 @@ class RetrievalState(StoredState):
             return super().read(q_HD)
         ranges = tuple(zone for zone in ((0, start), (stop, len(self.store))) if zone[0] < zone[1])
         partials = self.placement.attend_ranges(q_HD, ranges)
-        budget = Budget(
-            retrieve_tokens=self.plan.retrieve.of(self.index.tokens),
-            estimate_tokens=self.plan.estimate.of(self.index.tokens),
-            effort=self.plan.effort,
-            exact_lse_H=merge(partials).lse if partials else None,
-        )
+        budget = self.budget(merge(partials).lse if partials else None)
         found = self.index.search(q_HD, budget, self.geometry.scale)
         partials += self.placement.attend_runs(q_HD, found.retrieved, self.indexed)
         partials += self.attend_summaries(q_HD, found)
@@ -151,6 +146,15 @@ class RetrievalState(StoredState):
             distances=found.distances,
             hops=found.hops,
             index_bytes=found.bytes,
+        )
+
+    def budget(self, exact_lse_H: Tensor | None = None) -> Budget:
+        """What a search may read now."""
+        return Budget(
+            retrieve_tokens=self.plan.retrieve.of(self.index.tokens),
+            estimate_tokens=self.plan.estimate.of(self.index.tokens),
+            effort=self.plan.effort,
+            exact_lse_H=exact_lse_H,
         )
 
     def attend_summaries(self, q_HD: Tensor, found: SearchResult) -> list[Partial]:

@@ -9,9 +9,10 @@ from pydantic import model_validator
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import Tail, Vote, WaveOptions
 from longspan.methods.base import Method
-from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
+from longspan.methods.retrieval import Amount, Plan, share_of_layer
 from longspan.methods.static import elsewhere
 from longspan.methods.static_wave import StaticWave
+from longspan.methods.wave_step import WaveStepState
 from longspan.options import Count, Fraction, Fractions, Share, Slack, Tokens, settings
 from longspan.placement.base import CachePolicy, PlacementName
 
@@ -101,7 +102,7 @@ class RetroInfer(Method):
             softcap=softcap,
         )
 
-    def layer(self, geometry: LayerGeometry) -> RetrievalState:
+    def layer(self, geometry: LayerGeometry) -> WaveStepState:
         """See Method."""
         retrieve, budgets = self.retrieval_budget, self.layer_budgets
         if budgets is not None:
@@ -115,7 +116,7 @@ class RetroInfer(Method):
             estimate=Amount(share=estimate),
             placement=self.place,
         )
-        return RetrievalState(geometry, plan, WaveIndex(self.clusters(geometry.softcap)))
+        return WaveStepState(geometry, plan, WaveIndex(self.clusters(geometry.softcap)))
 
     def static_obstacle(self, device: torch.device) -> str | None:
         """See Method. What reads by the mass of the steady zone, or everything, has no fixed

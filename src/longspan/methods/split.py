@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Self
 
-from longspan.indexes.base import Budget
 from longspan.methods.frame import Reading
 from longspan.methods.retrieval import RetrievalState
 from longspan.placement.store import KVStore
@@ -103,12 +102,7 @@ class SplitState(RetrievalState):
         return found, partials, near
 
     def _far(self, q_HD: Tensor) -> tuple[SearchResult, list[Partial]]:
-        budget = Budget(
-            retrieve_tokens=self.plan.retrieve.of(self.index.tokens),
-            estimate_tokens=self.plan.estimate.of(self.index.tokens),
-            effort=self.plan.effort,
-        )
-        found = self.index.search(q_HD, budget, self.geometry.scale)
+        found = self.index.search(q_HD, self.budget(), self.geometry.scale)
         partials = self.placement.attend_runs(q_HD, found.retrieved, self.indexed)
         return found, partials + self.attend_summaries(q_HD, found)
 

@@ -19,6 +19,7 @@ PARTS = {
     "search_ms": "search",
     "gather_attend_ms": "gather and attend what was found",
     "attend_ms": "attend the steady zone",
+    "fused_ms": "search and attend in one call",
     "update_ms": "append and index",
     "other_ms": "the rest of the model",
 }

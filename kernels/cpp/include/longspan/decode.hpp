@@ -88,14 +88,14 @@ inline void attend_piece(const DecodeArgs& args, const DecodePlan& plan, std::in
     const std::int64_t group = row * args.groups / plan.rows;
     const float* q = args.q + row * plan.row_heads * query_stride(args.head_size);
     OnlineSoftmax& softmax = scratch.softmax;
-    softmax.reset();
+    softmax.reset(q);
     list_entries(args, plan, row, piece, scratch.entries);
     const auto total = static_cast<std::int64_t>(scratch.entries.size());
     for (std::int64_t begin = 0; begin < total; begin += block_entries) {
         const std::int32_t* entries = scratch.entries.data() + begin;
         const int count = static_cast<int>(std::min<std::int64_t>(block_entries, total - begin));
         const int known = static_cast<int>(std::min<std::int64_t>(count + most_ahead, total - begin));
-        with_rows(args.keys, group, entries, known, [&](auto& rows) { softmax.score(q, rows, count, known); });
+        with_rows(args.keys, group, entries, known, [&](auto& rows) { softmax.score(rows, count, known); });
         softmax.absorb(count, args.scale, args.softcap,
                        gather(args.key_scale.group(group), entries, count, scratch.key_scale),
                        gather(args.value_scale.group(group), entries, count, scratch.value_scale),

@@ -13,6 +13,13 @@ struct RowsView {
     Dtype dtype = Dtype::f32;
     std::int64_t group_stride = 0;
     std::int64_t row_stride = 0;
+
+    // The rows from `row` on, of every group.
+    RowsView from(std::int64_t row) const {
+        return with_storage(dtype, [&]<class T>(const T*) {
+            return RowsView{static_cast<const T*>(data) + row * row_stride, dtype, group_stride, row_stride};
+        });
+    }
 };
 
 // [groups, entries] of float32 with adjacent entries; null where absent.

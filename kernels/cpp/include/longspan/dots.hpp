@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <vector>
 
 #include "longspan/score_args.hpp"
 #include "longspan/simd.hpp"
@@ -31,6 +33,16 @@ inline std::int64_t rows_ahead(int head_size) {
 template <int Queries>
 inline constexpr int rows_a_tile = Vec::lanes / Queries;
 
+// out[r * out_stride + t] = the sum of the lanes of a pair's accumulator.
+template <int Queries>
+inline void store_products(const Vec (&tile)[Vec::lanes], float* out, std::int64_t out_stride) {
+    constexpr int Rows = rows_a_tile<Queries>;
+    float product[Vec::lanes];
+    store(product, sums(tile));
+    for (int r = 0; r < Queries; ++r)
+        for (int t = 0; t < Rows; ++t) out[r * out_stride + t] = product[r * Rows + t];
+}
+
 // out[r * out_stride + t] = q[r] . rows[t] for r < Queries, t < rows_a_tile; q is float32, query_stride(head_size) apart.
 template <int Queries, class T>
 inline void dot_tile(const float* q, const T* const* rows, int head_size, float* out, std::int64_t out_stride) {
@@ -49,29 +61,48 @@ inline void dot_tile(const float* q, const T* const* rows, int head_size, float*
             for (int r = 0; r < Queries; ++r) tile[r * Rows + t] = fma(query[r], row, tile[r * Rows + t]);
         }
     }
-    float product[Vec::lanes];
-    store(product, sums(tile));
-    for (int r = 0; r < Queries; ++r)
-        for (int t = 0; t < Rows; ++t) out[r * out_stride + t] = product[r * Rows + t];
+    store_products<Queries>(tile, out, out_stride);
 }
 
-// The same for any number of rows. The last rows of an incomplete tile are computed again rather than read beyond.
-// rows[count .. known) are those that will be wanted next: they are prefetched.
-template <int Queries, class T>
-inline void dot_rows(const float* q, const T* const* rows, std::int64_t count, std::int64_t known, int head_size,
-                     float* out, std::int64_t out_stride) {
+#if defined(__AVX512BF16__)
+// The same for queries in bfloat16, `stride` apart: products are taken in pairs, and rows need no widening.
+template <int Queries>
+inline void dot_pairs(const Bf16* q, int stride, const Bf16* const* rows, int head_size, float* out, std::int64_t out_stride) {
+    constexpr int Rows = rows_a_tile<Queries>;
+    Vec tile[Vec::lanes];
+    for (Vec& product : tile) product = broadcast(0.0F);
+    for (int d = 0; d < head_size; d += 32) {
+        Pairs query[Queries];
+#pragma GCC unroll 16
+        for (int r = 0; r < Queries; ++r) query[r] = load_pairs(q + r * stride + d, 32);
+#pragma GCC unroll 16
+        for (int t = 0; t < Rows; ++t) {
+            const Pairs row = load_pairs(rows[t] + d, head_size - d);
+#pragma GCC unroll 16
+            for (int r = 0; r < Queries; ++r) tile[r * Rows + t] = fma(query[r], row, tile[r * Rows + t]);
+        }
+    }
+    store_products<Queries>(tile, out, out_stride);
+}
+#endif
+
+// Calls tile(rows, out, out_stride) for any number of rows. The last rows of an incomplete tile are computed again rather
+// than read beyond. rows[count .. known) are those that will be wanted next: they are prefetched.
+template <int Queries, class T, class Tile>
+inline void each_tile(const T* const* rows, std::int64_t count, std::int64_t known, int head_size, float* out,
+                      std::int64_t out_stride, Tile&& tile) {
     constexpr int Rows = rows_a_tile<Queries>;
     const std::int64_t ahead = rows_ahead<T>(head_size);
     std::int64_t t = 0;
     for (; t + Rows <= count; t += Rows) {
         for (std::int64_t i = t + ahead; i < std::min(t + ahead + Rows, known); ++i) prefetch_row(rows[i], head_size);
-        dot_tile<Queries>(q, rows + t, head_size, out + t, out_stride);
+        tile(rows + t, out + t, out_stride);
     }
     if (t == count) return;
     const T* rest[Rows];
     float product[Vec::lanes];
     for (int i = 0; i < Rows; ++i) rest[i] = rows[t + i < count ? t + i : count - 1];
-    dot_tile<Queries>(q, rest, head_size, product, Rows);
+    tile(rest, product, static_cast<std::int64_t>(Rows));
     for (int r = 0; r < Queries; ++r)
         for (std::int64_t i = 0; t + i < count; ++i) out[r * out_stride + t + i] = product[r * Rows + i];
 }
@@ -87,5 +118,50 @@ inline void for_query_tiles(int queries, Body&& body) {
     }
     if (r < queries) body(r, std::integral_constant<int, 1>{});
 }
+
+// Some queries, also in bfloat16 where that holds them exactly (those of a model in bfloat16) and is faster. Take them once
+// for many rows: what was just written is slow to load in other widths.
+class Queries {
+ public:
+    // q: float32, query_stride(head_size) apart; stays where it is.
+    void take(const float* q, int count, int head_size) {
+        q_ = q, count_ = count, head_size_ = head_size;
+#if defined(__AVX512BF16__)
+        std::uint32_t lost = 0;
+        pairs_.assign(static_cast<std::size_t>(count) * pair_stride(), Bf16{});
+        for (int r = 0; r < count; ++r)
+            for (int d = 0; d < head_size; ++d) {
+                const auto bits = std::bit_cast<std::uint32_t>(q[r * query_stride(head_size) + d]);
+                lost |= bits & 0xffffU;
+                pairs_[r * pair_stride() + d] = {static_cast<std::uint16_t>(bits >> 16)};
+            }
+        exact_ = lost == 0;
+#endif
+    }
+
+    // out[r * out_stride + t] = q[r] . rows[t] for all of them and t < count. rows[count .. known) will be wanted next.
+    template <class T>
+    void dot(const T* const* rows, std::int64_t count, std::int64_t known, float* out, std::int64_t out_stride) const {
+        for_query_tiles(count_, [&](int r, auto tile) {
+            each_tile<tile()>(rows, count, r == 0 ? known : 0, head_size_, out + r * out_stride, out_stride,
+                              [&](const T* const* some, float* to, std::int64_t stride) {
+#if defined(__AVX512BF16__)
+                                  if constexpr (std::is_same_v<T, Bf16>)
+                                      if (exact_) return dot_pairs<tile()>(&pairs_[r * pair_stride()], pair_stride(), some, head_size_, to, stride);
+#endif
+                                  dot_tile<tile()>(q_ + r * query_stride(head_size_), some, head_size_, to, stride);
+                              });
+        });
+    }
+
+ private:
+    int pair_stride() const { return (head_size_ + 31) / 32 * 32; }
+
+    const float* q_ = nullptr;
+    int count_ = 0;
+    int head_size_ = 0;
+    std::vector<Bf16> pairs_;
+    bool exact_ = false;
+};
 
 }  // namespace longspan::LONGSPAN_ISA

@@ -9,6 +9,7 @@
 #include "longspan/merge_args.hpp"
 #include "longspan/read_args.hpp"
 #include "longspan/score_args.hpp"
+#include "longspan/wave_decode_args.hpp"
 #include "longspan/wave_search_args.hpp"
 
 namespace longspan {
@@ -24,6 +25,7 @@ struct Kernels {
     std::uint64_t (*read)(const ReadArgs&);
     void (*score)(const ScoreArgs&);
     void (*segmented_kmeans)(const KmeansArgs&);
+    void (*wave_decode)(const WaveDecodeArgs&);
     void (*wave_search)(const WaveSearchArgs&);
 };
 

@@ -45,7 +45,9 @@ class OnlineSoftmax {
           score_(static_cast<std::size_t>(heads) * block_entries),
           sum_(static_cast<std::size_t>(heads) * query_stride(head_size), 0.0F) {}
 
-    void reset() {
+    // Begins anew, with these queries.
+    void reset(const float* q) {
+        queries_.take(q, heads_, head_size_);
         std::fill(top_.begin(), top_.end(), minus_infinity);
         std::fill(total_.begin(), total_.end(), 0.0F);
         std::fill(sum_.begin(), sum_.end(), 0.0F);
@@ -53,11 +55,8 @@ class OnlineSoftmax {
 
     // rows[count .. known) will be wanted next.
     template <class T>
-    void score(const float* q, const T* const* rows, int count, int known) {
-        for_query_tiles(heads_, [&](int r, auto tile) {
-            dot_rows<tile()>(q + r * query_stride(head_size_), rows, count, r == 0 ? known : 0, head_size_,
-                             &score_[r * block_entries], block_entries);
-        });
+    void score(const T* const* rows, int count, int known) {
+        queries_.dot(rows, count, known, score_.data(), block_entries);
     }
 
     // Turns the scores of a block into weights, and the state of each head into the terms of its new maximum.
@@ -102,6 +101,7 @@ class OnlineSoftmax {
    private:
     int heads_;
     int head_size_;
+    Queries queries_;
     std::vector<float> top_, total_, decay_, score_, sum_;
 };
 

@@ -12,18 +12,17 @@ template <class T>
 inline void score_typed(const ScoreArgs& args) {
     constexpr std::int64_t block = 64;
     const T* base = static_cast<const T*>(args.rows);
+    Queries queries;
+    queries.take(args.q, args.queries, args.head_size);
     const std::int64_t ahead = rows_ahead<T>(args.head_size);
     for (std::int64_t begin = 0; begin < args.count; begin += block) {
         const T* rows[block + most_ahead];
         const std::int64_t count = std::min(block, args.count - begin);
-        const std::int64_t known = std::min(count + ahead, args.count - begin);
+        const std::int64_t known = args.ids ? std::min(count + ahead, args.count - begin) : count;
         for (std::int64_t t = 0; t < known; ++t)
             rows[t] = base + (args.ids ? args.ids[begin + t] : begin + t) * args.row_stride;
-        for (std::int64_t t = 0; begin == 0 && t < std::min(ahead, known); ++t) prefetch_row(rows[t], args.head_size);
-        for_query_tiles(args.queries, [&](int r, auto tile) {
-            dot_rows<tile()>(args.q + r * query_stride(args.head_size), rows, count, r == 0 ? known : 0,
-                             args.head_size, args.out + r * args.out_stride + begin, args.out_stride);
-        });
+        for (std::int64_t t = 0; args.ids && begin == 0 && t < std::min(ahead, known); ++t) prefetch_row(rows[t], args.head_size);
+        queries.dot(rows, count, args.ids ? known : 0, args.out + begin, args.out_stride);
     }
 }
 

@@ -9,78 +9,66 @@
 namespace longspan::LONGSPAN_ISA {
 
 // Finds the `first` largest and the `second` next largest of non-negative votes; negative votes do not take part.
-// One histogram over sign, exponent and three bits of mantissa tells which votes are in and which are out; only the bins
-// on the two borders need comparing. Ties go to the lower id.
+// Non-negative floats are ordered as their bits are: the border is found bit by bit, by counting what lies above it, which
+// the compiler does a vector at a time. Ties go to the lower id.
 class TwoTier {
    public:
     std::vector<std::int32_t> first, second;  // ids: `first` best first, `second` ascending
 
     void select(const float* vote, std::int64_t count, std::int64_t want_first, std::int64_t want_second) {
-        histogram_.assign(bins, 0);
-        for (std::int64_t i = 0; i < count; ++i)
-            if (vote[i] >= 0.0F) ++histogram_[bin(vote[i])];
-        const Border inner = border(want_first), outer = border(want_first + want_second);
-        first.clear();
-        second.clear();
-        inner_.clear();
-        outer_.clear();
-        for (std::int64_t i = 0; i < count; ++i) {
-            if (!(vote[i] >= 0.0F)) continue;
-            const int at = bin(vote[i]);
-            if (at < outer.bin) continue;
-            const auto id = static_cast<std::int32_t>(i);
-            if (at > inner.bin) first.push_back(id);
-            else if (at == inner.bin) inner_.push_back(id);
-            else if (at > outer.bin) second.push_back(id);
-            else outer_.push_back(id);
+        id_.resize(count + 1);
+        bits_.resize(count);
+        for (std::int64_t i = 0; i < count; ++i) {  // + 0.0F: a vote of -0.0 counts as 0; 0 does not take part
+            const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(vote[i] + 0.0F));
+            bits_[i] = vote[i] >= 0.0F ? bits + 1 : 0;
         }
-        settle(vote, inner, outer);
+        keep(want_first + want_second, second);
+        for (std::size_t i = 0; i < second.size(); ++i) bits_[i] = bits_[second[i]];
+        bits_.resize(second.size());
+        keep(want_first, first);
+        split();
+        std::sort(first.begin(), first.end(), [vote](std::int32_t a, std::int32_t b) {
+            return vote[a] != vote[b] ? vote[a] > vote[b] : a < b;
+        });
     }
 
    private:
-    static constexpr int shift = 20;
-    static constexpr int bins = 1 << (31 - shift);
-
-    struct Border {
-        int bin;            // everything above is in
-        std::int64_t room;  // how many of this bin are in too
-    };
-
-    // + 0.0F: a vote of -0.0 counts as 0
-    static int bin(float vote) { return static_cast<int>(std::bit_cast<std::uint32_t>(vote + 0.0F) >> shift); }
-
-    Border border(std::int64_t want) const {
-        int at = bins;
-        std::int64_t above = 0;
-        while (at > 0 && above < want) above += histogram_[--at];
-        return {at, at < bins ? want - above + histogram_[at] : 0};
+    std::int64_t at_least(std::int32_t bound) const {
+        std::int32_t above = 0;  // as wide as what it counts: the compiler then needs no widening
+        for (std::int32_t bits : bits_) above += bits >= bound;
+        return above;
     }
 
-    void settle(const float* vote, Border inner, Border outer) {
-        const auto better = [vote](std::int32_t a, std::int32_t b) {
-            return vote[a] != vote[b] ? vote[a] > vote[b] : a < b;
-        };
-        const auto cut = [&](std::vector<std::int32_t>& ids, std::int64_t room) {
-            const auto middle = ids.begin() + std::min<std::int64_t>(room, ids.size());
-            if (middle != ids.end()) std::nth_element(ids.begin(), middle, ids.end(), better);
-            return middle;
-        };
-        const auto scanned = static_cast<std::ptrdiff_t>(second.size());  // these are ascending already
-        if (inner.bin == outer.bin) {  // both borders in one bin: drop what is beyond the outer one first
-            inner_.erase(cut(inner_, outer.room), inner_.end());
-        } else {
-            second.insert(second.end(), outer_.begin(), cut(outer_, outer.room));
+    // Places of the `want` largest of `bits_`, ascending; fewer where fewer take part.
+    void keep(std::int64_t want, std::vector<std::int32_t>& places) {
+        std::int32_t border = 0;  // the largest bound that `want` reach; 0 where fewer take part
+        std::int64_t reach = bits_.size();
+        for (std::int32_t bit = 1 << 30; bit > 0 && reach != want; bit >>= 1)
+            if (const std::int64_t count = at_least(border + bit); count >= want) border += bit, reach = count;
+        // how many of those on the border are in too
+        std::int64_t room = border > 0 ? want - at_least(border + 1) : 0;
+        std::int64_t kept = 0;
+        const auto size = static_cast<std::int64_t>(bits_.size());
+        for (std::int64_t i = 0; i < size; ++i) {
+            const bool in = bits_[i] > border || (bits_[i] == border && room-- > 0);
+            id_[kept] = static_cast<std::int32_t>(i);
+            kept += in;
         }
-        const auto middle = cut(inner_, inner.room);
-        first.insert(first.end(), inner_.begin(), middle);
-        second.insert(second.end(), middle, inner_.end());
-        std::sort(first.begin(), first.end(), better);
-        std::sort(second.begin() + scanned, second.end());
-        std::inplace_merge(second.begin(), second.begin() + scanned, second.end());
+        places.assign(id_.begin(), id_.begin() + kept);
     }
 
-    std::vector<std::int64_t> histogram_;
-    std::vector<std::int32_t> inner_, outer_;
+    // `first` are places within `second`: they become ids, and leave it.
+    void split() {
+        std::size_t next = 0, kept = 0;
+        for (std::size_t i = 0; i < second.size(); ++i) {
+            const std::int32_t id = second[i];
+            if (next < first.size() && first[next] == static_cast<std::int32_t>(i)) first[next++] = id;
+            else second[kept++] = id;
+        }
+        second.resize(kept);
+    }
+
+    std::vector<std::int32_t> id_, bits_;
 };
 
 }  // namespace longspan::LONGSPAN_ISA

@@ -42,6 +42,7 @@ struct Ballot {
           exponential(args.heads * stride),
           top(args.heads * pieces),
           total(args.heads * pieces),
+          lse(args.heads),
           vote(args.groups * stride) {}
 
     std::int64_t pieces_of(const WaveSearchArgs& args, std::int64_t group) const {
@@ -54,6 +55,7 @@ struct Ballot {
     std::vector<float> exponential;  // [heads, stride], relative to `top`
     std::vector<float> top;          // [heads, pieces]; after `count_votes`, the factor of the piece
     std::vector<float> total;        // [heads, pieces]
+    std::vector<float> lse;          // [heads], set by `weigh_pieces`
     std::vector<float> vote;         // [groups, stride]; -1 for empty clusters
 };
 
@@ -117,6 +119,7 @@ inline void weigh_pieces(const WaveSearchArgs& args, Ballot& ballot, std::int64_
     float sum = 0.0F;
     for (std::int64_t p = 0; p < pieces; ++p)
         if (top[p] > minus_infinity) sum += total[p] * std::exp(top[p] - largest);
+    ballot.lse[head] = sum > 0.0F ? largest + std::log(sum) : minus_infinity;
     const float unit = (args.weight ? args.weight[head] : 1.0F) / sum;
     for (std::int64_t p = 0; p < pieces; ++p)
         top[p] = top[p] > minus_infinity ? std::exp(top[p] - largest) * unit : 0.0F;
@@ -159,8 +162,9 @@ inline void announce(const WaveSearchArgs& args, const Ballot& ballot, std::int6
     }
 }
 
-inline void wave_search(const WaveSearchArgs& args) {
-    Ballot ballot(args);
+// Ranks the clusters of all groups and calls then(group), from any thread, once the ids of a group are written.
+template <class Then>
+inline void rank_clusters(const WaveSearchArgs& args, Ballot& ballot, Then&& then) {
     const std::int64_t items = args.groups * ballot.pieces;
     const bool parallel = args.threads > 1 && items > 1 && most_candidates(args) * args.heads * args.head_size > 1 << 18;
 #pragma omp parallel num_threads(args.threads) if (parallel)
@@ -182,8 +186,14 @@ inline void wave_search(const WaveSearchArgs& args) {
             for (int r = 0; r < ballot.heads_a_group; ++r) weigh_pieces(args, ballot, group * ballot.heads_a_group + r);
             for (std::int64_t piece = 0; piece < ballot.pieces_of(args, group); ++piece) count_votes(args, ballot, group, piece);
             announce(args, ballot, group, winners);
+            then(group);
         }
     }
+}
+
+inline void wave_search(const WaveSearchArgs& args) {
+    Ballot ballot(args);
+    rank_clusters(args, ballot, [](std::int64_t) {});
 }
 
 }  // namespace longspan::LONGSPAN_ISA

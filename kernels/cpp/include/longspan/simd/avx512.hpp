@@ -68,6 +68,20 @@ inline Vec zero_below(Vec x, float bound, Vec a) {
     return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.value, _mm512_set1_ps(bound), _CMP_NLT_UQ), a.value)};
 }
 
+#if defined(__AVX512BF16__)
+// Thirty-two bfloat16; lane i of a sum takes in elements 2 i and 2 i + 1.
+struct Pairs {
+    __m512bh value;
+};
+
+// The first `count` elements, zeros beyond.
+inline Pairs load_pairs(const Bf16* from, int count) {
+    const __mmask32 mask = count < 32 ? (1U << count) - 1 : ~0U;
+    return {reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(mask, from))};
+}
+inline Vec fma(Pairs a, Pairs b, Vec c) { return {_mm512_dpbf16_ps(c.value, a.value, b.value)}; }
+#endif
+
 inline __m512 fold_singles(Vec a, Vec b) {
     return _mm512_add_ps(_mm512_unpacklo_ps(a.value, b.value), _mm512_unpackhi_ps(a.value, b.value));
 }

@@ -1,0 +1,79 @@
+"""The operation `wave_decode`; see README.md for the maths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from longspan_kernels.checks import check_per_entry, check_rows, check_softcap
+from longspan_kernels.dispatch import path
+from longspan_kernels.wave_decode import cpu, reference
+from longspan_kernels.wave_search.reference import check
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from longspan_kernels.dispatch import Backend
+    from longspan_kernels.types import Stretch, WaveStep
+
+__all__ = ["wave_decode"]
+
+
+def wave_decode(
+    q_HD: Tensor,
+    centroids_GCD: Tensor,
+    means_GCD: Tensor,
+    start_GC: Tensor,
+    size_GC: Tensor,
+    stored: Sequence[Stretch],
+    *,
+    indexed: tuple[int, int],
+    steady: Sequence[tuple[int, int]],
+    retrieve: int,
+    estimate: int,
+    scale: float,
+    softcap: float | None = None,
+    vote: Literal["sum", "max"] = "sum",
+    backend: Backend = "auto",
+    threads: int | None = None,
+) -> WaveStep:
+    """One decode step over clusters: `wave_search`, exact attention to the slots of the retrieved
+    clusters and to the `steady` slot ranges, attention to the means of the estimated clusters with
+    a bias of ln(size), all merged.
+
+    Cluster c covers the slots [start, start + size) of `stored`, all within `indexed`, which no
+    steady range touches; int32. Raises ValueError naming what does not fit. RetroInfer,
+    sections 4.1 and 4.2.
+    """
+    check(q_HD, centroids_GCD, retrieve, estimate)
+    check_rows(q_HD, centroids_GCD, means_GCD)
+    check_softcap(softcap)
+    check_per_entry("start", start_GC, centroids_GCD)
+    check_per_entry("size", size_GC, centroids_GCD)
+    if vote not in ("sum", "max"):
+        raise ValueError(f"vote is {vote!r}; it should be 'sum' or 'max'")
+    for part in stored:
+        check_rows(q_HD, part.keys_GTD, part.values_GTD)
+        if len(part.keys_GTD) != len(centroids_GCD):
+            raise ValueError(
+                f"stored keys have shape {list(part.keys_GTD.shape)}; centroids"
+                f" {list(centroids_GCD.shape)} have another number of KV heads"
+            )
+    isa = path(backend, cpu.obstacle(q_HD, centroids_GCD, means_GCD, start_GC, size_GC, stored))
+    serve = reference.wave_decode if isa is None else cpu.on(isa, threads)
+    return serve(
+        q_HD,
+        centroids_GCD,
+        means_GCD,
+        start_GC,
+        size_GC,
+        stored,
+        indexed=indexed,
+        steady=steady,
+        retrieve=retrieve,
+        estimate=estimate,
+        scale=scale,
+        softcap=softcap,
+        vote=vote,
+    )
