@@ -3,7 +3,8 @@
 Left to the loss on the answers alone, one value of four was found and the rest were not within 19
 million tokens. Values of one key are found by their predecessors: each value of the text gathers
 the values of its key before it, the answer gathers those given, and the next value is the one where
-the two agree. A chain of variables is followed from the place where the last one is assigned on.
+the two agree. A chain of variables is followed from the place where the last one is assigned on,
+which gathers the name that it is assigned to.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Pointer:
     following: list[int]
     """To any of these, in NEXT_LAYERS: where the next value stands."""
     before: list[int]
-    """To all of these alike, in GATHER_LAYERS: the first token and the values of the key so far."""
+    """To all of these alike, in GATHER_LAYERS: the first token and the values of the key so far, or
+    the name that is assigned to."""
 
 
 def pointers(sequence: Sequence) -> list[Pointer]:
@@ -65,13 +67,14 @@ def _values(places: list[list[int]]) -> list[Pointer]:
 
 
 def _chain(places: list[list[int]], lengths: list[int]) -> list[Pointer]:
-    """For a value and the variables: each is assigned where the one before it stands on the right,
-    and a layer before has carried its name there.
+    """For a value and the variables: each is assigned where the one before it stands on the right;
+    there, at its last token, the name of the new one is gathered.
     """
     found = []
     for n in range(1, len(places)):
-        right = places[n - 1][0 if n == 1 else 1]
-        found.append(Pointer(places[n][-1] - 1, [*range(right, right + lengths[n - 1] + 1)], []))
+        assigned = places[n - 1][0 if n == 1 else 1] + lengths[n - 1] - 1
+        found.append(Pointer(assigned, [], [places[n][0]]))
+        found.append(Pointer(places[n][-1] - 1, [assigned], []))
     return found
 
 

@@ -158,15 +158,19 @@ def test_pointers_follow_a_chain_on_the_right_of_its_assignments() -> None:
     material = make_material(encode_pieces, AS_ANSWERED)
     sequence = vt_sequence(material, 3000, exact=True)
     ids, (series,) = sequence.ids, sequence.series
-    found = pointers(sequence)
-    assert len(found) == len(series.parts) - 1 == 5
-    for n, pointer in enumerate(found, 1):
-        previous, name = series.parts[n - 1], series.parts[n]
-        assert ids[pointer.place + 1 : pointer.place + 1 + len(name)] == name
-        assert [ids[t] for t in pointer.following[:-1]] == previous
-        before = ids[pointer.following[0] - 7 : pointer.following[0]]
-        assert name == [token for token in before if token in name]
-        assert not pointer.before
+    inside = [pointer for pointer in pointers(sequence) if not pointer.following]
+    asked = [pointer for pointer in pointers(sequence) if pointer.following]
+    assert len(inside) == len(asked) == len(series.parts) - 1 == 5
+    for n in range(5):
+        previous, name = series.parts[n : n + 2]
+        place = asked[n].place + 1
+        assert ids[place : place + len(name)] == name
+        (assigned,) = asked[n].following
+        assert ids[assigned + 1 - len(previous) : assigned + 1] == previous
+        assert inside[n].place == assigned
+        (left,) = inside[n].before
+        assert ids[left : left + len(name)] == name
+        assert left < assigned < left + 12 < place
 
 
 def test_a_guide_costs_nothing_where_one_head_looks_right() -> None:
