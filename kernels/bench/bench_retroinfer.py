@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from bench_dense_decode import GROUPS, HEADS, WIDTH, fused, grouped_matmul
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
 
 COLD_BYTES = 100e6
 """Layers take turns until their steps touch this much, so that none finds its bytes in a cache."""
+GROUPED_TOKENS = 131_072
+"""The longest context at which a search over groups is timed beside one over all clusters."""
 BURST = 8
 """Steps timed in a row: keys are cold, the program is not, as in a decode loop."""
 
 
-def layer(tokens: int, seed: int) -> RetrievalState:
+def layer(tokens: int, seed: int, **options: Any) -> RetrievalState:
     """A sealed state over synthetic keys, clustered in three rounds: only sizes matter here."""
     cpu = torch.device("cpu")
     geometry = LayerGeometry(0, HEADS, GROUPS, WIDTH, WIDTH**-0.5, torch.bfloat16, cpu)
-    state = RetroInfer(kmeans_rounds=3).layer(geometry)
+    state = RetroInfer(kmeans_rounds=3, **options).layer(geometry)
     keys_GTD, _ = topic_keys(GROUPS, tokens, WIDTH, seed)
     state.store.append(keys_GTD, keys_GTD)
     del keys_GTD
@@ -75,6 +77,28 @@ def dense_seconds(state: RetrievalState, tokens: int, settings: Settings) -> tup
     return seconds["dense"], min(seconds["fused"], seconds["matmul"])
 
 
+def cells(
+    states: list[RetrievalState], dense: float, by_torch: float, settings: Settings
+) -> tuple[str, ...]:
+    """What a row says of steps on these states."""
+    step = steps(states)
+    step()
+    work = states[0].work()
+    touched = work.index_bytes + work.kv_bytes
+    read, size = reader()
+    seconds = time_together({"burst": step, "read": read}, settings, 2 * settings.rounds)
+    taken = seconds["burst"] / BURST
+    needed = touched / (size / seconds["read"])
+    return (
+        f"{taken * 1e3:.2f} ms",
+        f"{touched / 1e6:.1f} MB",
+        f"{taken / needed:.2f}x",
+        f"{dense * 1e3:.1f} ms",
+        f"{by_torch * 1e3:.1f} ms",
+        f"{by_torch / taken:.1f}x",
+    )
+
+
 def run(tokens: int, settings: Settings) -> list[Table]:
     """A row for budgets that are shares of the context, one for budgets of a fixed size."""
     states = [layer(tokens, 0)]
@@ -83,7 +107,6 @@ def run(tokens: int, settings: Settings) -> list[Table]:
     work = states[0].work()
     touched = work.index_bytes + work.kv_bytes
     states += [layer(tokens, seed) for seed in range(1, min(4, round(COLD_BYTES / touched)))]
-    read, size = reader()
     head = (
         "budgets", "step", "bytes read", "of what its bytes need", "dense_decode", "faster torch",
         "faster than it",
@@ -92,24 +115,11 @@ def run(tokens: int, settings: Settings) -> list[Table]:
     for name, share in (("default", 1.0), ("as for 131,072 tokens", 131_072 / tokens)):
         for state in states:
             set_budget(state, share)
-        step = steps(states)
-        step()
-        work = states[0].work()
-        touched = work.index_bytes + work.kv_bytes
-        seconds = time_together({"burst": step, "read": read}, settings, 2 * settings.rounds)
-        taken = seconds["burst"] / BURST
-        needed = touched / (size / seconds["read"])
-        table.rows.append(
-            (
-                name,
-                f"{taken * 1e3:.2f} ms",
-                f"{touched / 1e6:.1f} MB",
-                f"{taken / needed:.2f}x",
-                f"{dense * 1e3:.1f} ms",
-                f"{by_torch * 1e3:.1f} ms",
-                f"{by_torch / taken:.1f}x",
-            )
-        )
+        table.rows.append((name, *cells(states, dense, by_torch, settings)))
+    if tokens <= GROUPED_TOKENS:
+        grouped = [layer(tokens, seed, clusters_per_group=32) for seed in range(len(states))]
+        name = "default, groups of 32 clusters searched first"
+        table.rows.append((name, *cells(grouped, dense, by_torch, settings)))
     return [table]
 
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from longspan_kernels.attention_graph import build, search
+from longspan_kernels.attention_graph import GraphOptions, build, search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import Tensor
+
+    from longspan_kernels.attention_graph.options import Storage
 
 RECALL, TOP = 0.95, 100
 
@@ -67,10 +69,10 @@ def recall(found_NRK: Tensor, right_NRK: Tensor) -> float:
     return sum(int(torch.isin(right, found).sum()) for found, right in pairs) / right_NRK.numel()
 
 
-def graph(data: Data) -> Contender:
-    """Ours, with the settings that the method has."""
+def graph(data: Data, storage: Storage) -> Contender:
+    """Ours, with the settings that the method has but for the type of what the walk reads."""
     begin = time.perf_counter()
-    built = build(data.keys_TD, data.train_SD)
+    built = build(data.keys_TD, data.train_SD, GraphOptions(storage=storage))
     seconds = time.perf_counter() - begin
     work: list[float] = []
 
@@ -83,9 +85,8 @@ def graph(data: Data) -> Contender:
         return hits.ids_HK
 
     beams = (100, 112, 128, 144, 160, 176, 192, 224, 256, 320, 384, 512, 768)
-    return Contender(
-        "attention graph", find, beams, lambda _: sum(work) / len(work), seconds, built.nbytes
-    )
+    name = f"attention graph, {storage} codes"
+    return Contender(name, find, beams, lambda _: sum(work) / len(work), seconds, built.nbytes)
 
 
 def flat(data: Data, faiss: Any) -> Contender:
