@@ -222,6 +222,7 @@ def test_other_wrong_requests(tmp_path: Path) -> None:
         make(ruler("vt", tmp_path), seed=-1)
     with pytest.raises(ValueError, match=r"task\.data=None: ruler_qa_1 needs SQuAD"):
         make(ruler("qa_1", tmp_path, data=None))
+    assert not list(tmp_path.rglob("ruler_qa_1-*"))  # said before anything is prepared
     with pytest.raises(ValueError, match=r"task\.haystack_path=.*nowhere\.txt: cannot be read"):
         make(ruler("niah_single_2", tmp_path, haystack="path", haystack_path="nowhere.txt"))
     with pytest.raises(ValueError, match=r"task\.haystack_path=None"):

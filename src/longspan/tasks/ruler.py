@@ -89,6 +89,10 @@ class Ruler(Task):
             return examples_from_rows(self, tokenizer, context_tokens, count)
         if context_tokens is None:
             raise ValueError(f"ctx=None: {self.label} is generated for a length, such as 16k")
+        if self.spec.needs_questions and self.data is None:
+            from longspan.tasks.ruler_questions import HOW_TO_GET
+
+            raise ValueError(f"task.data=None: {self.label} needs {HOW_TO_GET[self.spec.kind]}")
         count = RULER_SAMPLES if count is None else count
         from longspan.tasks.prepare import announcer, prepared_rows
 

@@ -36,8 +36,7 @@ def questions(job: Job, count: Count) -> Source:
 
     from longspan.tasks.ruler_kinds import row_of, ticking, tokenizer_of
 
-    if job.path is None:
-        raise ValueError(f"task.data=None: ruler_{job.task} needs {HOW_TO_GET[job.spec.kind]}")
+    assert job.path is not None, "the task has seen to it"
     texts, asked = read_questions(job.path, job.spec.kind)
     if job.count > len(asked):
         raise ValueError(

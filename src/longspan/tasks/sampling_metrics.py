@@ -82,7 +82,8 @@ def sampling_metrics(
         **({f"maj@{n}": [float(majority(outcomes, same)) for outcomes in whole]} if n > 1 else {}),
     }.items():
         metrics[name] = 100 * math.fsum(values) / len(values)
-        if len(values) > 1:
+        # Values that are all alike say nothing of their spread: a 0 would claim to know.
+        if len(set(values)) > 1:
             metrics[f"{name}_se"] = 100 * standard_error(values)
     every = [outcome for outcomes in whole for outcome in outcomes]
     metrics["unfinished_rate"] = 100 * sum(not o.finished for o in every) / len(every)
