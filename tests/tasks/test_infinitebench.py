@@ -88,5 +88,5 @@ def test_errors_name_what_is_wrong(tmp_path: Path) -> None:
         bench("longbook_qa_en", path=str(tmp_path)).examples(TOKENIZER, None, None, 0)
     path = tmp_path / "code_run.jsonl"
     path.write_text('{"id": 1, "context": "x", "answer": [1]}')
-    with pytest.raises(ValueError, match="row 0: field input is missing"):
+    with pytest.raises(ValueError, match="line 1: field input is missing"):
         bench("code_run", path=str(path)).examples(TOKENIZER, None, None, 0)

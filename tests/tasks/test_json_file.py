@@ -36,6 +36,9 @@ def read(path: Path, content: Any, ctx: int | None = None, **settings: Any) -> l
         ("one.jsonl", json.dumps(ROW), 1),
         ("lines.json", f"{json.dumps(ROW)}\n{json.dumps(ROW)}", 2),
         ("mark.json", "\ufeff" + json.dumps([ROW]), 1),
+        ("held.json", {"version": "1", "data": [ROW, ROW]}, 2),
+        ("others.json", ROW | {"others": [{"id": 1}, {"id": 2}]}, 1),
+        ("table.csv", 'input,answer\n"A text.\nWhat is asked?",yes\n', 1),
         ("endings.jsonl", json.dumps({**ROW, "x": "a\u2028b\x85c"}, ensure_ascii=False), 1),
     ],
 )
@@ -98,13 +101,13 @@ def test_marks_of_a_template_stay_in_the_text(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.json", "", r"a\.json: the file is empty"),
-        ("a.json", "[]", r"a\.json: the list is empty"),
-        ("a.json", '[{"input": "a",\n "outputs" "b"}]', r"a\.json line 2: not valid JSON"),
-        ("a.jsonl", json.dumps(ROW) + '\n{"input"', r"a\.jsonl line 2: not valid JSON"),
-        ("a.json", '["text"]', r"a\.json entry 0: expected an object, found str"),
-        ("a.json", "3", r"a\.json entry 0: expected an object, found int"),
-        ("a.jsonl", '\n{"outputs": "a"}', r"a\.jsonl line 2: field 'input' .* is missing"),
-        ("a.json", [ROW, {"input": " ", "outputs": "a"}], r"a\.json entry 1: field 'input'"),
+        ("a.json", "[]", r"a\.json: holds no rows"),
+        ("a.json", '[{"input": "a",\n "outputs" "b"}]', r"a\.json, line 2: not valid JSON"),
+        ("a.jsonl", json.dumps(ROW) + '\n{"input"', r"a\.jsonl, line 2: not valid JSON"),
+        ("a.json", '["text"]', r"a\.json, row 0: an object is expected, found str"),
+        ("a.json", "3", r"a\.json, row 0: an object is expected, found int"),
+        ("a.jsonl", '\n{"outputs": "a"}', r"a\.jsonl, line 2: field 'input' .* is missing"),
+        ("a.json", [ROW, {"input": " ", "outputs": "a"}], r"a\.json, row 1: field 'input'"),
         ("a.json", [{"input": ["a"], "outputs": "a"}], r"field 'input' is \['a'\]; .* a text"),
         ("a.json", [{"input": "a"}], r"field 'outputs' .* is missing"),
         ("a.json", [{"input": "a", "outputs": []}], r"field 'outputs' is \[\]"),
@@ -137,7 +140,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_prompts_longer_than_the_context(tmp_path: Path) -> None:
     long = {"input": "w " * 500 + "\nWhat?", "outputs": "a", "max_new_tokens": 20}
-    with pytest.raises(ValueError, match=r"entry 0: 521 tokens \(20 of them new\) .* ctx=520"):
+    with pytest.raises(ValueError, match=r"row 0: 521 tokens \(20 of them new\) .* ctx=520"):
         read(tmp_path / "a.json", long, ctx=520)
     (whole,) = read(tmp_path / "a.json", long, ctx=521)
     assert not whole.meta["truncated"]
@@ -145,7 +148,7 @@ def test_prompts_longer_than_the_context(tmp_path: Path) -> None:
     assert cut.meta["truncated"]
     assert cut.question == "What?"
     assert 90 <= tokens(f"{cut.prompt} {cut.prefix}") + 20 <= 100
-    with pytest.raises(ValueError, match="entry 0: ctx leaves 1 tokens for the context, too few"):
+    with pytest.raises(ValueError, match="row 0: ctx leaves 1 tokens for the context, too few"):
         read(tmp_path / "a.json", long, ctx=22, truncate="middle")
 
 

@@ -128,12 +128,12 @@ def test_e_is_bucketed_by_length() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"context": None}, r"row 1: field context is missing"),
-        ({"input": 3}, r"row 1: field input \(or question\) must be text, found 3"),
-        ({"answers": "Paragraph 2"}, r"row 1: field answers must be a list of texts"),
-        ({"answers": []}, r"row 1: field answers"),
-        ({"answers": ["2"]}, r"row 1: field answers must look like Paragraph"),
-        ({"length": "many"}, r"row 1: field length must be a whole number"),
+        ({"context": None}, r"line 2: field context is missing"),
+        ({"input": 3}, r"line 2: field input \(or question\) must be text, found 3"),
+        ({"answers": "Paragraph 2"}, r"line 2: field answers must be a list of texts"),
+        ({"answers": []}, r"line 2: field answers"),
+        ({"answers": ["2"]}, r"line 2: field answers must look like Paragraph"),
+        ({"length": "many"}, r"line 2: field length must be a whole number"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -148,7 +148,7 @@ def test_a_wrong_row_is_named(tmp_path: Path, change: dict[str, Any], message: s
 def test_classification_needs_its_labels(tmp_path: Path) -> None:
     row = json.loads((FILES / "trec.jsonl").read_text().splitlines()[0])
     (tmp_path / "trec.jsonl").write_text(json.dumps({**row, "all_classes": None}))
-    with pytest.raises(ValueError, match="row 0: field all_classes must be a list"):
+    with pytest.raises(ValueError, match="line 1: field all_classes must be a list"):
         bench("trec", path=str(tmp_path)).examples(TOKENIZER, None, None, 0)
 
 
@@ -166,7 +166,7 @@ def test_two_rows_of_one_id_are_refused(tmp_path: Path) -> None:
         (".", "has no hotpotqa.jsonl, data/hotpotqa.jsonl or data.zip"),
         ("empty.jsonl", "holds no rows"),
         ("broken.jsonl", r"broken.jsonl, line 2: not valid JSON"),
-        ("list.jsonl", "row 0: an object is expected, found list"),
+        ("list.jsonl", "line 1: an object is expected, found list"),
         ("other.txt", "must be a folder, a .zip or a .jsonl file"),
         ("no.zip", "the zip has no hotpotqa.jsonl"),
     ],

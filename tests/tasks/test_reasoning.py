@@ -147,12 +147,12 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
     [
         (
             '{"id": 1, "problem": "x"}',
-            r"row 1: field answer is missing \(the row has: id, problem\)",
+            r"line 2: field answer is missing \(the row has: id, problem\)",
         ),
-        ('{"id": 1, "answer": "2"}', r"row 1: field problem or question is missing"),
+        ('{"id": 1, "answer": "2"}', r"line 2: field problem or question is missing"),
         (
             '{"id": 1, "problem": ["x"], "answer": "2"}',
-            "row 1: field problem must be text, found list",
+            "line 2: field problem must be text, found list",
         ),
         ('{"id": 60, "problem": "x", "answer": "2"}', "rows.jsonl: two rows have the id 60"),
         ('{"id": 1', "line 2: not valid JSON"),

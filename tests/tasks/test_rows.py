@@ -9,9 +9,10 @@ import pytest
 from huggingface_hub import constants
 from real_world import DATA, CharTokenizer
 
+from longspan.tasks.files import file_sha256
 from longspan.tasks.reasoning_gpqa import Gpqa
 from longspan.tasks.reasoning_math import MathProblems
-from longspan.tasks.rows import file_sha256, parse_rows, read_rows
+from longspan.tasks.rows import parse_rows, read_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,8 @@ TOKENIZER = CharTokenizer()
         ('\ufeff{"a": 1}\n\n{"a": 2}\n', "jsonl", [{"a": 1}, {"a": 2}]),
         ('{"a": "x\u2028y"}', "jsonl", [{"a": "x\u2028y"}]),
         ('[{"a": 1}]', "json", [{"a": 1}]),
+        ('{"a": 1}\n{"a": 2}\n', "json", [{"a": 1}, {"a": 2}]),
+        ('{"input": "x", "a": [{"b": 1}]}', "json", [{"input": "x", "a": [{"b": 1}]}]),
         ('{"version": 1, "data": [{"a": 1}]}', "json", [{"a": 1}]),
         ('{"a": [1, 2]}', "json", [{"a": [1, 2]}]),
         ('{"a": [{"b": 1}], "c": [{"d": 1}]}', "json", [{"a": [{"b": 1}], "c": [{"d": 1}]}]),
@@ -33,20 +36,20 @@ TOKENIZER = CharTokenizer()
     ],
 )
 def test_kinds_of_text(text: str, kind: str, rows: list[dict[str, Any]]) -> None:
-    assert parse_rows(text, kind, "here") == rows
+    assert [row for _, row in parse_rows(text, kind, "here")] == rows
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("none.json", None, r"none.json: no such file"),
-        ("bad.json", b'{"a": ', r"bad.json: not valid JSON \(Expecting value, column 7\)"),
+        ("none.json", None, r"none.json: cannot be read \(No such file"),
+        ("bad.json", b'{"a": ', r"bad.json, line 1: not valid JSON \(Expecting value, column 7\)"),
         ("bad.jsonl", b"{}\n\n[", r"bad.jsonl, line 3: not valid JSON"),
         ("latin.csv", "a\n\xe9".encode("latin-1"), r"latin.csv: not UTF-8 text"),
         ("empty.csv", b"a,b\n", r"empty.csv: holds no rows"),
         ("numbers.json", b"[1, 2]", r"numbers.json, row 0: an object is expected, found int"),
         ("text.txt", b"x", r"text.txt: must end in .jsonl, .json, .csv or .parquet"),
-        ("deep.json", b"[" * 99_999, r"deep.json: not readable JSON \(nested too deeply\)"),
+        ("deep.json", b"[" * 99_999, r"deep.json, line 1: not readable JSON \(nested too deeply\)"),
         ("long.jsonl", b"9" * 9_999, r"line 1: not readable JSON \(a number too long\)"),
         ("half.jsonl", rb'{"a": "\ud83d"}', r"half.jsonl, line 1: '.ud83d' is half a character"),
         ("bad.parquet", b"PAR1xxxx", r"bad.parquet: not readable parquet"),
@@ -75,7 +78,7 @@ def aime() -> MathProblems:
 
 
 def test_missing_data_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"task.path=/nowhere.csv: no such file"):
+    with pytest.raises(ValueError, match=r"task.path=/nowhere.csv: cannot be read"):
         Gpqa(hub="h/h", path="/nowhere.csv").examples(TOKENIZER, None, None, 0)
 
     def offline(*_: object, **__: object) -> None:

@@ -205,7 +205,7 @@ def test_rows_made_elsewhere_are_used_as_they_are(tmp_path: Path) -> None:
 def test_incomplete_rows_are_named(tmp_path: Path, row: dict[str, Any]) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n" + json.dumps(row))
-    with pytest.raises(ValueError, match=r"rows\.jsonl line 2: field '(input|outputs)'"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: field '(input|outputs)'"):
         ruler("vt", tmp_path, data=str(path)).examples(TOKENIZER, None, None, 0)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_text(path: str, field: str) -> str:
+def read_text(path: str | Path, field: str) -> str:
     """The file's text; raises ValueError naming `field` where it is missing, not UTF-8 or empty."""
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
@@ -26,45 +27,24 @@ def read_text(path: str, field: str) -> str:
 
 def read_json(path: str, field: str) -> Any:
     """The file as one JSON value; raises ValueError naming `field`, the file and the line."""
-    return _parse(read_text(path, field), f"{field}={path}", 1)
+    return decoded(read_text(path, field), f"{field}={path}")
 
 
-def read_rows(path: str, field: str) -> list[tuple[str, dict[str, Any]]]:
-    """(place, row) of a .json file (a list of objects, or one) or a .jsonl file; the place is for
-    error messages.
-
-    A .json file that holds one object a line is read as .jsonl. Raises ValueError naming `field`,
-    file and line.
+def file_sha256(path: str | Path, field: str = "task.path") -> str:
+    """Hexadecimal SHA-256 of the file's bytes, read again only when the file has changed; raises
+    ValueError naming `field`.
     """
-    text = read_text(path, field)
-    source = f"{field}={path}"
-    # Only a line feed ends a row: a JSON text may hold U+2028 and other line ends.
-    lines = text.split("\n")
-    if path.endswith(".jsonl") or _is_lines(lines):
-        pairs = [
-            (f"{source} line {number}", _parse(line, source, number))
-            for number, line in enumerate(lines, start=1)
-            if line.strip()
-        ]
-    else:
-        content = _parse(text, source, 1)
-        items = content if isinstance(content, list) else [content]
-        pairs = [(f"{source} entry {number}", item) for number, item in enumerate(items)]
-    if not pairs:
-        raise ValueError(f"{source}: the list is empty")
-    for place, row in pairs:
-        if not isinstance(row, dict):
-            raise ValueError(f"{place}: expected an object, found {type(row).__name__}")
-    return pairs
-
-
-def file_sha256(path: str, field: str) -> str:
-    """Hexadecimal SHA-256 of the file's bytes; raises ValueError naming `field`."""
     try:
-        with Path(path).expanduser().open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        stat = Path(path).expanduser().stat()
+        return _sha256(Path(path).expanduser(), stat.st_mtime_ns, stat.st_size)
     except OSError as error:
         raise ValueError(f"{field}={path}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, changed_ns: int, size: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def parse_json(text: str, place: str) -> Any:
@@ -88,15 +68,12 @@ def parse_json(text: str, place: str) -> Any:
     return value
 
 
-def _parse(text: str, source: str, first_line: int) -> Any:
+def decoded(text: str, source: str, first_line: int = 1) -> Any:
+    """The value of a JSON text that begins in line `first_line` of `source`; raises ValueError
+    naming source and line.
+    """
     try:
-        return parse_json(text, f"{source} line {first_line}")
+        return parse_json(text, f"{source}, line {first_line}")
     except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise ValueError(f"{source} line {line}: not valid JSON ({error.msg})") from error
-
-
-def _is_lines(lines: list[str]) -> bool:
-    """Whether every line starts an object and there are several: JSON lines under another name."""
-    full = [line for line in lines if line.strip()]
-    return len(full) > 1 and all(line.startswith("{") for line in full)
+        where = f"{source}, line {first_line + error.lineno - 1}"
+        raise ValueError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from error

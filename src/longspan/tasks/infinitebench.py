@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from longspan.options import Count, settings
 from longspan.tasks.averages import macro_average, with_interval
 from longspan.tasks.base import Task
+from longspan.tasks.files import file_sha256
 from longspan.tasks.longbench_catalogue import package_yaml
 from longspan.tasks.prompts import PromptStyle, styled
-from longspan.tasks.rows import field, file_sha256, hub_rows, read_rows, unique
+from longspan.tasks.rows import field, hub_rows, read_rows, unique
 from longspan.tasks.truncation import fit_middle, prompt_limit, smaller
 from longspan.types import Example
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from longspan.tasks.base import Tokenizer
-    from longspan.tasks.rows import Row
+    from longspan.tasks.rows import Placed, Row
     from longspan.types import Record
 
 DATASETS: Final = (
@@ -74,20 +75,17 @@ class InfiniteBench(Task):
         """The first rows of each data set, `count` shared out evenly; the seed has no say."""
         names = self.datasets
         examples = []
-        for place, name in enumerate(names):
-            share = None if count is None else count // len(names) + (place < count % len(names))
+        for turn, name in enumerate(names):
+            share = None if count is None else count // len(names) + (turn < count % len(names))
             prompt = package_yaml("infinitebench", f"infinitebench_{name}.yaml")
-            rows, where = self._rows(name)
-            for i, row in enumerate(rows[:share]):
-                at = f"{where}, row {i}"
-                examples.append(self._example(tokenizer, name, prompt, row, at, context_tokens))
+            for place, row in self._rows(name)[:share]:
+                examples.append(self._example(tokenizer, name, prompt, row, place, context_tokens))
         return unique(examples, f"task.path={self.path}")
 
-    def _rows(self, name: str) -> tuple[list[Row], str]:
+    def _rows(self, name: str) -> list[Placed]:
         if self.path is None:
-            return hub_rows(_HUB, None, name, f"{_HOW}."), _HUB
-        path = self._file(name)
-        return read_rows(path), f"task.path={path}"
+            return hub_rows(_HUB, None, name, f"{_HOW}.")
+        return read_rows(self._file(name))
 
     def _file(self, name: str) -> Path:
         path = Path(self.path or "").expanduser()

@@ -1,4 +1,4 @@
-"""Any file of {input, outputs}: .json with a list or one object, or .jsonl."""
+"""Any file of {input, outputs}: .json with a list or one object, .jsonl, .csv or .parquet."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from longspan.options import Count, settings
 from longspan.tasks.base import Task
-from longspan.tasks.files import file_sha256, read_rows
+from longspan.tasks.files import file_sha256
 from longspan.tasks.json_rows import FileRow, parse_row
 from longspan.tasks.lengths import count_tokens, style_tokens, without_middle
 from longspan.tasks.matching import Metric, answer_score
 from longspan.tasks.prompts import PromptStyle, styled
+from longspan.tasks.rows import read_rows
 from longspan.types import Example
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class JsonFile(Task):
         self, tokenizer: Tokenizer, context_tokens: int | None, count: int | None, seed: int
     ) -> Sequence[Example]:
         """See `Task.examples`: the first `count` rows, fewer where the file has fewer."""
-        pairs = read_rows(self._path, "task.path")[:count]
+        pairs = read_rows(self._path)[:count]
         return [
             self._example(index, place, parse_row(row, place), tokenizer, context_tokens)
             for index, (place, row) in enumerate(pairs)
@@ -62,13 +63,14 @@ class JsonFile(Task):
 
     def identity(self) -> Mapping[str, Any]:
         """Digest of the file."""
-        return {"sha256": file_sha256(self._path, "task.path")}
+        return {"sha256": file_sha256(self._path)}
 
     @property
     def _path(self) -> str:
         if self.path is None:
             raise ValueError(
-                "task.path=None: json_file needs a .json or .jsonl file of {input, outputs}"
+                "task.path=None: json_file needs a .json, .jsonl, .csv or .parquet file of {input, "
+                "outputs}"
             )
         return self.path
 

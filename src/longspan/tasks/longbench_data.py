@@ -55,7 +55,7 @@ def read_dataset(path: str | None, name: str, dataset: str) -> list[LongBenchRow
             raise ValueError(f"{where}: not UTF-8 text ({error.reason})") from None
     if not raw:
         raise ValueError(f"{where}: holds no rows")
-    return [_checked(row, dataset, f"{where}, row {i}") for i, row in enumerate(raw)]
+    return [_checked(row, dataset, place) for place, row in raw]
 
 
 def dataset_sha256(path: str | None, name: str) -> str:

@@ -15,9 +15,10 @@ from longspan.options import Count, settings
 from longspan.tasks.answers import letter
 from longspan.tasks.averages import with_interval
 from longspan.tasks.base import Task
+from longspan.tasks.files import file_sha256
 from longspan.tasks.longbench_catalogue import package_yaml
 from longspan.tasks.prompts import PromptStyle, styled
-from longspan.tasks.rows import field, file_sha256, hub_rows, read_rows, text_field, unique
+from longspan.tasks.rows import field, hub_rows, read_rows, text_field, unique
 from longspan.tasks.truncation import fit_middle, prompt_limit, smaller
 from longspan.types import Example
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from longspan.tasks.base import Tokenizer
-    from longspan.tasks.rows import Row
+    from longspan.tasks.rows import Placed, Row
     from longspan.types import Record
 
 _HUB: Final = "THUDM/LongBench-v2"
@@ -65,26 +66,25 @@ class LongBenchV2(Task):
         """The first `count` questions of the file; long prompts lose their middle."""
         if self.length not in (None, "short", "medium", "long"):
             raise ValueError(f"task.length={self.length}: must be short, medium, long or null")
-        rows, where = self._rows()
+        where = _HUB if self.path is None else f"task.path={self._file()}"
         template: str = package_yaml("longbench2", "_longbench_common_yaml")["doc_to_text"]
         chosen = [
-            (i, row)
-            for i, row in enumerate(rows)
-            if self.length in (None, field(row, ["length"], f"{where}, row {i}"))
+            (place, row)
+            for place, row in self._rows()
+            if self.length in (None, field(row, ["length"], place))
         ]
         if not chosen:
             raise ValueError(f"{where}: has no question of task.length={self.length}")
         examples = [
-            self._example(tokenizer, template, row, f"{where}, row {i}", context_tokens)
-            for i, row in chosen[:count]
+            self._example(tokenizer, template, row, place, context_tokens)
+            for place, row in chosen[:count]
         ]
         return unique(examples, where)
 
-    def _rows(self) -> tuple[list[Row], str]:
+    def _rows(self) -> list[Placed]:
         if self.path is None:
-            return hub_rows(_HUB, None, "train", f"{_HOW}."), _HUB
-        path = self._file()
-        return read_rows(path), f"task.path={path}"
+            return hub_rows(_HUB, None, "train", f"{_HOW}.")
+        return read_rows(self._file())
 
     def _file(self) -> Path:
         path = Path(self.path or "").expanduser()

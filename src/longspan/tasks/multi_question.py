@@ -16,17 +16,18 @@ from pydantic import model_validator
 from longspan.options import Count, settings
 from longspan.tasks.averages import with_interval
 from longspan.tasks.base import Task
+from longspan.tasks.files import file_sha256
 from longspan.tasks.lengths import count_tokens, overhead_tokens
 from longspan.tasks.matching import Match, substring_score
 from longspan.tasks.prompts import PromptStyle, styled
-from longspan.tasks.rows import field, file_sha256, read_rows, text_field, text_sha256
+from longspan.tasks.rows import field, read_rows, text_field, text_sha256
 from longspan.types import Example
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from longspan.tasks.base import Tokenizer
-    from longspan.tasks.rows import Row
+    from longspan.tasks.rows import Placed, Row
     from longspan.types import Record
 
 
@@ -63,9 +64,8 @@ class MultiQuestion(Task):
         and a prompt that does not fit.
         """
         examples: list[Example] = []
-        source = f"task.path={self.path}"
-        for number, row in enumerate(_contexts(read_rows(self._file()), source)):
-            for example in self._of_row(row, f"{source}, row {number}", number):
+        for number, (place, row) in enumerate(_contexts(read_rows(self._file()))):
+            for example in self._of_row(row, place, number):
                 if len(examples) == count:
                     return examples
                 self._check_length(example, tokenizer, context_tokens)
@@ -128,17 +128,16 @@ class MultiQuestion(Task):
         return {"data": file_sha256(self._file())}
 
 
-def _contexts(rows: Sequence[Row], source: str) -> Iterator[Row]:
+def _contexts(rows: Sequence[Placed]) -> Iterator[Placed]:
     """The rows, or the paragraphs of SQuAD's articles in the same form."""
-    for number, row in enumerate(rows):
+    for place, row in rows:
         if not isinstance(row.get("paragraphs"), list):
-            yield row
+            yield place, row
             continue
-        where = f"{source}, row {number}"
-        for paragraph in _objects(row, "paragraphs", where):
-            asked = [qa for qa in _objects(paragraph, "qas", where) if not qa.get("is_impossible")]
+        for paragraph in _objects(row, "paragraphs", place):
+            asked = [qa for qa in _objects(paragraph, "qas", place) if not qa.get("is_impossible")]
             if asked:
-                yield {"context": paragraph.get("context"), "questions": asked}
+                yield place, {"context": paragraph.get("context"), "questions": asked}
 
 
 def _objects(row: Mapping[str, Any], name: str, where: str) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
@@ -13,16 +12,17 @@ from pydantic import model_validator
 from longspan.options import Count, Tokens, settings
 from longspan.tasks.answers import thought_is_open
 from longspan.tasks.base import Task
+from longspan.tasks.files import file_sha256
 from longspan.tasks.lengths import count_tokens, overhead_tokens
 from longspan.tasks.prompts import PromptStyle, styled
-from longspan.tasks.rows import file_sha256, hub_rows, read_rows, unique
+from longspan.tasks.rows import hub_rows, read_rows, unique
 from longspan.tasks.sampling_metrics import Outcome, default_ks, sampling_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from longspan.tasks.base import Tokenizer
-    from longspan.tasks.rows import Row
+    from longspan.tasks.rows import Placed, Row
     from longspan.types import Example, Record
 
 
@@ -88,20 +88,21 @@ class Reasoning(Task):
         """Problems `start` to `start + count` in the order of the file. Where the context is
         shorter than prompt and `max_new_tokens`, the answer gets what is left: meta["answer_room"].
         """
-        rows, where = self._rows()
+        rows = self._rows()
         if self.start >= len(rows):
             raise ValueError(f"task.start={self.start}: the data set has {len(rows)} problems")
         stop = len(rows) if count is None else min(len(rows), self.start + count)
         problems = [
-            self.problem(rows[i], f"{where}, row {i}", i, seed) for i in range(self.start, stop)
+            self.problem(row, place, self.start + number, seed)
+            for number, (place, row) in enumerate(rows[self.start : stop])
         ]
-        unique(problems, where)
+        unique(problems, self.hub if self.path is None else f"task.path={self.path}")
         return [self._fitted(example, tokenizer, context_tokens) for example in problems]
 
-    def _rows(self) -> tuple[list[Row], str]:
+    def _rows(self) -> list[Placed]:
         if self.path is None:
-            return hub_rows(self.hub, self.hub_config, self.split, self.how_to_get), self.hub
-        return read_rows(Path(self.path).expanduser()), f"task.path={self.path}"
+            return hub_rows(self.hub, self.hub_config, self.split, self.how_to_get)
+        return read_rows(self.path)
 
     def _fitted(self, example: Example, tokenizer: Tokenizer, ctx: int | None) -> Example:
         context, question = styled(example.context, example.question, self.prompt_style)
@@ -147,4 +148,4 @@ class Reasoning(Task):
         """The file's hash, or the data set's name on the hub."""
         if self.path is None:
             return {"data": f"hub:{self.hub}/{self.hub_config}/{self.split}"}
-        return {"data": file_sha256(Path(self.path).expanduser())}
+        return {"data": file_sha256(self.path)}

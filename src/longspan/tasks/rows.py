@@ -9,46 +9,56 @@ import json
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longspan.tasks.files import parse_json
+from longspan.tasks.files import decoded, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from longspan.types import Example
 
 Row = dict[str, Any]
+Placed = tuple[str, Row]
+"""Where a row stands, for error messages, and the row."""
+_TEXTS = ("context", "input", "question")
 
 
-def parse_rows(text: str, kind: str, source: str) -> list[Row]:
-    """Rows of JSON lines (`jsonl`), of a JSON list or of a dict holding one (`json`), or of `csv`.
+def parse_rows(text: str, kind: str, source: str) -> list[Placed]:
+    """(place, row) of JSON lines (`jsonl`), of a JSON list, an object or an object holding a list
+    (`json`, which may hold JSON lines as well), or of `csv`; the place is for error messages.
 
     A byte-order mark and blank lines are skipped. ValueError names `source` and the line.
     """
     text = text.removeprefix("\ufeff")
     if kind == "csv":
-        return _csv_rows(text, source)
-    if kind == "jsonl":
-        # Only "\n" ends a row: a JSON string may hold U+2028 and other Unicode line ends.
-        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-        rows = [_decode(line, f"{source}, line {number}") for number, line in lines]
+        return _numbered(_csv_rows(text, source), source)
+    # Only "\n" ends a row: a JSON string may hold U+2028 and other Unicode line ends.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if kind == "jsonl" or (len(lines) > 1 and all(line.startswith("{") for _, line in lines)):
+        pairs = [(f"{source}, line {i}", decoded(line, source, i)) for i, line in lines]
     else:
-        value = _decode(text, source)
-        rows = value if isinstance(value, list) else _inside(value)
-    for number, row in enumerate(rows):
+        pairs = _numbered(_inside(decoded(text, source)), source)
+    for place, row in pairs:
         if not isinstance(row, dict):
-            kind_found = type(row).__name__
-            raise ValueError(f"{source}, row {number}: an object is expected, found {kind_found}")
-    return rows
+            raise ValueError(f"{place}: an object is expected, found {type(row).__name__}")
+    return pairs
+
+
+def _numbered(rows: Sequence[Any], source: str) -> list[tuple[str, Any]]:
+    return [(f"{source}, row {number}", row) for number, row in enumerate(rows)]
 
 
 def _inside(value: Any) -> list[Any]:
-    """The one list of objects that an object holds, else the object itself."""
-    parts = value.values() if isinstance(value, dict) else []
-    lists = [part for part in parts if isinstance(part, list) and part]
+    """A list itself; the one list of objects that an object holds; else the object, which it also
+    is where it has a text to read.
+    """
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or any(name in value for name in _TEXTS):
+        return [value]
+    lists = [part for part in value.values() if isinstance(part, list) and part]
     lists = [part for part in lists if all(isinstance(each, dict) for each in part)]
     return lists[0] if len(lists) == 1 else [value]
 
@@ -62,62 +72,51 @@ def _csv_rows(text: str, source: str) -> list[Row]:
         raise ValueError(f"{source}: not readable CSV ({error})") from None
 
 
-def _decode(text: str, where: str) -> Any:
-    try:
-        return parse_json(text, where)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a .jsonl, .json, .csv or .parquet file; ValueError where it is missing, empty or
-    of another kind.
+def read_rows(path: str | Path, setting: str = "task.path") -> list[Placed]:
+    """(place, row) of a .jsonl, .json, .csv or .parquet file; ValueError naming `setting` where it
+    is missing, empty or of another kind.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if not path.is_file():
-        raise ValueError(f"task.path={path}: no such file")
+    kind = Path(path).suffix.lower().removeprefix(".")
+    source = f"{setting}={path}"
+    if kind not in ("jsonl", "json", "csv", "parquet"):
+        raise ValueError(f"{source}: must end in .jsonl, .json, .csv or .parquet")
     if kind == "parquet":
-        rows = _parquet_rows(path)
-    elif kind in ("jsonl", "json", "csv"):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"task.path={path}: not UTF-8 text ({error.reason})") from None
-        rows = parse_rows(text, kind, f"task.path={path}")
+        pairs = _numbered(_parquet_rows(path, source), source)
     else:
-        raise ValueError(f"task.path={path}: must end in .jsonl, .json, .csv or .parquet")
-    if not rows:
-        raise ValueError(f"task.path={path}: holds no rows")
-    return rows
+        pairs = parse_rows(read_text(path, setting), kind, source)
+    if not pairs:
+        raise ValueError(f"{source}: holds no rows")
+    return pairs
 
 
-def _parquet_rows(path: Path) -> list[Row]:
+def _parquet_rows(path: str | Path, source: str) -> list[Row]:
     import pandas
 
     try:
-        text = pandas.read_parquet(path).to_json(orient="records")
+        text = pandas.read_parquet(Path(path).expanduser()).to_json(orient="records")
     except Exception as error:  # whatever a damaged file makes pandas or pyarrow raise
         reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"task.path={path}: not readable parquet ({reason})") from None
+        raise ValueError(f"{source}: not readable parquet ({reason})") from None
     rows: list[Row] = json.loads(text)
     return rows
 
 
-def hub_rows(name: str, config: str | None, split: str, how: str) -> list[Row]:
-    """The rows of a data set of the Hugging Face hub. Where that fails (no network, gated), the
+def hub_rows(name: str, config: str | None, split: str, how: str) -> list[Placed]:
+    """(place, row) of a data set of the Hugging Face hub. Where that fails (no network, gated), the
     ValueError ends with `how`: what to do instead.
     """
     try:
         from datasets import load_dataset
 
         with _offline_if_unreachable():
-            return [dict(row) for row in load_dataset(name, config, split=split)]
+            rows = [dict(row) for row in load_dataset(name, config, split=split)]
     except Exception as error:  # the hub's clients raise a zoo: offline, gated, missing, renamed
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
         raise ValueError(
             f"task.path is not set and {name} could not be read from the hub "
             f"({type(error).__name__}: {first}). {how}"
         ) from None
+    return _numbered(rows, name)
 
 
 @contextmanager
@@ -170,18 +169,6 @@ def unique(examples: Sequence[Example], where: str) -> Sequence[Example]:
             raise ValueError(f"{where}: two rows have the id {example.id}")
         seen.add(example.id)
     return examples
-
-
-def file_sha256(path: Path) -> str:
-    """Digest of a file's bytes; read again only when the file has changed."""
-    stat = path.stat()
-    return _sha256(path, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=256)
-def _sha256(path: Path, changed_ns: int, size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def text_sha256(text: str) -> str:

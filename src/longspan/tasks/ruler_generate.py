@@ -63,7 +63,9 @@ def _made(make: Source, job: Job, arguments: tuple[int, int, int, Report]) -> li
             raise
         # lm-eval's own words name its own settings.
         reason = str(error).partition(". ")[0]
-        raise ValueError(f"ctx={job.context_tokens}: ruler_{job.task}: {reason}") from error
+        raise ValueError(
+            f"ctx={job.context_tokens}: ruler_{job.task}: {reason}; a larger ctx may be needed"
+        ) from error
 
 
 def _fits(row: Row, job: Job, count: Callable[[str], int]) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from longspan.tasks.files import read_rows
 from longspan.tasks.lengths import count_tokens, style_tokens
+from longspan.tasks.rows import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
