@@ -51,7 +51,8 @@ parts = {
     "update_ms": "append and index",
     "other_ms": "the rest of the model",
 }
-ledger = runs.set_index("run")[[f"latency.ledger.{name}" for name in parts]].astype(float).fillna(0)
+columns = [f"latency.ledger.{name}" for name in parts]
+ledger = runs.set_index("run").reindex(columns=columns).astype(float).fillna(0)
 ledger.columns = list(parts.values())
 axes = ledger.plot.barh(stacked=True, figsize=(9, 1 + 0.35 * len(ledger)))
 axes.set(xlabel="milliseconds a token", ylabel="")

@@ -125,7 +125,7 @@ def for_sweep(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     loader = hydra.config_loader
-    groups = set(loader.list_groups(""))
+    groups = set(loader.list_groups("")) - {"hydra"}  # its launchers are set, never swept
     found = list[str]()
     for each in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
         line, key = str(each.input_line), each.get_key_element()
