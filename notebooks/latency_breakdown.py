@@ -24,6 +24,7 @@ folder = "../results"
 import matplotlib.pyplot as plt
 
 from longspan import results
+from longspan.report.charts import PARTS
 
 runs = results.read(folder).dropna(subset=["latency.ms_per_token"])
 if runs.empty:
@@ -43,17 +44,9 @@ runs[shown].round(2)
 # ## The ledger
 
 # %%
-parts = {
-    "search_ms": "search",
-    "gather_attend_ms": "gather and attend what was found",
-    "attend_ms": "attend the steady zone",
-    "fused_ms": "search and attend in one call",
-    "update_ms": "append and index",
-    "other_ms": "the rest of the model",
-}
-columns = [f"latency.ledger.{name}" for name in parts]
+columns = [f"latency.ledger.{name}" for name in PARTS]
 ledger = runs.set_index("run").reindex(columns=columns).astype(float).fillna(0)
-ledger.columns = list(parts.values())
+ledger.columns = list(PARTS.values())
 axes = ledger.plot.barh(stacked=True, figsize=(9, 1 + 0.35 * len(ledger)))
 axes.set(xlabel="milliseconds a token", ylabel="")
 axes.invert_yaxis()

@@ -20,21 +20,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GATHER_LAYERS = (2,)
+"""Where the first token and the values of the key so far are gathered, or the name assigned to."""
 NEXT_LAYERS = (3, 4)
-MOST_POINTERS = 48
+"""Where the next value is found."""
+MOST_POINTERS = 72
 """A row."""
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """A query, at `place`, and the keys it should attend to."""
+    """A query, at `place`, and the keys that it should attend to, all alike, in some layers."""
 
+    layers: tuple[int, ...]
     place: int
-    following: list[int]
-    """To any of these, in NEXT_LAYERS: where the next value stands."""
-    before: list[int]
-    """To all of these alike, in GATHER_LAYERS: the first token and the values of the key so far, or
-    the name that is assigned to."""
+    keys: list[int]
 
 
 def pointers(sequence: Sequence) -> list[Pointer]:
@@ -60,10 +59,12 @@ def _values(places: list[list[int]]) -> list[Pointer]:
     large a share as each value before, which tells how many there are.
     """
     text, answer = [p[0] for p in places], [p[-1] for p in places]
-    found = [Pointer(place, [], [0, *text[:n]]) for n, place in enumerate(text)]
-    return found + [
-        Pointer(place - 1, [text[n]], [0, *answer[:n]]) for n, place in enumerate(answer)
-    ]
+    found = []
+    for n, (there, here) in enumerate(zip(text, answer, strict=True)):
+        found.append(Pointer(GATHER_LAYERS, there, [0, *text[:n]]))
+        found.append(Pointer(GATHER_LAYERS, here - 1, [0, *answer[:n]]))
+        found.append(Pointer(NEXT_LAYERS, here - 1, [there]))
+    return found
 
 
 def _chain(places: list[list[int]], lengths: list[int]) -> list[Pointer]:
@@ -73,76 +74,71 @@ def _chain(places: list[list[int]], lengths: list[int]) -> list[Pointer]:
     found = []
     for n in range(1, len(places)):
         assigned = places[n - 1][0 if n == 1 else 1] + lengths[n - 1] - 1
-        found.append(Pointer(assigned, [], [places[n][0]]))
-        found.append(Pointer(places[n][-1] - 1, [assigned], []))
+        found.append(Pointer(GATHER_LAYERS, assigned, [places[n][0]]))
+        found.append(Pointer(NEXT_LAYERS, places[n][-1] - 1, [assigned]))
     return found
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Pointers of one row, P of them, as tensors."""
+    """Pointers of one row for the same layers, P of them, as tensors."""
 
+    layers: tuple[int, ...]
+    row: int
     place_P: Tensor
-    following_PT: Tensor
-    before_PT: Tensor
+    key_PT: Tensor
+    """Where the keys are, bool."""
 
 
-def targets(
-    sequence: Sequence, width: int, noise: torch.Generator, device: torch.device
-) -> Targets:
-    """Up to MOST_POINTERS pointers of a sequence, in a row of `width` tokens."""
-    found = pointers(sequence)
-    keep = torch.randperm(len(found), generator=noise)[:MOST_POINTERS].tolist()
-    place_P = torch.tensor([found[n].place for n in keep], dtype=torch.int64)
-    marks_2PT = torch.zeros(2, len(keep), width, dtype=torch.bool)
-    for row, n in enumerate(keep):
-        marks_2PT[0, row, found[n].following] = True
-        marks_2PT[1, row, found[n].before] = True
-    return Targets(place_P.to(device), *marks_2PT.to(device))
+def targets(sequences: list[Sequence], bias_BT: Tensor, noise: torch.Generator) -> list[Targets]:
+    """Up to MOST_POINTERS pointers of each sequence, which is a row of `bias_BT`."""
+    made = []
+    for row, sequence in enumerate(sequences):
+        found = pointers(sequence)
+        keep = torch.randperm(len(found), generator=noise)[:MOST_POINTERS].tolist()
+        for layers in (GATHER_LAYERS, NEXT_LAYERS):
+            chosen = [found[n] for n in keep if found[n].layers == layers]
+            key_PT = torch.zeros(len(chosen), bias_BT.shape[1], dtype=torch.bool)
+            for number, pointer in enumerate(chosen):
+                key_PT[number, pointer.keys] = True
+            place_P = torch.tensor([pointer.place for pointer in chosen], dtype=torch.int64)
+            if chosen:
+                on = place_P.to(bias_BT.device), key_PT.to(bias_BT.device)
+                made.append(Targets(layers, row, *on))
+    return made
 
 
 @dataclass
 class Guide:
     """Collects the loss over the layers of one forward pass."""
 
-    rows: list[Targets]
+    targets: list[Targets]
     bias_BT: Tensor
-    following: dict[int, list[Tensor]] = field(default_factory=dict)
-    """By layer (heads, P) of a row: log of the attention that goes to any of the keys."""
-    before: dict[int, list[Tensor]] = field(default_factory=dict)
-    """Likewise, to all of them alike."""
+    logs: dict[tuple[int, ...], dict[int, list[Tensor]]] = field(default_factory=dict)
+    """By layers and layer, (heads, P) of a row: log of what each key gets, times their number."""
 
     def note(self, layer: int, q_BHTD: Tensor, k_BGTD: Tensor) -> None:
         """Take in one layer; `q_BHTD` is scaled."""
-        for row, target in enumerate(self.rows):
-            if layer in NEXT_LAYERS and target.following_PT.any():
-                log_HPT, marks_PT = self._attention(row, target.following_PT, q_BHTD, k_BGTD)
-                any_HP = log_HPT.masked_fill(~marks_PT, float("-inf")).logsumexp(-1)
-                self.following.setdefault(layer, []).append(any_HP)
-            if layer in GATHER_LAYERS and target.before_PT.any():
-                log_HPT, marks_PT = self._attention(row, target.before_PT, q_BHTD, k_BGTD)
-                count_P = marks_PT.sum(-1)
-                alike_HP = log_HPT.masked_fill(~marks_PT, 0.0).sum(-1) / count_P + count_P.log()
-                self.before.setdefault(layer, []).append(alike_HP)
+        for target in self.targets:
+            if layer in target.layers:
+                log_HPT = self._log_attention(target, q_BHTD, k_BGTD)
+                count_P = target.key_PT.sum(-1)
+                alike_HP = log_HPT.masked_fill(~target.key_PT, 0.0).sum(-1) / count_P
+                by_layer = self.logs.setdefault(target.layers, {})
+                by_layer.setdefault(layer, []).append(alike_HP + count_P.log())
 
-    def _attention(
-        self, row: int, marks_PT: Tensor, q_BHTD: Tensor, k_BGTD: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Log attention (heads, P', T) of the pointers that have marks, and their marks."""
-        keep_P = marks_PT.any(-1)
-        place_P = self.rows[row].place_P[keep_P]
-        k_GTD = k_BGTD[row].float()
-        q_HPD = q_BHTD[row][:, place_P].float()
+    def _log_attention(self, target: Targets, q_BHTD: Tensor, k_BGTD: Tensor) -> Tensor:
+        k_GTD = k_BGTD[target.row].float()
+        q_HPD = q_BHTD[target.row][:, target.place_P].float()
         score_HPT = q_HPD @ k_GTD.repeat_interleave(len(q_HPD) // len(k_GTD), dim=0).mT
-        later_PT = torch.arange(k_GTD.shape[1], device=place_P.device) > place_P[:, None]
-        score_HPT = (score_HPT + self.bias_BT[row]).masked_fill(later_PT, -1e9)
-        return score_HPT.log_softmax(-1), marks_PT[keep_P]
+        later_PT = torch.arange(k_GTD.shape[1], device=k_GTD.device) > target.place_P[:, None]
+        score_HPT = (score_HPT + self.bias_BT[target.row]).masked_fill(later_PT, -1e9)
+        return score_HPT.log_softmax(-1)
 
     def loss(self) -> Tensor:
         """Cross entropy of the mean over heads and layers: one head that looks right is enough."""
         total = self.bias_BT.new_zeros(())
-        for parts in (self.following, self.before):
-            if parts:
-                log_NP = torch.cat([torch.cat(rows, dim=1) for rows in parts.values()])
-                total = total + (math.log(len(log_NP)) - log_NP.logsumexp(0)).mean()
+        for by_layer in self.logs.values():
+            log_NP = torch.cat([torch.cat(rows, dim=1) for rows in by_layer.values()])
+            total = total + (math.log(len(log_NP)) - log_NP.logsumexp(0)).mean()
         return total

@@ -69,9 +69,7 @@ def _probe(
         places = places[torch.randperm(len(places), generator=noise)[:MOST_QUERIES]]
         asking.append(places.to(bias_BT.device))
         stops.append(last)
-    width, device = bias_BT.shape[1], bias_BT.device
-    guided = [targets(sequence, width, noise, device) for sequence in sequences]
-    return Probe(asking, stops, bias_BT, Guide(guided, bias_BT))
+    return Probe(asking, stops, bias_BT, Guide(targets(sequences, bias_BT, noise), bias_BT))
 
 
 def backward(

@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 180 --resume
     ... --minutes 60 --start src/longspan/models/nano    # the embedded weights go on, elsewhere
 
-Cost: the embedded weights took 65 million tokens, 4.3 hours on shared CPU cores. `--minutes`
+Cost: the embedded weights took 65 million tokens, 4.2 hours on shared CPU cores. `--minutes`
 counts from the start of the first run; the learning rate falls at the end. The state goes to
 results/nano/state.pt every `--save-every` seconds, one JSON line every 10 steps to log.jsonl, and
 the model in Hugging Face form to results/nano/export.

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from nano_clusters import summary_loss
 from nano_curriculum import WINDOW, Curriculum, Job
-from nano_guide import MOST_POINTERS, Guide, pointers, targets
+from nano_guide import GATHER_LAYERS, MOST_POINTERS, NEXT_LAYERS, Guide, pointers, targets
 from nano_model import (
     Biases,
     after_haystack,
@@ -138,37 +138,37 @@ def test_pointers_lead_along_the_values_of_a_key() -> None:
     sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
     ids, (series,) = sequence.ids, sequence.series
     first = [part[0] for part in series.parts]
-    found = pointers(sequence)
-    inside = [pointer for pointer in found if not pointer.following]
-    asked = [pointer for pointer in found if pointer.following]
+    gather = [pointer for pointer in pointers(sequence) if pointer.layers == GATHER_LAYERS]
+    following = [pointer for pointer in pointers(sequence) if pointer.layers == NEXT_LAYERS]
+    inside, given = gather[::2], gather[1::2]
     assert [ids[pointer.place] for pointer in inside] == first
-    assert [ids[pointer.place + 1] for pointer in asked] == first
-    for kind in (inside, asked):
+    assert [ids[pointer.place + 1] for pointer in following] == first
+    assert [pointer.place for pointer in given] == [pointer.place for pointer in following]
+    for kind in (inside, given):
         for n, pointer in enumerate(kind):
-            start, *before = pointer.before
+            start, *before = pointer.keys
             assert start == 0
             assert [ids[t] for t in before] == first[:n]
-            assert max(pointer.before) <= pointer.place
-    for n, pointer in enumerate(asked):
-        assert pointer.following == [inside[n].place]
-        assert all(t > inside[-1].place for t in pointer.before[1:])
+            assert max(pointer.keys) <= pointer.place
+    assert all(t > inside[-1].place for pointer in given for t in pointer.keys[1:])
+    assert [pointer.keys for pointer in following] == [[pointer.place] for pointer in inside]
 
 
 def test_pointers_follow_a_chain_on_the_right_of_its_assignments() -> None:
     material = make_material(encode_pieces, AS_ANSWERED)
     sequence = vt_sequence(material, 3000, exact=True)
     ids, (series,) = sequence.ids, sequence.series
-    inside = [pointer for pointer in pointers(sequence) if not pointer.following]
-    asked = [pointer for pointer in pointers(sequence) if pointer.following]
-    assert len(inside) == len(asked) == len(series.parts) - 1 == 5
+    gather = [pointer for pointer in pointers(sequence) if pointer.layers == GATHER_LAYERS]
+    following = [pointer for pointer in pointers(sequence) if pointer.layers == NEXT_LAYERS]
+    assert len(gather) == len(following) == len(series.parts) - 1 == 5
     for n in range(5):
         previous, name = series.parts[n : n + 2]
-        place = asked[n].place + 1
+        place = following[n].place + 1
         assert ids[place : place + len(name)] == name
-        (assigned,) = asked[n].following
+        (assigned,) = following[n].keys
         assert ids[assigned + 1 - len(previous) : assigned + 1] == previous
-        assert inside[n].place == assigned
-        (left,) = inside[n].before
+        assert gather[n].place == assigned
+        (left,) = gather[n].keys
         assert ids[left : left + len(name)] == name
         assert left < assigned < left + 12 < place
 
@@ -176,17 +176,18 @@ def test_pointers_follow_a_chain_on_the_right_of_its_assignments() -> None:
 def test_a_guide_costs_nothing_where_one_head_looks_right() -> None:
     material = make_material(encode_pieces, AS_ANSWERED)
     sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
-    length = len(sequence.ids)
-    wanted = targets(sequence, length, torch.Generator(), torch.device("cpu"))
+    bias_BT = torch.zeros(1, len(sequence.ids))
+    wanted = targets([sequence], bias_BT, torch.Generator())
+    assert len(wanted) == 2
     losses = {}
     for name, shift in (("right", 0), ("wrong", 1)):
-        guide = Guide([wanted], torch.zeros(1, length))
-        for layer, marks_PT in ((3, wanted.following_PT), (2, wanted.before_PT)):
+        guide = Guide(wanted, bias_BT)
+        for layer, target in ((2, wanted[0]), (3, wanted[1])):
             # A query has a dimension of its own, and so do the keys it attends to.
-            k_BGTD = torch.zeros(1, 1, length, len(marks_PT))
-            k_BGTD[0, 0] = 60.0 * marks_PT.T.roll(shift, 0)
-            q_BHTD = torch.zeros(1, 2, length, len(marks_PT))
-            q_BHTD[0, 1, wanted.place_P] = torch.eye(len(marks_PT))
+            count, length = target.key_PT.shape
+            k_BGTD = 60.0 * target.key_PT.T.roll(shift, 0)[None, None]
+            q_BHTD = torch.zeros(1, 2, length, count)
+            q_BHTD[0, 1, target.place_P] = torch.eye(count)
             guide.note(layer, q_BHTD, k_BGTD)
         losses[name] = float(guide.loss())
     # One of two heads looks right, in each of both kinds.
@@ -199,10 +200,10 @@ def test_a_row_has_no_more_targets_than_are_affordable() -> None:
     parts = [[100 + n, 7] for n in range(count)]
     sequence.series.append(Series(parts, chained=False))
     sequence.add([token for part in [*parts, *parts] for token in part])
-    assert len(pointers(sequence)) == 2 * count
-    wanted = targets(sequence, len(sequence.ids), torch.Generator(), torch.device("cpu"))
-    assert len(wanted.place_P) == MOST_POINTERS
-    assert (wanted.following_PT | wanted.before_PT).any(-1).all()
+    assert len(pointers(sequence)) == 3 * count
+    wanted = targets([sequence], torch.zeros(1, len(sequence.ids)), torch.Generator())
+    assert sum(len(target.place_P) for target in wanted) == MOST_POINTERS
+    assert all(target.key_PT.any(-1).all() for target in wanted)
 
 
 def test_copies_repeat_what_came_before(material: Material) -> None:

@@ -134,7 +134,7 @@ class RetrievalState(StoredState):
         start, stop = self.indexed
         if start == stop:
             return super().read(q_HD)
-        ranges = tuple(zone for zone in ((0, start), (stop, len(self.store))) if zone[0] < zone[1])
+        ranges = self.zones(start, len(self.store) - stop)
         partials = self.placement.attend_ranges(q_HD, ranges)
         budget = self.budget(merge(partials).lse if partials else None)
         found = self.index.search(q_HD, budget, self.geometry.scale)

@@ -80,7 +80,7 @@ class SplitState(RetrievalState):
         start, stop = self.indexed
         if start == stop:
             return super().read(q_HD)
-        ranges = tuple(zone for zone in ((0, start), (stop, len(self.store))) if zone[0] < zone[1])
+        ranges = self.zones(start, len(self.store) - stop)
         found, partials, near = self.together(q_HD, ranges)
         partials += [Partial(each.out.to(q_HD.device), each.lse.to(q_HD.device)) for each in near]
         return Reading(

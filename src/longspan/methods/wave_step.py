@@ -36,7 +36,7 @@ class WaveStepState(RetrievalState):
         """A step in one call."""
         index, geometry = self.index, self.geometry
         start, stop = self.indexed
-        ranges = tuple(zone for zone in ((0, start), (stop, len(self.store))) if zone[0] < zone[1])
+        ranges = self.zones(start, len(self.store) - stop)
         retrieve, estimate = index.ranked(self.budget())
         meta = index.meta
         step = wave_decode(
