@@ -102,12 +102,19 @@ def main() -> int:
 
 
 def write(settings: Settings, tables: list[str]) -> Path:
-    """The file of this hardware and context length."""
+    """The file of this hardware and context length. What it says of other cases stays, where it was
+    measured in the same month with the same versions.
+    """
     slug = re.sub(r"[^a-z0-9]+", "-", hardware().lower()).strip("-")
     if settings.tokens != DEFAULT_TOKENS:
         slug += f"-{settings.tokens}-tokens"
     path = HERE / f"{slug}.md"
-    path.write_text("\n".join([header(settings), *tables]))
+    before = path.read_text() if path.exists() else ""
+    recorded = before if before.startswith(header(settings)) else ""
+    # A section a case, by its first line.
+    sections = [*re.split(r"(?m)^(?=## )", recorded)[1:], *tables]
+    latest = {section.partition("\n")[0]: section.rstrip("\n") + "\n" for section in sections}
+    path.write_text("\n".join([header(settings), *latest.values()]))
     return path
 
 

@@ -52,3 +52,18 @@ def test_what_was_measured_is_kept_and_written(
     assert Finished("a machine", TINY).get("merge")[0].markdown() == kept.markdown()
     assert Finished("another", TINY).get("merge") == []
     assert header(TINY).startswith("# Kernel benchmarks on ")
+
+
+def test_a_record_keeps_the_cases_that_were_not_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    path = run.write(TINY, ["## merge: 4\n\nold\n", "## search\n\nkept\n"])
+    assert run.write(TINY, ["## merge: 4\n\nnew\n", "## sort\n\nfirst\n"]) == path
+    text = path.read_text()
+    assert [line for line in text.split("\n") if line][2:] == [
+        "## merge: 4", "new", "## search", "kept", "## sort", "first"
+    ]  # fmt: skip
+    path.write_text(text.replace("torch", "an older torch", 1))
+    run.write(TINY, ["## sort\n\nlast\n"])
+    assert path.read_text() == header(TINY) + "\n## sort\n\nlast\n"
