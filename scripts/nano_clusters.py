@@ -14,6 +14,7 @@ import torch
 from longspan_kernels.segmented_kmeans.reference import nearest, train
 
 if TYPE_CHECKING:
+    from nano_batch import Asking
     from nano_guide import Guide
     from torch import Tensor
 
@@ -24,17 +25,13 @@ RANGE = 20.0
 SHARP_LAYERS = 2
 """The first layers look back by position, with large scores, and are left alone."""
 ROUNDS = 3
-MOST_QUERIES = 64
 
 
 @dataclass
 class Probe:
     """Looks at the queries of answers in every layer and adds up the loss."""
 
-    asking: list[Tensor]
-    """For each row, the places of the queries to look at (int64)."""
-    stops: list[int]
-    """For each row, where the haystack ends."""
+    asking: list[Asking]
     bias_BT: Tensor
     guide: Guide
     summaries: list[Tensor] = field(default_factory=list)
@@ -47,15 +44,14 @@ class Probe:
             self._note_rows(layer, q_BHTD, k_BGTD)
 
     def _note_rows(self, layer: int, q_BHTD: Tensor, k_BGTD: Tensor) -> None:
-        for row, (places, stop) in enumerate(zip(self.asking, self.stops, strict=True)):
-            if not len(places):
-                continue
-            q_HQD, k_GTD = q_BHTD[row][:, places].float(), k_BGTD[row].float()
+        for each in self.asking:
+            q_HQD = q_BHTD[each.row][:, each.place_Q].float()
+            k_GTD, bias_T = k_BGTD[each.row].float(), self.bias_BT[each.row]
             if layer >= SHARP_LAYERS:
-                self.ranges.append(range_loss(q_HQD, k_GTD[:, : int(places.min())]))
-            if stop - SINK >= 8 * TOKENS_PER_CLUSTER:
-                summary = summary_loss(q_HQD, k_GTD, self.bias_BT[row], places, SINK, stop)
-                self.summaries.append(summary)
+                self.ranges.append(range_loss(q_HQD, k_GTD[:, : each.first]))
+            if each.stop - SINK >= 8 * TOKENS_PER_CLUSTER:
+                told = summary_loss(q_HQD, k_GTD, bias_T, each.place_Q, SINK, each.stop)
+                self.summaries.append(told)
 
     def losses(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of the summaries, of the range of the scores and of the guided attention."""

@@ -22,7 +22,6 @@ VT_EXACT: Final = 400
 """Tokens that hold the example and the question of variable tracking."""
 SHARES: Final = (0.4, 0.3, 0.3)
 """Of jobs, once copying has formed: niah, values, vt."""
-LONGEST_REAL: Final = 4500
 GATE: Final = 0.68
 WINDOW: Final = 20
 
@@ -55,6 +54,8 @@ class Curriculum:
     tokens: int
     real: int
     longest: int
+    longest_real: int = 4500
+    """Up to so many tokens a job may stay as long as it is; see `choose`."""
     copying: bool = True
     lengths: dict[str, int] = field(default_factory=lambda: dict(START))
     recent: dict[str, deque[float]] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Curriculum:
         real, virtual = length, 0
         if length > self.real:
             virtual = length
-            stays_real = rng.random() < truly_long and length <= LONGEST_REAL
+            stays_real = rng.random() < truly_long and length <= self.longest_real
             real = length if stays_real else int(self.real * rng.uniform(0.8, 1.2))
             virtual = 0 if stays_real else length
         rows = max(1, self.tokens // real)

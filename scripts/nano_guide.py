@@ -90,21 +90,20 @@ class Targets:
     """Where the keys are, bool."""
 
 
-def targets(sequences: list[Sequence], bias_BT: Tensor, noise: torch.Generator) -> list[Targets]:
-    """Up to MOST_POINTERS pointers of each sequence, which is a row of `bias_BT`."""
+def targets(sequences: list[Sequence], length: int, noise: torch.Generator) -> list[Targets]:
+    """Up to MOST_POINTERS pointers of each sequence, which is a row of `length` tokens."""
     made = []
     for row, sequence in enumerate(sequences):
         found = pointers(sequence)
         keep = torch.randperm(len(found), generator=noise)[:MOST_POINTERS].tolist()
         for layers in (GATHER_LAYERS, NEXT_LAYERS):
             chosen = [found[n] for n in keep if found[n].layers == layers]
-            key_PT = torch.zeros(len(chosen), bias_BT.shape[1], dtype=torch.bool)
+            key_PT = torch.zeros(len(chosen), length, dtype=torch.bool)
             for number, pointer in enumerate(chosen):
                 key_PT[number, pointer.keys] = True
             place_P = torch.tensor([pointer.place for pointer in chosen], dtype=torch.int64)
             if chosen:
-                on = place_P.to(bias_BT.device), key_PT.to(bias_BT.device)
-                made.append(Targets(layers, row, *on))
+                made.append(Targets(layers, row, place_P, key_PT))
     return made
 
 

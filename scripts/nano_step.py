@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from nano_clusters import MOST_QUERIES, Probe
-from nano_guide import Guide, targets
-from nano_model import Biases, after_haystack, hidden_states, unseen_haystack, virtual_length
-from nano_sequence import END, NO_ANSWER, PARTS, pack
+from nano_clusters import Probe
+from nano_guide import Guide
+from nano_model import Biases, hidden_states
+from nano_sequence import END, NO_ANSWER, PARTS
 
 if TYPE_CHECKING:
-    from nano_curriculum import Job
-    from nano_sequence import Sequence
+    from nano_batch import Batch
 
-LANGUAGE_SHARE = 0.08
-"""Share of the tokens outside answers that enter the loss, and with weight 0.1."""
 SUMMARY_WEIGHT = 0.4
 RANGE_WEIGHT = 0.02
 GUIDE_WEIGHT = 0.7
@@ -51,66 +48,34 @@ def _accuracy(right: torch.Tensor, answers_BT: torch.Tensor) -> float:
     return float((wrong == 0).float().mean())
 
 
-def _probe(
-    sequences: list[Sequence],
-    haystack_BT: torch.Tensor,
-    is_answer_BT: torch.Tensor,
-    bias_BT: torch.Tensor,
-    noise: torch.Generator,
-) -> Probe:
-    """Looks at up to MOST_QUERIES tokens a row that predict a token of an answer, where the model
-    is: on the device of the bias.
-    """
-    asking, stops = [], []
-    for row_T, answers_T in zip(haystack_BT, is_answer_BT, strict=True):
-        last = int(row_T.nonzero().max()) if row_T.any() else 0
-        places = answers_T.nonzero().flatten()
-        places = places[places > last]
-        places = places[torch.randperm(len(places), generator=noise)[:MOST_QUERIES]]
-        asking.append(places.to(bias_BT.device))
-        stops.append(last)
-    return Probe(asking, stops, bias_BT, Guide(targets(sequences, bias_BT, noise), bias_BT))
-
-
-def backward(
-    model: Any, job: Job, sequences: list[Sequence], noise: torch.Generator, device: str
-) -> Outcome:
-    """Add the gradients of one job to `model`."""
-    ids, answers, haystack = (torch.from_numpy(x) for x in pack(sequences, pad=0))
-    target, answers = ids[:, 1:], answers[:, 1:]
-    is_answer = answers != NO_ANSWER
-    positions_BT = torch.arange(ids.shape[1]).repeat(len(ids), 1)
-    every_BT = torch.zeros(ids.shape)
-    if job.virtual > ids.shape[1]:
-        positions_BT, every_BT = virtual_length(haystack, job.virtual, noise)
-    layers = len(model.model.layers)
-    unseen_NBT = unseen_haystack(haystack, layers, noise)
+def backward(model: Any, batch: Batch, device: str) -> Outcome:
+    """Add the gradients of one batch to `model`."""
+    here = batch.to(device)
     biases = probe = None
-    if job.task != "copy":
-        on = (x.to(device) for x in (every_BT, after_haystack(haystack), unseen_NBT))
-        biases = Biases(*on)
-        probe = _probe(sequences, haystack, is_answer, biases.every_BT, noise)
-    is_other = (torch.rand(target.shape, generator=noise) < LANGUAGE_SHARE) & ~is_answer
-    chosen = (is_answer | (is_other & (target > 0))).to(device)
+    if batch.job.task != "copy":
+        biases = Biases(here.every_BT, here.tail_BT, here.unseen_NBT)
+        probe = Probe(here.asking, here.every_BT, Guide(here.targets, here.every_BT))
+    answers_BT = batch.answers_BT[:, 1:]
+    is_answer_BT = here.answers_BT[:, 1:] != NO_ANSWER
+    chosen_BT = is_answer_BT | here.other_BT[:, 1:]
     with torch.autocast(device, torch.bfloat16):
-        hidden = hidden_states(model, ids.to(device), positions_BT.to(device), biases, probe)
-        logits = model.lm_head(hidden[:, :-1][chosen]).float()
-    labels = target.to(device)[chosen]
+        hidden = hidden_states(model, here.ids_BT, here.positions_BT, biases, probe)
+        logits = model.lm_head(hidden[:, :-1][chosen_BT]).float()
+    labels, asked = here.ids_BT[:, 1:][chosen_BT], is_answer_BT[chosen_BT]
     right = logits.argmax(-1) == labels
     losses = F.cross_entropy(logits, labels, reduction="none")
-    here = is_answer.to(device)[chosen]
     # Most tokens of an answer only go on copying; the weight is on those that are still wrong.
-    hard = 1.1 - (-losses[here].detach()).exp()
-    loss = (hard * losses[here]).sum() / hard.sum() + 0.1 * losses[~here].mean()
+    hard = 1.1 - (-losses[asked].detach()).exp()
+    loss = (hard * losses[asked]).sum() / hard.sum() + 0.1 * losses[~asked].mean()
     extra = probe.losses() if probe is not None else loss.new_zeros(3)
     summaries, ranges, guided = extra
     # Finding comes first, keys that can be summarised when lengths have grown.
-    weight = SUMMARY_WEIGHT * min(1.0, max(job.length, job.virtual) / LONG)
+    weight = SUMMARY_WEIGHT * min(1.0, max(batch.job.length, batch.job.virtual) / LONG)
     (loss + weight * summaries + RANGE_WEIGHT * ranges + GUIDE_WEIGHT * guided).backward()
     return Outcome(
         float(loss.detach()),
-        _accuracy(right[here].cpu(), answers),
-        ids.numel(),
+        _accuracy(right[asked].cpu(), answers_BT),
+        batch.ids_BT.numel(),
         *(float(each.detach()) for each in extra),
     )
 
@@ -131,20 +96,12 @@ class Stepper:
                 mine.data = theirs.data
             self.replicas.append(replica)
         self.pool = ThreadPoolExecutor(workers)
-        self.noise = [torch.Generator() for _ in self.replicas]
 
-    def seed(self, seed: int) -> None:
-        """Make the random choices of the next steps follow from `seed`."""
-        for index, noise in enumerate(self.noise):
-            noise.manual_seed(seed * 64 + index)
-
-    def step(self, jobs: list[Job], rows: list[list[Sequence]], rate: float) -> list[Outcome]:
-        """One update from the mean gradient of the jobs, one job a replica."""
+    def step(self, batches: list[Batch], rate: float) -> list[Outcome]:
+        """One update from the mean gradient of the batches, one a replica."""
         futures = [
-            self.pool.submit(backward, replica, job, sequences, noise, self.device)
-            for replica, job, sequences, noise in zip(
-                self.replicas, jobs, rows, self.noise, strict=True
-            )
+            self.pool.submit(backward, replica, batch, self.device)
+            for replica, batch in zip(self.replicas, batches, strict=True)
         ]
         outcomes = [future.result() for future in futures]
         for parameters in zip(*(r.parameters() for r in self.replicas), strict=True):

@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 120
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 180 --resume
     ... --minutes 60 --start src/longspan/models/nano    # the embedded weights go on, elsewhere
+    python scripts/train_nano.py --minutes 5 --workers 1 --writers 14 --tokens 32768    # on a GPU
 
 Cost: the embedded weights took 65 million tokens, 4.2 hours on shared CPU cores. `--minutes`
 counts from the start of the first run; the learning rate falls at the end. The state goes to
@@ -23,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nano_curriculum import Curriculum
+from nano_batch import Writers
+from nano_curriculum import START, Curriculum, Job
 from nano_model import build_model, load_weights, look_back_init
 from nano_sequence import Material
 from nano_step import Outcome, Stepper
@@ -46,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=-1, help="negative: training seeds are")
     parser.add_argument("--tokens", type=int, default=2048, help="tokens a worker and step")
     parser.add_argument("--workers", type=int, default=2, help="threads; 1 on a GPU")
+    parser.add_argument("--writers", type=int, default=0, help="processes that write batches ahead")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.15, help="share of the time")
     parser.add_argument("--layers", type=int, default=5)
@@ -55,6 +58,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--real", type=int, default=1024, help="longer than this becomes virtual")
     parser.add_argument("--longest", type=int, default=20_000)
     parser.add_argument("--truly-long", type=float, default=0.0, help="share of jobs not virtual")
+    parser.add_argument("--longest-real", type=int, default=4500, help="longer ones always are")
+    parser.add_argument("--begin", type=int, default=0, help="tokens that tasks are known to master")
     parser.add_argument("--save-every", type=float, default=120, help="seconds")
     return parser.parse_args()
 
@@ -103,12 +108,15 @@ class Trainer:
         look_back_init(self.model, options.theta)
         if options.start is not None:
             load_weights(self.model, options.start)
+        self.writers = Writers(self.data, self.vocabulary, options.layers, options.writers)
         self.model.to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
-        self.curriculum = Curriculum(
-            options.tokens, options.real, options.longest, copying=options.start is None
+        sizes = options.tokens, options.real, options.longest, options.longest_real
+        self.curriculum = Curriculum(*sizes, copying=options.start is None)
+        self.curriculum.load(
+            {"lengths": dict.fromkeys(START, options.begin), "copying": self.curriculum.copying}
         )
         self.counts = {"step": 0, "tokens": 0}
         self.spent = 0.0
@@ -116,10 +124,14 @@ class Trainer:
             self._load()
         self.stepper = Stepper(self.model, self.optimizer, options.workers, self.device)
         # A resumed run draws fresh sequences.
-        step = self.counts["step"]
-        self.stepper.seed(step + 1)
-        self.data.rng.seed(f"{options.seed}:{step}")
-        self.chooser = random.Random(f"{options.seed}:{step}:jobs")
+        self.name = f"{options.seed}:{self.counts['step']}"
+        self.chooser, self.chosen = random.Random(f"{self.name}:jobs"), 0
+
+    def choose(self) -> tuple[Job, str]:
+        """The next job and the seed of its batch."""
+        self.chosen += 1
+        job = self.curriculum.choose(self.chooser, self.options.truly_long)
+        return job, f"{self.name}:{self.chosen}"
 
     def _load(self) -> None:
         path = self.options.out / "state.pt"
@@ -153,14 +165,12 @@ class Trainer:
 
     def step(self, elapsed: float) -> dict[str, list[Outcome]]:
         """One update; outcomes by task."""
-        share = self.options.truly_long
-        jobs = [self.curriculum.choose(self.chooser, share) for _ in self.stepper.replicas]
-        rows = [[job.write(self.data, self.vocabulary) for _ in range(job.rows)] for job in jobs]
-        outcomes = self.stepper.step(jobs, rows, self.rate(elapsed))
+        batches = [self.writers.take(self.choose) for _ in self.stepper.replicas]
+        outcomes = self.stepper.step(batches, self.rate(elapsed))
         by_task: dict[str, list[Outcome]] = {}
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            self.curriculum.note(job, outcome.accuracy)
-            by_task.setdefault(job.task, []).append(outcome)
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            self.curriculum.note(batch.job, outcome.accuracy)
+            by_task.setdefault(batch.job.task, []).append(outcome)
             self.counts["tokens"] += outcome.tokens
         self.counts["step"] += 1
         return by_task
@@ -197,6 +207,7 @@ class Trainer:
                 self.save(elapsed)
                 last_save = now
         self.save(elapsed)
+        self.writers.close()
 
 
 def main() -> None:

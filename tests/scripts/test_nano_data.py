@@ -177,7 +177,7 @@ def test_a_guide_costs_nothing_where_one_head_looks_right() -> None:
     material = make_material(encode_pieces, AS_ANSWERED)
     sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
     bias_BT = torch.zeros(1, len(sequence.ids))
-    wanted = targets([sequence], bias_BT, torch.Generator())
+    wanted = targets([sequence], bias_BT.shape[1], torch.Generator())
     assert len(wanted) == 2
     losses = {}
     for name, shift in (("right", 0), ("wrong", 1)):
@@ -201,7 +201,7 @@ def test_a_row_has_no_more_targets_than_are_affordable() -> None:
     sequence.series.append(Series(parts, chained=False))
     sequence.add([token for part in [*parts, *parts] for token in part])
     assert len(pointers(sequence)) == 3 * count
-    wanted = targets([sequence], torch.zeros(1, len(sequence.ids)), torch.Generator())
+    wanted = targets([sequence], len(sequence.ids), torch.Generator())
     assert sum(len(target.place_P) for target in wanted) == MOST_POINTERS
     assert all(target.key_PT.any(-1).all() for target in wanted)
 
