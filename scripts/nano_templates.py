@@ -30,6 +30,8 @@ class Templates:
     cwe_question: str
     fwe_header: str
     fwe_question: str
+    cwe_words: tuple[str, ...]
+    """What the lists of common words are drawn from."""
 
     def sentences(self) -> list[str]:
         """All wording, for the tokenizer to learn."""
@@ -88,6 +90,7 @@ def _load() -> Templates:
         cwe_question=split[1][1].rstrip(),
         fwe_header=split[2][0],
         fwe_question=split[2][1].rstrip(),
+        cwe_words=tuple(sorted(cwe_utils.WORDS)),
     )
 
 

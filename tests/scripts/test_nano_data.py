@@ -48,6 +48,7 @@ WORDING = Templates(
     cwe_question="",
     fwe_header="",
     fwe_question="",
+    cwe_words=(),
 )
 AS_ANSWERED = replace(WORDING, needle="The {type_needle_v} for {key} is: {value}.")
 EOS = 0
