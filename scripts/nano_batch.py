@@ -132,7 +132,7 @@ class Writers:
         """`processes` 0: batches are written when they are asked for. To be made before anything
         is on a GPU, which forks do not survive.
         """
-        global _WRITE  # noqa: PLW0603
+        global _WRITE
 
         def write(job: Job, seed: str) -> Batch:
             material.rng.seed(seed)

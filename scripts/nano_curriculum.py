@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from nano_counts import CWE_EXACT, EASY, FWE_EXACT, cwe_sequence, fwe_sequence
 from nano_niah import choose_form, niah_sequence
 from nano_sequence import copy_sequence
 from nano_vt import vt_sequence
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
 
     from nano_sequence import Material, Sequence
 
-START: Final = {"copy": 64, "niah": 256, "values": 200, "vt": 160}
-EXACT: Final = {"copy": 0.0, "niah": 0.35, "values": 0.3, "vt": 0.4}
+START: Final = {"copy": 64, "niah": 256, "values": 200, "vt": 160, "cwe": EASY, "fwe": EASY}
+EXACT: Final = {"copy": 0.0, "niah": 0.35, "values": 0.3, "vt": 0.4, "cwe": 0.5, "fwe": 0.5}
 """Share of jobs in the form of the evaluation."""
-VT_EXACT: Final = 400
-"""Tokens that hold the example and the question of variable tracking."""
-SHARES: Final = (0.4, 0.3, 0.3)
-"""Of jobs, once copying has formed: niah, values, vt."""
+LEAST_EXACT: Final = {"vt": 400, "cwe": CWE_EXACT, "fwe": FWE_EXACT}
+"""Tokens that hold the form of the evaluation."""
+COUNTING: Final = ("cwe", "fwe")
+"""Tasks without a haystack: every token counts, and no length is virtual."""
+SHARES: Final = (0.34, 0.26, 0.18, 0.11, 0.11)
+"""Of jobs, once copying has formed: niah, values, vt, cwe, fwe."""
 GATE: Final = 0.68
 WINDOW: Final = 20
 
@@ -41,8 +44,9 @@ class Job:
         """One sequence for this job."""
         if self.task == "copy":
             return copy_sequence(material, self.length, vocabulary)
-        if self.task == "vt":
-            return vt_sequence(material, self.length, self.exact)
+        for task, write in (("vt", vt_sequence), ("cwe", cwe_sequence), ("fwe", fwe_sequence)):
+            if self.task == task:
+                return write(material, self.length, self.exact)
         form = choose_form(material, self.length, self.exact, self.task == "values")
         return niah_sequence(material, self.length, form)
 
@@ -65,31 +69,36 @@ class Curriculum:
         self.recent = {task: deque(maxlen=WINDOW) for task in START}
         self.exact = {task: deque(maxlen=WINDOW) for task in START}
 
+    def begin(self, length: int) -> None:
+        """Let every task that a model is known to master, which counting is not, start there."""
+        for task in set(START) - {"copy", *COUNTING}:
+            self.lengths[task] = max(START[task], min(self.longest, length))
+
     def choose(self, rng: random.Random, truly_long: float) -> Job:
         """The next job; `truly_long` is the share of long jobs that are not virtual."""
         copied = self.recent["copy"]
         formed = len(copied) == WINDOW and sum(copied) / WINDOW > 0.6
-        if not self.copying:
-            weights = (0.0, *SHARES)
-        elif not formed:
-            weights = (1.0, 0.0, 0.0, 0.0)
-        else:
-            weights = (0.15, *SHARES)
-            self.copying = self.lengths["niah"] < 400
-        task = rng.choices(tuple(START), weights)[0]
+        task = "copy"
+        if formed or not self.copying:
+            share = 0.15 if self.copying else 0.0
+            task = rng.choices(tuple(START), (share, *SHARES))[0]
+            self.copying = self.copying and self.lengths["niah"] < 400
         top = self.lengths[task]
         counts = task == "copy" or rng.random() < 0.4
         length = top if counts else int(START[task] * (top / START[task]) ** rng.random())
-        exact = rng.random() < EXACT[task] and (task != "vt" or top >= VT_EXACT)
+        exact = rng.random() < EXACT[task] and top >= LEAST_EXACT.get(task, 0)
+        if exact:
+            length = max(length, LEAST_EXACT.get(task, 0))
         real, virtual = length, 0
-        if length > self.real:
-            virtual = length
+        if length > self.real and task not in COUNTING:
             stays_real = rng.random() < truly_long and length <= self.longest_real
             real = length if stays_real else int(self.real * rng.uniform(0.8, 1.2))
             virtual = 0 if stays_real else length
         rows = max(1, self.tokens // real)
         # Dense needles are the gate: with few of them the answer can be half guessed.
-        return Job(task, real, virtual, rows, exact, counts and not (exact and task != "vt"))
+        return Job(
+            task, real, virtual, rows, exact, counts and not (exact and task in ("niah", "values"))
+        )
 
     def note(self, job: Job, accuracy: float) -> None:
         """Count an accuracy and lengthen the task when its gate is passed."""
@@ -100,7 +109,8 @@ class Curriculum:
         recent = self.recent[job.task]
         recent.append(accuracy)
         if job.task != "copy" and len(recent) == WINDOW and sum(recent) / WINDOW > GATE:
-            self.lengths[job.task] = min(self.longest, int(self.lengths[job.task] * 1.7))
+            most = self.longest_real if job.task in COUNTING else self.longest
+            self.lengths[job.task] = min(most, int(self.lengths[job.task] * 1.7))
             recent.clear()
 
     def report(self) -> dict[str, Any]:

@@ -30,15 +30,15 @@ class Form:
     """Most keys have two to four values."""
 
 
-EXACT: Final = ("single", "single", "queries")
+EXACT: Final = ("single", "queries")
 
 
 def choose_form(material: Material, length: int, exact: bool, values: bool) -> Form:
     """Draw a form that fits `length` tokens; `values` asks for keys with several values."""
     rng = material.rng
-    kind = "numbers" if rng.random() < 0.94 else "uuids"
-    hay = rng.choices(("noise", "prose", "needle"), (3, 5, 2))[0]
-    uuid_keys = rng.random() < (0.12 if hay == "needle" and length > 400 else 0.02)
+    kind = "numbers" if rng.random() < 0.85 else "uuids"
+    hay = rng.choices(("noise", "prose", "needle"), (3, 5, 3))[0]
+    uuid_keys = rng.random() < (0.3 if hay == "needle" and length > 400 else 0.02)
     if values:
         return Form("numbers", hay, uuid_keys, "values" if exact else "", several=True)
     kinds = EXACT if hay == "prose" and length > 250 else EXACT[:1]

@@ -21,11 +21,11 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from nano_batch import Writers
-from nano_curriculum import START, Curriculum, Job
+from nano_curriculum import Curriculum
 from nano_model import build_model, load_weights, look_back_init
 from nano_sequence import Material
 from nano_step import Outcome, Stepper
@@ -33,6 +33,9 @@ from nano_templates import load_templates
 from nano_tokenizer import build_tokenizer, copy_tokenizer, save_tokenizer, tokenizer_corpus
 
 from longspan.tasks.haystack import synthetic_words
+
+if TYPE_CHECKING:
+    from nano_curriculum import Job
 
 PROSE_WORDS = 400_000
 POSITIONS = 262_144
@@ -59,7 +62,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--longest", type=int, default=20_000)
     parser.add_argument("--truly-long", type=float, default=0.0, help="share of jobs not virtual")
     parser.add_argument("--longest-real", type=int, default=4500, help="longer ones always are")
-    parser.add_argument("--begin", type=int, default=0, help="tokens that tasks are known to master")
+    parser.add_argument(
+        "--begin", type=int, default=0, help="tokens that tasks are known to master"
+    )
     parser.add_argument("--save-every", type=float, default=120, help="seconds")
     return parser.parse_args()
 
@@ -113,11 +118,9 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
-        sizes = options.tokens, options.real, options.longest, options.longest_real
-        self.curriculum = Curriculum(*sizes, copying=options.start is None)
-        self.curriculum.load(
-            {"lengths": dict.fromkeys(START, options.begin), "copying": self.curriculum.copying}
-        )
+        lengths = options.tokens, options.real, options.longest, options.longest_real
+        self.curriculum = Curriculum(*lengths, copying=options.start is None)
+        self.curriculum.begin(options.begin)
         self.counts = {"step": 0, "tokens": 0}
         self.spent = 0.0
         if options.resume:

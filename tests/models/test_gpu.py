@@ -1,0 +1,67 @@
+"""The embedded model on a GPU: every placement, with and without graphs, says what a CPU says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from longspan.methods.full import Full
+from longspan.methods.retroinfer import RetroInfer
+from longspan.models.huggingface import HuggingFace
+
+if TYPE_CHECKING:
+    from longspan.methods.base import Method
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+LENGTHS = (1400, 700, 9)
+STEPS = 64
+SMALL: dict[str, Any] = {
+    "retrieval_budget": 0.1, "estimation_budget": 0.3, "local_tokens": 16, "update_tokens": 40,
+}  # fmt: skip
+
+
+def prompts() -> list[list[int]]:
+    noise = torch.Generator().manual_seed(7)
+    return [torch.randint(2, 8000, (n,), generator=noise).tolist() for n in LENGTHS]
+
+
+def said(method: Method, device: Any, graphs: Any = "off") -> tuple[list[list[int]], Any]:
+    """Greedy tokens of three rows, and the session."""
+    model = HuggingFace(path="nano", dtype="float32", device=device, graphs=graphs).load()
+    session = model.session(method, len(LENGTHS))
+    logits_BV = session.prefill(prompts())
+    tokens = []
+    for _ in range(STEPS):
+        tokens.append(logits_BV.argmax(-1).tolist())
+        logits_BV = session.decode(tokens[-1])
+    return tokens, session
+
+
+@pytest.fixture(scope="module")
+def right() -> list[list[int]]:
+    return said(RetroInfer(placement="cpu", **SMALL), "cpu")[0]
+
+
+@pytest.mark.parametrize("graphs", ["off", "eager", "on"])
+def test_retroinfer_beside_the_model(right: list[list[int]], graphs: str) -> None:
+    tokens, session = said(RetroInfer(placement="gpu", **SMALL), "cuda", graphs)
+    assert tokens == right
+    step = session._rows[0].static
+    assert (step is not None) == (graphs != "off")
+    assert step is None or (step.graph is not None) == (graphs == "on")
+
+
+@pytest.mark.parametrize("placement", ["wave_buffer", "cpu"])
+def test_retroinfer_in_host_memory(right: list[list[int]], placement: Any) -> None:
+    assert said(RetroInfer(placement=placement, **SMALL), "cuda")[0] == right
+
+
+@pytest.mark.parametrize("graphs", ["off", "on"])
+def test_full_attention(graphs: str) -> None:
+    right = said(Full(), "cpu")[0]
+    assert said(Full(placement="gpu"), "cuda", graphs)[0] == right
