@@ -148,6 +148,7 @@ class Writers:
                 processes, mp_context=get_context("fork"), initializer=torch.set_num_threads,
                 initargs=(1,),
             )  # fmt: skip
+            self.pool.submit(os.getpid).result()  # they are forked now
         self.ahead = 2 * processes
         self.waiting: deque[Future[Batch]] = deque()
 
