@@ -81,30 +81,35 @@ def _chain(places: list[list[int]], lengths: list[int]) -> list[Pointer]:
 
 @dataclass(frozen=True)
 class Targets:
-    """Pointers of one row for the same layers, P of them, as tensors."""
+    """Up to P pointers of each row for the same layers, as tensors."""
 
     layers: tuple[int, ...]
-    row: int
-    place_P: Tensor
-    key_PT: Tensor
-    """Where the keys are, bool."""
+    place_BP: Tensor
+    key_BPT: Tensor
+    """Where the keys are, bool; a pointer without keys is none."""
 
 
 def targets(sequences: list[Sequence], length: int, noise: torch.Generator) -> list[Targets]:
     """Up to MOST_POINTERS pointers of each sequence, which is a row of `length` tokens."""
-    made = []
-    for row, sequence in enumerate(sequences):
+    kept = []
+    for sequence in sequences:
         found = pointers(sequence)
         keep = torch.randperm(len(found), generator=noise)[:MOST_POINTERS].tolist()
-        for layers in (GATHER_LAYERS, NEXT_LAYERS):
-            chosen = [found[n] for n in keep if found[n].layers == layers]
-            key_PT = torch.zeros(len(chosen), length, dtype=torch.bool)
-            for number, pointer in enumerate(chosen):
-                key_PT[number, pointer.keys] = True
-            place_P = torch.tensor([pointer.place for pointer in chosen], dtype=torch.int64)
-            if chosen:
-                made.append(Targets(layers, row, place_P, key_PT))
-    return made
+        kept.append([found[n] for n in keep])
+    made = (_targets(layers, kept, length) for layers in (GATHER_LAYERS, NEXT_LAYERS))
+    return [target for target in made if target.place_BP.numel()]
+
+
+def _targets(layers: tuple[int, ...], kept: list[list[Pointer]], length: int) -> Targets:
+    rows = [[pointer for pointer in row if pointer.layers == layers] for row in kept]
+    most = max(len(row) for row in rows)
+    place_BP = torch.zeros(len(rows), most, dtype=torch.int64)
+    key_BPT = torch.zeros(len(rows), most, length, dtype=torch.bool)
+    for row, chosen in enumerate(rows):
+        for number, pointer in enumerate(chosen):
+            place_BP[row, number] = pointer.place
+            key_BPT[row, number, pointer.keys] = True
+    return Targets(layers, place_BP, key_BPT)
 
 
 @dataclass
@@ -113,31 +118,35 @@ class Guide:
 
     targets: list[Targets]
     bias_BT: Tensor
-    logs: dict[tuple[int, ...], dict[int, list[Tensor]]] = field(default_factory=dict)
-    """By layers and layer, (heads, P) of a row: log of what each key gets, times their number."""
+    logs: dict[tuple[int, ...], list[Tensor]] = field(default_factory=dict)
+    """By layers, (heads, pointers) of each: log of what each key gets, times their number."""
 
     def note(self, layer: int, q_BHTD: Tensor, k_BGTD: Tensor) -> None:
         """Take in one layer; `q_BHTD` is scaled."""
         for target in self.targets:
             if layer in target.layers:
-                log_HPT = self._log_attention(target, q_BHTD, k_BGTD)
-                count_P = target.key_PT.sum(-1)
-                alike_HP = log_HPT.masked_fill(~target.key_PT, 0.0).sum(-1) / count_P
-                by_layer = self.logs.setdefault(target.layers, {})
-                by_layer.setdefault(layer, []).append(alike_HP + count_P.log())
+                log_BHPT = self._log_attention(target, q_BHTD, k_BGTD)
+                key_B1PT = target.key_BPT[:, None]
+                count_B1P = key_B1PT.sum(-1)
+                sum_BHP = log_BHPT.masked_fill(~key_B1PT, 0.0).sum(-1)
+                alike_BHP = sum_BHP / count_B1P.clamp(min=1) + count_B1P.clamp(min=1).log()
+                log_HN = alike_BHP.transpose(0, 1)[:, count_B1P[:, 0] > 0]
+                self.logs.setdefault(target.layers, []).append(log_HN)
 
     def _log_attention(self, target: Targets, q_BHTD: Tensor, k_BGTD: Tensor) -> Tensor:
-        k_GTD = k_BGTD[target.row].float()
-        q_HPD = q_BHTD[target.row][:, target.place_P].float()
-        score_HPT = q_HPD @ k_GTD.repeat_interleave(len(q_HPD) // len(k_GTD), dim=0).mT
-        later_PT = torch.arange(k_GTD.shape[1], device=k_GTD.device) > target.place_P[:, None]
-        score_HPT = (score_HPT + self.bias_BT[target.row]).masked_fill(later_PT, -1e9)
-        return score_HPT.log_softmax(-1)
+        heads, width = q_BHTD.shape[1], q_BHTD.shape[3]
+        k_BHTD = k_BGTD.float().repeat_interleave(heads // k_BGTD.shape[1], dim=1)
+        at_BHPD = target.place_BP[:, None, :, None].expand(-1, heads, -1, width)
+        score_BHPT = q_BHTD.float().gather(2, at_BHPD) @ k_BHTD.mT
+        token_T = torch.arange(k_BGTD.shape[2], device=k_BGTD.device)
+        later_BPT = token_T > target.place_BP[..., None]
+        score_BHPT = score_BHPT + self.bias_BT[:, None, None]
+        return score_BHPT.masked_fill(later_BPT[:, None], -1e9).log_softmax(-1)
 
     def loss(self) -> Tensor:
         """Cross entropy of the mean over heads and layers: one head that looks right is enough."""
         total = self.bias_BT.new_zeros(())
         for by_layer in self.logs.values():
-            log_NP = torch.cat([torch.cat(rows, dim=1) for rows in by_layer.values()])
-            total = total + (math.log(len(log_NP)) - log_NP.logsumexp(0)).mean()
+            log_XN = torch.cat(by_layer)
+            total = total + (math.log(len(log_XN)) - log_XN.logsumexp(0)).mean()
         return total

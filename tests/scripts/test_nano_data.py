@@ -185,10 +185,10 @@ def test_a_guide_costs_nothing_where_one_head_looks_right() -> None:
         guide = Guide(wanted, bias_BT)
         for layer, target in ((2, wanted[0]), (3, wanted[1])):
             # A query has a dimension of its own, and so do the keys it attends to.
-            count, length = target.key_PT.shape
-            k_BGTD = 60.0 * target.key_PT.T.roll(shift, 0)[None, None]
+            count, length = target.key_BPT[0].shape
+            k_BGTD = 60.0 * target.key_BPT[0].T.roll(shift, 0)[None, None]
             q_BHTD = torch.zeros(1, 2, length, count)
-            q_BHTD[0, 1, target.place_P] = torch.eye(count)
+            q_BHTD[0, 1, target.place_BP[0]] = torch.eye(count)
             guide.note(layer, q_BHTD, k_BGTD)
         losses[name] = float(guide.loss())
     # One of two heads looks right, in each of both kinds.
@@ -203,8 +203,25 @@ def test_a_row_has_no_more_targets_than_are_affordable() -> None:
     sequence.add([token for part in [*parts, *parts] for token in part])
     assert len(pointers(sequence)) == 3 * count
     wanted = targets([sequence], len(sequence.ids), torch.Generator())
-    assert sum(len(target.place_P) for target in wanted) == MOST_POINTERS
-    assert all(target.key_PT.any(-1).all() for target in wanted)
+    assert sum(target.place_BP.numel() for target in wanted) == MOST_POINTERS
+    assert all(target.key_BPT.any(-1).all() for target in wanted)
+
+
+def test_rows_without_pointers_do_not_count() -> None:
+    material = make_material(encode_pieces, AS_ANSWERED)
+    sequence = niah_sequence(material, 1500, Form("numbers", "prose", False, "values", True))
+    plain = Sequence()
+    plain.add([5] * 40)
+    length, losses = len(sequence.ids), []
+    source = torch.Generator().manual_seed(1)
+    q_BHTD, k_BGTD = (torch.randn(2, 2, length, 8, generator=source) for _ in "qk")
+    for rows in ([sequence], [sequence, plain]):
+        guide = Guide(targets(rows, length, torch.Generator()), torch.zeros(len(rows), length))
+        for layer in (2, 3, 4):
+            guide.note(layer, q_BHTD[: len(rows)], k_BGTD[: len(rows)])
+        losses.append(float(guide.loss()))
+    assert losses[0] == pytest.approx(losses[1])
+    assert losses[0] > 1
 
 
 def test_copies_repeat_what_came_before(material: Material) -> None:
