@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from model import GEOMETRIES, decoder, filled
+from model import CAPACITY, GEOMETRIES, decoder, filled
 from stock import Stock, kernels
+from timing import head_s, stepped, traffic, wait
 
 from longspan.measures.memory import peak_host_bytes
 from longspan.methods.full import Full
@@ -38,6 +37,7 @@ class Sizes:
     contexts: tuple[int, ...] = (30_000, 60_000, 120_000, 1_000_000)
     batches: tuple[str, ...] = ("1", FITS)
     methods: tuple[str, ...] = ("full", "retroinfer", "retrieval_attention")
+    """Kinds, or single rows such as retroinfer:gpu."""
     layers: int = 2
     warmup: int = 3
     steps: int = 24
@@ -47,6 +47,8 @@ class Sizes:
     device: str = "auto"
     memory_gb: float = 0.0
     most: int = 128
+    graphs: str = "auto"
+    """See Graphs; eager: the steps of a graph, without one, also on a CPU."""
 
 
 Unit = tuple[str, int, str, str]
@@ -65,50 +67,11 @@ def names(wanted: tuple[str, ...], device: str) -> list[str]:
     """Every method in every placement and kernel that makes a difference here."""
     placements = get_args(PlacementName) if device == "cuda" else ("cpu", "wave_buffer")
     ways: dict[str, Any] = {"full": ["ours", *kernels(device)], "retroinfer": placements}
-    return [f"{kind}:{how}" for kind in wanted for how in ways.get(kind, ("cpu",))]
-
-
-def wait() -> float:
-    """The time, when every device has done what it was given."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def stepped(session: StoreSession, rows: int, sizes: Sizes) -> float:
-    """Median seconds of a decode step of the batch."""
-    taken = []
-    for step in range(sizes.warmup + sizes.steps):
-        begun = wait()
-        session.decode([(7 * step + row) % 400 for row in range(rows)])
-        if step >= sizes.warmup:
-            taken.append(wait() - begun)
-    return median(taken)
-
-
-def head_s(base: Decoder, rows: int, vocabulary: int) -> float:
-    """Seconds of the whole vocabulary's logits, from those of the part that is there."""
-    head = base.module.lm_head
-    x_BD = torch.zeros(rows, head.in_features, dtype=head.weight.dtype, device=head.weight.device)
-    taken = []
-    for _ in range(5):
-        begun = wait()
-        head(x_BD)
-        taken.append(wait() - begun)
-    return median(taken) * vocabulary / head.out_features
-
-
-def prefill_s(base: Decoder, tokens: int, sizes: Sizes) -> float:
-    """Seconds in which the layers that are there read a prompt: its first and its last chunk are
-    timed, and the ones between lie on the line through them.
-    """
-    chunk, taken = min(sizes.chunk, tokens // 2), []
-    for before in (0, tokens - chunk):
-        session, _ = filled(base, Full(), max(before, 1), 1)
-        begun = wait()
-        session.prefill([[5] * chunk])
-        taken.append(wait() - begun)
-    return tokens / chunk * sum(taken) / 2
+    return [
+        name
+        for kind in wanted
+        for name in ([kind] if ":" in kind else [f"{kind}:{x}" for x in ways.get(kind, ("cpu",))])
+    ]
 
 
 def largest(name: str, geometry: str, held: int, sizes: Sizes) -> int:
@@ -130,42 +93,58 @@ def memory_bytes(device: str) -> int:
 def measure(unit: Unit, sizes: Sizes) -> list[dict[str, Any]]:
     """The row of one cell; what does not fit is a row that says so."""
     geometry, context, batch, name = unit
-    shape, base = GEOMETRIES[geometry], decoder(unit[0], sizes.layers, sizes.device)
-    row = {"geometry": geometry, "context": context, "asked": batch, "method": name}
+    base = decoder(geometry, sizes.layers, sizes.device, sizes.graphs)
+    row: dict[str, Any] = {"geometry": geometry, "context": context, "asked": batch, "method": name}
     try:
-        one, _ = filled(base, method(name, 1, context + 256), context, 1)
-        one.states[0][0].seal()
-        memory = one.states[0][0].memory()
-        fits = largest(name, geometry, sum(memory.values()), sizes)
-        rows = fits if batch == FITS else int(batch)
-        row |= {"largest batch": fits, "batch": rows}
-        if not rows:
-            return [{**row, "note": "no row fits beside the weights"}]
-        del one
-        session, _ = filled(base, method(name, rows, context + 256), context, rows)
-        begun = wait()
-        for state in (state for layer in session.states for state in layer):
-            state.seal()
-        build_s = (wait() - begun) / rows * shape.layers / sizes.layers
-        step_s, part_s = (
-            stepped(session, rows, sizes),
-            head_s(base, rows, 1) * base.module.lm_head.out_features,
-        )
+        return [row | cell(unit, sizes, base, row)]
     except (torch.OutOfMemoryError, MemoryError) as error:
         return [{**row, "note": f"out of memory: {str(error)[:80]}"}]
-    layer_s = (step_s - part_s) / sizes.layers
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        return [{**row, "note": f"does not compile here: {str(error).splitlines()[0][:80]}"}]
+
+
+def cell(unit: Unit, sizes: Sizes, base: Decoder, row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a row that is measured; fills `row` with the batch as soon as it is known."""
+    geometry, context, batch, name = unit
+    shape = GEOMETRIES[geometry]
+    session, build_s = sealed(base, name, context, 1)
+    memory = session.states[0][0].memory()
+    fits = largest(name, geometry, sum(memory.values()), sizes)
+    rows = fits if batch == FITS else int(batch)
+    row |= {"largest batch": fits, "batch": rows}
+    if not rows:
+        return {"note": "no row fits beside the weights"}
+    if rows > 1:
+        del session
+        session, build_s = sealed(base, name, context, rows)
+    found = stepped(session, rows, sizes)
+    part_s = head_s(base, rows, 1) * base.module.lm_head.out_features
+    layer_s = (found["step_s"] - part_s) / sizes.layers
     whole_s = layer_s * shape.layers + head_s(base, rows, shape.vocabulary)
-    return [
-        {
-            **row,
-            "measured ms a step": 1e3 * step_s,
-            "ms a layer": 1e3 * layer_s,
-            "ms a step": 1e3 * whole_s,
-            "tokens/s": rows / whole_s,
-            "build s a prompt": build_s,
-            "KV GB a prompt": memory["kv_bytes"] * shape.layers / 1e9,
-            "index GB a prompt": memory["index_bytes"] * shape.layers / 1e9,
-            "peak host GB": peak_host_bytes() / 1e9,
-            "note": "" if rows <= fits else "would not fit as a whole",
-        }
-    ]
+    host_s = found["step_s"] - found["device_s"] if found["graph"] else None
+    return {
+        "graph": found["graph"],
+        "measured ms a step": 1e3 * found["step_s"],
+        "ms a layer": 1e3 * layer_s,
+        "ms a step": 1e3 * whole_s,
+        "tokens/s": rows / whole_s,
+        "beside the kernels %": None if host_s is None else 100 * host_s / whole_s,
+        "build s a prompt": build_s * shape.layers / sizes.layers,
+        "KV GB a prompt": memory["kv_bytes"] * shape.layers / 1e9,
+        "index GB a prompt": memory["index_bytes"] * shape.layers / 1e9,
+        "peak host GB": peak_host_bytes() / 1e9,
+        **traffic(session, sizes.warmup + sizes.steps),
+        "note": "" if rows <= fits else "would not fit as a whole",
+    }
+
+
+def sealed(base: Decoder, name: str, context: int, rows: int) -> tuple[StoreSession, float]:
+    """A session of contexts in place, and the seconds a row that its indexes took."""
+    made = method(name, rows, context + CAPACITY)
+    if made.static_obstacle(base.device) is not None:
+        base = replace(base, graphs="off")
+    session, _ = filled(base, made, context, rows)
+    begun = wait()
+    for state in (state for layer in session.states for state in layer):
+        state.seal()
+    return session, (wait() - begun) / rows

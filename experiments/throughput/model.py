@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from longspan.methods.base import StaticLayer
 from longspan.models import checks
 from longspan.models.decoder import Decoder, Row
 from longspan.models.huggingface import _attach
@@ -22,10 +23,15 @@ sys.path.append(str(Path(__file__).parents[2] / "kernels" / "bench"))
 from ood_keys import ood_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from longspan.methods.base import Method
-    from longspan.types import LayerGeometry
+    from longspan.models.decoder import Graphs
+    from longspan.types import LayerGeometry, Partial
 
 TRAIN, SMALL_VOCABULARY = 1024, 8192
+CAPACITY = 256
+"""Tokens that a context can still grow by."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ GEOMETRIES = {
 
 
 @lru_cache(maxsize=1)
-def decoder(name: str, layers: int, device: str) -> Decoder:
+def decoder(name: str, layers: int, device: str, graphs: Graphs | str = "auto") -> Decoder:
     """The first `layers` layers; the vocabulary is cut, as its time is added by size."""
     import transformers
 
@@ -89,46 +95,80 @@ def decoder(name: str, layers: int, device: str) -> Decoder:
         device=torch.device(device),
         chunk_tokens=1 << 20,
         max_positions=None,
+        graphs=graphs,  # type: ignore[arg-type]
     )
 
 
 @lru_cache(maxsize=1)
 def data(geometry: LayerGeometry, tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Keys [G, T, D], their prefill queries [H, S, D] and decode queries [H, N, D], bfloat16."""
+    """Keys [G, T, D], their prefill queries [H, S, D] and decode queries [H, N, D], bfloat16, where
+    the model is.
+    """
     heads = geometry.query_heads // geometry.kv_heads
-    found = [
-        ood_keys(tokens, train=TRAIN, heads=heads, size=geometry.head_size, seed=group)
-        if geometry.head_size > 32
-        else None
-        for group in range(geometry.kv_heads)
-    ]
-    if found[0] is None:  # too small for the generator: a test
+    if geometry.head_size <= 32:  # too small for the generator: a test
         shape = (geometry.kv_heads, tokens, geometry.head_size)
         q_HSD = torch.randn(geometry.query_heads, TRAIN + 64, geometry.head_size).bfloat16()
         return torch.randn(shape).bfloat16(), q_HSD[:, :TRAIN], q_HSD[:, TRAIN:]
-    kept = [each for each in found if each is not None]
-    keys_GTD = torch.stack([each.keys_TD for each in kept]).bfloat16()
-    train_HSD = torch.cat([each.train_RSD for each in kept]).bfloat16()
-    test_HND = torch.cat([each.test_RSD for each in kept]).bfloat16()
-    return keys_GTD, train_HSD, test_HND
+    found = [
+        ood_keys(tokens, train=TRAIN, heads=heads, size=geometry.head_size, seed=group)
+        for group in range(geometry.kv_heads)
+    ]
+    here = geometry.device, torch.bfloat16
+    return (
+        torch.stack([each.keys_TD.to(*here) for each in found]),
+        torch.cat([each.train_RSD.to(*here) for each in found]),
+        torch.cat([each.test_RSD.to(*here) for each in found]),
+    )
+
+
+class ReplayedLayer(StaticLayer):
+    """A layer of fixed buffers that sees the generator's queries, other ones at every place."""
+
+    def __init__(self, layer: StaticLayer, queries_HND: torch.Tensor) -> None:
+        self.layer, self.queries_NHD = layer, queries_HND.transpose(0, 1).contiguous()
+
+    def step(
+        self, q_BHD: torch.Tensor, k_BGD: torch.Tensor, v_BGD: torch.Tensor, at_B: torch.Tensor
+    ) -> Partial:
+        """See StaticLayer."""
+        row_B = torch.arange(len(at_B), device=at_B.device)
+        seen_BHD = self.queries_NHD[(at_B + 7 * row_B) % len(self.queries_NHD)]
+        return self.layer.step(seen_BHD, k_BGD, v_BGD, at_B)
+
+    def update(self, lengths: Sequence[int]) -> None:
+        """See StaticLayer."""
+        self.layer.update(lengths)
+
+    def settle(self, lengths: Sequence[int]) -> None:
+        """See StaticLayer."""
+        self.layer.settle(lengths)
 
 
 class Replay:
     """A method whose decode steps see the generator's queries in place of the random model's."""
 
-    def __init__(self, method: Any) -> None:
-        self.method = method
+    def __init__(self, method: Any, queries_HND: torch.Tensor) -> None:
+        self.method, self.queries_HND = method, queries_HND
         self.place = getattr(method, "place", None)
         self.steps = 0
 
-    def decode(self, states: Any, q_BHD: torch.Tensor) -> Any:
+    def decode(self, states: Any, q_BHD: torch.Tensor) -> Partial:
         """See Method. Rows and steps look at different queries."""
         self.steps += 1
-        test_HND = self.queries.to(q_BHD.device)
-        chosen = [(self.steps + 7 * row) % test_HND.shape[1] for row in range(len(q_BHD))]
-        return self.method.decode(states, test_HND[:, chosen].transpose(0, 1).contiguous())
+        count = self.queries_HND.shape[1]
+        chosen = [(self.steps + 7 * row) % count for row in range(len(q_BHD))]
+        seen_BHD = self.queries_HND[:, chosen].transpose(0, 1).contiguous()
+        found: Partial = self.method.decode(states, seen_BHD)
+        return found
 
-    queries: torch.Tensor
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        reason: str | None = self.method.static_obstacle(device)
+        return reason
+
+    def static_layer(self, states: Any, capacity: int) -> ReplayedLayer:
+        """See Method."""
+        return ReplayedLayer(self.method.static_layer(states, capacity), self.queries_HND)
 
 
 def filled(
@@ -145,7 +185,6 @@ def filled(
             rolled_GTD = keys_GTD.roll(997 * (row * len(states) + layer), 1)
             state.adopt(rolled_GTD, rolled_GTD.flip(-1), train_HSD)  # type: ignore[attr-defined]
         opened.append(Row(states, tokens))
-    replay = Replay(method)
-    replay.queries = test_HND
-    session = StoreSession(base, replay, opened, None)  # type: ignore[arg-type]
+    replay = Replay(method, test_HND)
+    session = StoreSession(base, replay, opened, tokens + CAPACITY)  # type: ignore[arg-type]
     return session, replay

@@ -15,8 +15,9 @@ from longspan.studies.plots import curves, panels
 from longspan.studies.study import begin
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cells import Sizes, measure, names, prefill_s
+from cells import Sizes, measure, names
 from model import GEOMETRIES, decoder
+from timing import prefill_s
 
 
 def with_prefill(frame: Any, prefill: Any, sizes: Sizes) -> Any:
@@ -38,7 +39,10 @@ def main(arguments: list[str]) -> None:
     units = [(g, c, b, name) for g, c in places for b in sizes.batches for name in methods]
 
     def reading(place: tuple[str, int]) -> list[dict[str, Any]]:
-        shape, base = GEOMETRIES[place[0]], decoder(place[0], sizes.layers, sizes.device)
+        shape, base = (
+            GEOMETRIES[place[0]],
+            decoder(place[0], sizes.layers, sizes.device, sizes.graphs),
+        )
         seconds = prefill_s(base, place[1], sizes) * shape.layers / sizes.layers
         return [{"geometry": place[0], "context": place[1], "prefill s a prompt": seconds}]
 

@@ -57,6 +57,8 @@ TINY = {
         "128",
         "--device",
         "cpu",
+        "--graphs",
+        "eager",
     ],
 }
 FEWER = {

@@ -208,8 +208,8 @@ def test_segmented_kmeans(
         **shape,
         backend="reference",  # type: ignore[arg-type]
     )
-    # Where one token seeds several clusters, rounding decides; so it does between the centroids that
-    # two segments have for equal keys, where a GPU sees ten bits of them.
+    # Where one token seeds several clusters, rounding decides; so it does between the centroids
+    # that two segments have for equal keys, where a GPU sees ten bits of them.
     decided = clusters > tokens or (CUDA and final == "global" and dtype.itemsize == 2)
     for name in ("size_GC", "centroids_GCD", "values_GCD", "spread_GC"):
         mine, theirs = getattr(found, name).cpu(), getattr(expected, name)

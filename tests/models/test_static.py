@@ -219,12 +219,10 @@ def test_indexes_built_while_layers_read_are_done_before_it(load: Load) -> None:
 
 
 def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(ValueError, match=r"model\.graphs = 'on': there is no CUDA device"),
-    ):
+    with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "is_available", lambda: False)
-        load("llama", graphs="on")
+        with pytest.raises(ValueError, match=r"model\.graphs = 'on': there is no CUDA device"):
+            load("llama", graphs="on")
     for method, family, reason in (
         (StreamingLLM(), "llama", "'streaming_llm' has no decode step of fixed shapes"),
         (RetroInfer(placement="wave_buffer"), "llama", "'wave_buffer' reads host memory"),
