@@ -92,7 +92,7 @@ def decoder(name: str, layers: int, device: str, graphs: Graphs | str = "auto") 
         windows=windows,
         geometries=_attach(module, windows),
         rotary=RotaryPin(module),
-        device=torch.device(device),
+        device=module.device,  # with its number, as tensors have it
         chunk_tokens=1 << 20,
         max_positions=None,
         graphs=graphs,  # type: ignore[arg-type]
@@ -172,10 +172,10 @@ class Replay:
 
 
 def filled(
-    base: Decoder, method: Method | Any, tokens: int, rows: int
+    base: Decoder, method: Method | Any, tokens: int, rows: int, room: int = CAPACITY
 ) -> tuple[StoreSession, Replay]:
-    """A session of `rows` distinct contexts of `tokens` tokens, not sealed yet: the same keys
-    rolled by another distance in each row and layer, in memory of their own.
+    """A session of `rows` distinct contexts of `tokens` tokens, not sealed yet, with room for more:
+    the same keys rolled by another distance in each row and layer, in memory of their own.
     """
     keys_GTD, train_HSD, test_HND = data(replace(base.geometries[0], layer=0), tokens)
     opened = []
@@ -186,5 +186,5 @@ def filled(
             state.adopt(rolled_GTD, rolled_GTD.flip(-1), train_HSD)  # type: ignore[attr-defined]
         opened.append(Row(states, tokens))
     replay = Replay(method, test_HND)
-    session = StoreSession(base, replay, opened, tokens + CAPACITY)  # type: ignore[arg-type]
+    session = StoreSession(base, replay, opened, tokens + room)  # type: ignore[arg-type]
     return session, replay

@@ -83,7 +83,7 @@ def prefill_s(base: Decoder, tokens: int, sizes: Sizes) -> float:
     """
     chunk, taken = min(sizes.chunk, tokens // 2), []
     for before in (0, tokens - chunk):
-        session, _ = filled(base, Full(), max(before, 1), 1)
+        session, _ = filled(base, Full(), max(before, 1), 1, chunk)
         begun = wait()
         session.prefill([[5] * chunk])
         taken.append(wait() - begun)

@@ -90,6 +90,9 @@ class WaveHits(NamedTuple):
     score_HC: Tensor | None
     """float32: scaled, soft-capped centroid scores, -inf where the cluster is empty or takes no
     part; None where nobody asked."""
+    count_2G: Tensor | None = None
+    """int32 [2, G]: how many ids of either list are to be read, in no order, where rows were given
+    limits of their own."""
 
 
 class Stretch(Protocol):

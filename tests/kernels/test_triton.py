@@ -57,7 +57,7 @@ def both(operation: Callable[..., Any], *inputs: Any, **options: Any) -> tuple[A
     """What Triton and the reference say, on the CPU."""
     there = [moved(value) for value in inputs]
     found = operation(*there, backend="triton", **{k: moved(v) for k, v in options.items()})
-    return type(found)(*(x.cpu() for x in found)), operation(
+    return type(found)(*(x if x is None else x.cpu() for x in found)), operation(
         *inputs, backend="reference", **options
     )
 
@@ -178,6 +178,31 @@ def test_wave_search(
             )
             assert mine[: budget[0]].tolist() == theirs[: budget[0]].tolist()
             assert (size_GC[g, mine.long()] > 0).all()
+
+
+@pytest.mark.parametrize("clusters", [9, 300, 2500])
+def test_wave_search_with_limits_of_its_own_a_row(clusters: int) -> None:
+    groups, retrieve, estimate = 5, 4, clusters // 4
+    q_HD = torch.randn(2 * groups, 32)
+    c_GCD = torch.randn(groups, clusters, 32)
+    c_GCD[2, 5:] = c_GCD[2, 5]  # all alike: ties at both limits
+    size_GC = torch.randint(0, 3, (groups, clusters)).int()
+    size_GC[3, 2:] = 0
+    most_2G = torch.tensor([[4, 2, 3, 4, 0], [estimate, 1, estimate, estimate, 2]]).int()
+    options = {"retrieve": retrieve, "estimate": estimate, "scale": 1.0, "most_2G": most_2G}
+    found, expected = both(wave_search, q_HD, c_GCD, size_GC, want_scores=False, **options)
+    assert torch.equal(found.count_2G, expected.count_2G)
+    assert found.count_2G[0, 3] + found.count_2G[1, 3] == (size_GC[3, :2] > 0).sum()
+    for hits in (found, wave_search(q_HD, c_GCD, size_GC, want_scores=False, **options)):
+        for g in range(groups):
+            for number, name in enumerate(("retrieve_GK", "estimate_GK")):
+                count = int(found.count_2G[number, g])
+                mine, theirs = (getattr(h, name)[g, :count].tolist() for h in (hits, expected))
+                assert len(set(mine)) == count
+                assert g == 2 or set(mine) == set(theirs)
+                assert (size_GC[g, mine] > 0).all()
+        first, second = (hits.retrieve_GK[2, :3], hits.estimate_GK[2, : hits.count_2G[1, 2]])
+        assert not set(first.tolist()) & set(second.tolist())
 
 
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d is not torch.int8], ids=str)

@@ -49,6 +49,28 @@ def covered(runs: Runs, entries: int) -> Tensor:
     return edge_NE[:, :-1].cumsum(1) > 0
 
 
+def split(hits: WaveHits, retrieve: int, most_2G: Tensor) -> WaveHits:
+    """The hits, best first, cut where each row's limits say: at most `most_2G[0]` of `retrieve`
+    ids, and at most `most_2G[1]` of those that follow them.
+    """
+    ranked_GK = torch.cat([hits.retrieve_GK, hits.estimate_GK], dim=1)
+    first_G = torch.minimum(hits.live_G, most_2G[0].clamp(max=retrieve))
+    estimate = ranked_GK.shape[1] - retrieve
+    second_G = torch.minimum(hits.live_G - first_G, most_2G[1].clamp(max=estimate))
+    rank_GE = first_G[:, None] + torch.arange(estimate, device=ranked_GK.device)
+    next_GE = ranked_GK.gather(1, rank_GE.clamp(max=ranked_GK.shape[1] - 1))
+    counts = torch.stack([first_G, second_G]).int()
+    return WaveHits(ranked_GK[:, :retrieve], next_GE, hits.live_G, hits.score_HC, counts)
+
+
+def check_limits(most_2G: Tensor | None, groups: int) -> None:
+    """ValueError where limits are given that are not two a KV head."""
+    if most_2G is not None and (most_2G.shape != (2, groups) or most_2G.dtype != torch.int32):
+        raise ValueError(
+            f"most is {most_2G.dtype} {list(most_2G.shape)}; it should be torch.int32 [2, {groups}]"
+        )
+
+
 def wave_search(
     q_HD: Tensor,
     centroids_GCD: Tensor,

@@ -53,8 +53,7 @@ class StaticClusters:
             min(count, -(-each * count // tokens) + 2)
             for each in (most.retrieve_tokens, most.estimate_tokens)
         )
-        if not most.estimate_tokens:
-            self.estimate = 0
+        self.estimate = min(self.estimate, count - self.retrieve) if most.estimate_tokens else 0
         shape, dtype = (rows, self.groups, count), torch.float32
         if options.summaries == "model":
             dtype = geometry.dtype
@@ -63,7 +62,6 @@ class StaticClusters:
         tensors = (*means, torch.zeros(shape, device=device), *whole)
         self._buffers = dict(zip(BUFFERED, tensors, strict=True))
         self._counts_2N = torch.zeros(2, rows * self.groups, dtype=torch.int32, device=device)
-        self._rank_E = torch.arange(self.estimate, device=device)
 
     def refresh(self, row: int, budget: Budget) -> None:
         """Take over what the row's index holds; the index then lies in these buffers."""
@@ -86,23 +84,21 @@ class StaticClusters:
             q_XD,
             centroids,
             size,
-            retrieve=min(self.retrieve + self.estimate, size.shape[1]),
-            estimate=0,
+            retrieve=self.retrieve,
+            estimate=self.estimate,
             scale=scale,
             softcap=self.options.softcap,
             vote="max" if self.options.vote == "max" else "sum",
             bias_GC=bias_NC if self.options.vote == "sized" else None,
             want_scores=False,
+            most_2G=self._counts_2N,
         )
-        ranked_NK = hits.retrieve_GK.long()
-        retrieve_N = torch.minimum(hits.live_G, self._counts_2N[0])
-        first_NR = ranked_NK[:, : self.retrieve]
-        runs = Runs(start.gather(1, first_NR), size.gather(1, first_NR), retrieve_N)
+        assert hits.count_2G is not None
+        first_NR = hits.retrieve_GK.long()
+        runs = Runs(start.gather(1, first_NR), size.gather(1, first_NR), hits.count_2G[0])
         if not self.estimate:
             return runs, None
-        estimate_N = torch.minimum(hits.live_G - retrieve_N, self._counts_2N[1])
-        rank_NE = (retrieve_N[:, None] + self._rank_E).clamp(max=ranked_NK.shape[1] - 1)
-        ids = Runs(ranked_NK.gather(1, rank_NE).int(), None, estimate_N)
+        ids = Runs(hits.estimate_GK, None, hits.count_2G[1])
         if self.options.gaussian:
             bias_NC = spread_bias(bias_NC, spread, q_XD, scale)
         return runs, Estimate(centroids, values, bias_NC, ids, size)
