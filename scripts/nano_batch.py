@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LANGUAGE_SHARE = 0.08
 """Share of the tokens outside answers that enter the loss, and with weight 0.1."""
 MOST_QUERIES = 64
-MOST_ROWS = 4
+MOST_ROWS = 8
 """Queries a row, and rows a batch, whose attention the losses of summaries and ranges look at."""
 
 

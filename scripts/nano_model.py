@@ -198,6 +198,17 @@ def after_haystack(haystack_BT: Tensor) -> Tensor:
     return (later_BT == 0).float()
 
 
+def _fused(q: Tensor, k: Tensor, v: Tensor, biased: tuple[Biases, int] | None) -> Tensor:
+    """Causal attention [B, H, T, D] of scaled queries, with the biases of a layer."""
+    if biased is not None:
+        q, k = biased[0].attach(biased[1], q, k)
+        v = F.pad(v, (0, EXTRA))
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+    out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True, scale=1.0)
+    return out[..., :HEAD]
+
+
 def _attention(
     mixer: Any,
     x_BTC: Tensor,
@@ -213,13 +224,10 @@ def _attention(
     q, k = _rotate(q, *rotation) * HEAD**-0.5, _rotate(k, *rotation)
     if probe is not None:
         probe.note(layer, q, k)
-    if biases is not None:
-        q, k = biases.attach(layer, q, k)
-        v = F.pad(v, (0, EXTRA))
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True, scale=1.0)
-    mixed: Tensor = mixer.o_proj(out[..., :HEAD].transpose(1, 2).reshape(rows, length, -1))
+    out = _fused(q, k, v, None if biases is None else (biases, layer))
+    if probe is not None:
+        out = probe.attended(layer, q, k, v, out)
+    mixed: Tensor = mixer.o_proj(out.transpose(1, 2).reshape(rows, length, -1))
     return mixed
 
 

@@ -56,7 +56,8 @@ def backward(model: Any, batch: Batch, device: str) -> Outcome:
     biases = probe = None
     if batch.job.task != "copy":
         biases = Biases(here.every_BT, here.tail_BT, here.unseen_NBT)
-        probe = Probe(here.asking, here.every_BT, Guide(here.targets, here.every_BT))
+        guide = Guide(here.targets, here.every_BT)
+        probe = Probe(here.asking, here.every_BT, guide, sparse=not batch.job.virtual)
     answers_BT = batch.answers_BT[:, 1:]
     is_answer_BT = here.answers_BT[:, 1:] != NO_ANSWER
     chosen_BT = is_answer_BT | here.other_BT[:, 1:]

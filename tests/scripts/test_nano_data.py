@@ -16,7 +16,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 
-from nano_clusters import summary_loss
+from nano_batch import Asking
+from nano_clusters import Probe, clustered, summary_loss, wave_attention
 from nano_curriculum import WINDOW, Curriculum, Job
 from nano_guide import GATHER_LAYERS, MOST_POINTERS, NEXT_LAYERS, Guide, pointers, targets
 from nano_model import (
@@ -308,13 +309,55 @@ def test_summaries_cost_nothing_where_keys_of_a_cluster_agree() -> None:
     q_HQD = torch.nn.functional.one_hot(torch.tensor([[3]]), 64).float()
     places_Q, bias_T = torch.tensor([259]), torch.zeros(260)
     steady_GTD = torch.zeros(1, 4, 64)
-    pure = summary_loss(q_HQD, torch.cat([steady_GTD, pure_GTD], 1), bias_T, places_Q, 4, 260)
+
+    def loss(k_GTD: torch.Tensor) -> float:
+        label_GM = clustered(k_GTD, 4, 260)
+        return float(summary_loss(q_HQD, k_GTD, bias_T, places_Q, 4, 260, label_GM))
+
+    pure = loss(torch.cat([steady_GTD, pure_GTD], 1))
     mixed_GTD = torch.cat([steady_GTD, pure_GTD[:, torch.randperm(256)]], 1)
     lone_GTD = mixed_GTD.clone()
     lone_GTD[0, 4:] = 3 * torch.randn(256, 64)
     lone_GTD[0, 40] = axes_CD[3]
     assert pure < 1e-3
-    assert summary_loss(q_HQD, lone_GTD, bias_T, places_Q, 4, 260) > 10 * pure
+    assert loss(lone_GTD) > 10 * pure
+
+
+def test_clusters_read_whole_are_full_attention_and_means_stand_for_equal_keys() -> None:
+    torch.manual_seed(0)
+    q_HQD, places_Q = torch.randn(4, 3, 16), torch.tensor([199, 205, 209])
+    k_GTD, v_GTD = torch.randn(2, 210, 16), torch.randn(2, 210, 16)
+    later_QT = torch.arange(210) > places_Q[:, None]
+    wide = [x.repeat_interleave(2, 0) for x in (k_GTD, v_GTD)]
+    right_HQD = torch.nn.functional.scaled_dot_product_attention(
+        q_HQD, *wide, attn_mask=~later_QT, scale=1.0
+    )
+    label_GM = clustered(k_GTD, 4, 196)
+    whole_HQD = wave_attention(q_HQD, k_GTD, v_GTD, places_Q, 4, label_GM, retrieved=1.0)
+    torch.testing.assert_close(whole_HQD, right_HQD, atol=1e-5, rtol=1e-5)
+    part_HQD = wave_attention(q_HQD, k_GTD, v_GTD, places_Q, 4, label_GM, retrieved=0.1)
+    assert 0.01 < (part_HQD - right_HQD).abs().mean() < 0.5
+    # A quarter of the keys, all alike, far above the others: they are retrieved or stand as means.
+    k_GTD[:, 4:52], v_GTD[:, 4:52] = 3.0, v_GTD[:, :1]
+    q_HQD = q_HQD.abs()
+    label_GM = clustered(k_GTD, 4, 196)
+    told_HQD = wave_attention(q_HQD, k_GTD, v_GTD, places_Q, 4, label_GM, retrieved=0.1)
+    assert torch.allclose(told_HQD, v_GTD[:, :1].repeat_interleave(2, 0), atol=1e-3)
+
+
+def test_answers_are_given_by_clusters_where_they_are_asked_to() -> None:
+    model = build_model((50, 0, 1), layers=3, width=32, mlp=32, theta=1e4, positions=4096)
+    ids_BT = torch.randint(2, 50, (2, 300))
+    position_BT = torch.arange(300).repeat(2, 1)
+    asking = [Asking(1, torch.tensor([290, 295]), 290, 280)]
+    said = []
+    for sparse in (False, True):
+        probe = Probe(asking, torch.zeros(2, 300), Guide([], torch.zeros(2, 300)), sparse)
+        said.append(hidden_states(model, ids_BT, position_BT, None, probe))
+    changed_BT = (said[0] - said[1]).abs().amax(-1) > 1e-7
+    assert changed_BT[1, [290, 295]].all()
+    assert not changed_BT[0].any()
+    assert not changed_BT[1, :290].any()
 
 
 def test_each_task_grows_on_its_own_accuracy() -> None:

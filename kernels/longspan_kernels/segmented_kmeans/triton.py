@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 @triton.jit
 def assign(
-    keys, mean, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t,
-    EVERYWHERE: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
+    keys, mean, scale, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t,
+    EVERYWHERE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """Label of each token of a segment: its centroid of largest inner product, ties to the first;
     out of its segment, or EVERYWHERE.
@@ -42,25 +41,27 @@ def assign(
     mask = (token < end)[:, None] & (d < D)[None, :]
     x_TD = tl.load(keys + group * k_stride_g + token[:, None] * k_stride_t + d[None, :], mask, 0.0)
     x_TD = x_TD.to(tl.float32) - tl.load(mean + group * D + d, d < D, 0.0)[None, :]
-    best = tl.full((BLOCK_T,), -float("inf"), tl.float32)
-    chosen = tl.zeros((BLOCK_T,), tl.int32) + low
+    x_TD = (x_TD * tl.load(scale + group)).to(centroids.dtype.element_ty)
+    best_TC = tl.full((BLOCK_T, BLOCK_C), -float("inf"), tl.float32)
+    block_TC = tl.zeros((BLOCK_T, BLOCK_C), tl.int32)
+    lane = tl.arange(0, BLOCK_C)
     for first in range(low, high, BLOCK_C):
-        c = first + tl.arange(0, BLOCK_C)
+        c = first + lane
         at = (group * C + c)[:, None] * D + d[None, :]
         c_CD = tl.load(centroids + at, (c < high)[:, None] & (d < D)[None, :], 0.0)
-        score_TC = tl.dot(x_TD, tl.trans(c_CD), input_precision=PRECISION)
+        score_TC = tl.dot(x_TD, tl.trans(c_CD), input_precision="ieee")
         score_TC = tl.where((c < high)[None, :], score_TC, -float("inf"))
-        most = tl.max(score_TC, 1)
-        place = tl.argmax(score_TC, 1)
-        chosen = tl.where(most > best, first + place, chosen)
-        best = tl.maximum(best, most)
-    tl.store(label + group * T + token, chosen.to(tl.int64), token < end)
+        block_TC = tl.where(score_TC > best_TC, first, block_TC)
+        best_TC = tl.maximum(best_TC, score_TC)
+    # block_TC is 0 where no score was above -inf
+    number_TC = tl.where(best_TC == tl.max(best_TC, 1)[:, None], block_TC + lane[None, :], C - 1)
+    tl.store(label + group * T + token, tl.min(number_TC, 1).to(tl.int64), token < end)
 
 
 @triton.jit
 def update(
-    keys, mean, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t,
-    PRECISION: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
+    keys, mean, scale, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t,
+    BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """The normalised mean of the members of a block of a segment's clusters; empty ones stay.
 
@@ -74,22 +75,23 @@ def update(
     high = (((segment + 1).to(tl.int64) * C) // SEGMENTS).to(tl.int32)
     c = low + tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     d = tl.arange(0, BLOCK_D)
-    mean_D = tl.load(mean + group * D + d, d < D, 0.0)
+    kind = centroids.dtype.element_ty
+    mean_D, factor = tl.load(mean + group * D + d, d < D, 0.0), tl.load(scale + group)
     acc = tl.zeros((BLOCK_C, BLOCK_D), tl.float32)
     members = tl.zeros((BLOCK_C,), tl.float32)
     for first in range(begin, end, BLOCK_T):
         token = first + tl.arange(0, BLOCK_T)
         mask = (token < end)[:, None] & (d < D)[None, :]
         at = group * k_stride_g + token[:, None] * k_stride_t + d[None, :]
-        x_TD = tl.load(keys + at, mask, 0.0).to(tl.float32) - mean_D[None, :]
+        x_TD = (tl.load(keys + at, mask, 0.0).to(tl.float32) - mean_D[None, :]) * factor
         whose = tl.load(label + group * T + token, token < end, -1).to(tl.int32)
-        mine_CT = (c[:, None] == whose[None, :]).to(tl.float32)
-        acc += tl.dot(mine_CT, x_TD, input_precision=PRECISION)
-        members += tl.sum(mine_CT, 1)
+        mine_CT = c[:, None] == whose[None, :]
+        acc += tl.dot(mine_CT.to(kind), x_TD.to(kind), input_precision="ieee")
+        members += tl.sum(mine_CT.to(tl.float32), 1)
     norm = tl.sqrt(tl.sum(tl.where((d < D)[None, :], acc * acc, 0.0), 1))
     unit = acc / tl.maximum(norm, 1e-12)[:, None]
     mask = ((c < high) & (members > 0))[:, None] & (d < D)[None, :]
-    tl.store(centroids + (group * C + c)[:, None] * D + d[None, :], unit, mask)
+    tl.store(centroids + (group * C + c)[:, None] * D + d[None, :], unit.to(kind), mask)
 
 
 @triton.jit
@@ -142,25 +144,41 @@ def segmented_kmeans(
     seeding: Seeding,
     final: str,
 ) -> Clusters:
-    """As the reference, but for the rounding of sums: of 16-bit keys, training sees ten bits."""
+    """As the reference, but for the rounding of sums: 16-bit keys are trained on in float16, less
+    their mean and scaled to at most 1, of which neither changes who is nearest.
+    """
     groups, tokens, width = keys_GTD.shape
     segments = min(segments, clusters, tokens)
     mean_GD = keys_GTD.mean(1, dtype=torch.float32)
+    half = keys_GTD.dtype != torch.float32
+    scale_G = inverse_range(keys_GTD, mean_GD) if half else torch.ones_like(mean_GD[:, 0])
     centroids_GCD = seeds(keys_GTD, mean_GD, clusters, segments, seeding)
+    centroids_GCD = (centroids_GCD * scale_G[:, None, None]).to(torch.float16 if half else None)
     label_GT = torch.empty(groups, tokens, dtype=torch.int64, device=keys_GTD.device)
-    arrays = (keys_GTD, mean_GD, centroids_GCD, label_GT)
+    arrays = (keys_GTD, mean_GD, scale_G, centroids_GCD, label_GT)
     sizes = (tokens, clusters, width, segments, *keys_GTD.stride()[:2])
-    block_t = 64 if width <= 128 else 32
-    precision = "ieee" if keys_GTD.dtype == torch.float32 else "tf32"
-    shape = {"BLOCK_T": block_t, "BLOCK_C": 64, "BLOCK_D": pow2(width, 16), "PRECISION": precision}
+    block_d = pow2(width, 16)
+    large = half and width <= 128
+    here = {"BLOCK_T": 128 if large else 32, "BLOCK_C": 64, "num_warps": 8 if large else 4}
+    there = {"BLOCK_T": 64, "BLOCK_C": 128, "num_warps": 8} if large else here
     longest, most = -(-tokens // segments), -(-clusters // segments)
-    grid = (triton.cdiv(longest, block_t), groups * segments)
+    rows = groups * segments
+    to_assign = (triton.cdiv(longest, here["BLOCK_T"]), rows)
+    to_update = (triton.cdiv(most, there["BLOCK_C"]), rows)
     with device_of(keys_GTD):
         for _ in range(iterations - 1):
-            assign[grid](*arrays, *sizes, EVERYWHERE=False, **shape)
-            update[(triton.cdiv(most, 64), groups * segments)](*arrays, *sizes, **shape)
-        assign[grid](*arrays, *sizes, EVERYWHERE=final == "global", **shape)
+            assign[to_assign](*arrays, *sizes, EVERYWHERE=False, BLOCK_D=block_d, **here)
+            update[to_update](*arrays, *sizes, BLOCK_D=block_d, **there)
+        everywhere = final == "global"
+        assign[to_assign](*arrays, *sizes, EVERYWHERE=everywhere, BLOCK_D=block_d, **here)
         return described(keys_GTD, values_GTD, mean_GD, label_GT, clusters)
+
+
+def inverse_range(keys_GTD: Tensor, mean_GD: Tensor) -> Tensor:
+    """float32 [G]: what brings each head's largest distance from the mean, by element, to 1."""
+    low_GD, high_GD = keys_GTD.aminmax(dim=1)
+    reach_GD = torch.maximum(high_GD.float() - mean_GD, mean_GD - low_GD.float())
+    return 1.0 / reach_GD.amax(1).clamp(min=1e-30)
 
 
 def seeds(
@@ -184,8 +202,9 @@ def described(
     groups, tokens, width = keys_GTD.shape
     floats = partial(torch.empty, dtype=torch.float32, device=keys_GTD.device)
     size_GC = counts(label_GT, clusters)
+    small = torch.int16 if clusters < 1 << 15 else torch.int32  # sorting takes a pass a byte
     found = Clusters(
-        order_GT=label_GT.argsort(dim=1, stable=True),
+        order_GT=label_GT.to(small).argsort(dim=1, stable=True),
         start_GC=(size_GC.cumsum(1) - size_GC).int(),
         size_GC=size_GC.int(),
         centroids_GCD=floats(groups, clusters, width),

@@ -6,6 +6,7 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 
 from longspan.placement.store import KVStore
@@ -41,11 +42,14 @@ class Pin:
 
 
 def aligned_bytes(count: int) -> Tensor:
-    """At least `count` bytes that share no page with other memory."""
+    """At least `count` bytes that share no page with other memory.
+
+    Their storage begins with them: torch asks of a storage, not of a view, whether it is pinned.
+    """
     rounded = -(-max(count, 1) // PAGE_BYTES) * PAGE_BYTES
-    raw_B = torch.empty(rounded + PAGE_BYTES, dtype=torch.uint8)
-    offset = -raw_B.data_ptr() % PAGE_BYTES
-    return raw_B[offset : offset + rounded]
+    raw_B = np.empty(rounded + PAGE_BYTES, dtype=np.uint8)
+    offset = -raw_B.ctypes.data % PAGE_BYTES
+    return torch.from_numpy(raw_B[offset : offset + rounded])
 
 
 def lock(pages_B: Tensor) -> None:
