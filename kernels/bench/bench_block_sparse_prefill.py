@@ -12,7 +12,7 @@ from tables import Table, time_together
 
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.dense_prefill import dense_prefill
-from longspan_kernels.dense_prefill.cpu import flash
+from longspan_kernels.dense_prefill.fused import flash
 
 if TYPE_CHECKING:
     from collections.abc import Callable

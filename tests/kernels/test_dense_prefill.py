@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from longspan_kernels.dense_prefill import blockwise, cpu, dense_prefill, reference
+from longspan_kernels.dense_prefill import blockwise, dense_prefill, fused, reference
 
 PATHS: dict[str, Any] = {
     "reference": reference.dense_prefill,
-    "cpu": cpu.dense_prefill,
+    "fused": fused.dense_prefill,
     "blockwise": blockwise.dense_prefill,
     "op": dense_prefill,
 }
@@ -58,9 +58,9 @@ def test_every_path_is_softmax_attention(
     q_HQD = torch.randn(heads, positions, size, generator=rng).to(dtype)
     k_GTD = torch.randn(groups, entries, size, generator=rng).to(dtype)
     v_GTD = torch.randn(groups, entries, size, generator=rng).to(dtype)
-    caps = (None,) if name == "cpu" else (None, 1.5)
+    caps = (None,) if name == "fused" else (None, 1.5)
     for softcap in caps:
-        extra = {} if name == "cpu" else {"softcap": softcap}
+        extra = {} if name == "fused" else {"softcap": softcap}
         found = PATHS[name](q_HQD, k_GTD, v_GTD, scale=0.3, causal=causal, **extra)
         out, lse = oracle(q_HQD, k_GTD, v_GTD, 0.3, softcap, causal)
         assert found.out.dtype == found.lse.dtype == torch.float32
@@ -84,3 +84,21 @@ def test_positions_without_an_entry_are_refused() -> None:
     for path in (dense_prefill, reference.dense_prefill):
         with pytest.raises(ValueError, match="5 queries but 4 keys"):
             path(q, k, k, scale=1.0, causal=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("sizes", [*SIZES, (32, 8, 700, 3000, 128)], ids=str)
+def test_a_gpu_says_the_same(sizes: tuple[int, ...], dtype: torch.dtype, causal: bool) -> None:
+    heads, groups, positions, entries, size = sizes
+    rng = torch.Generator().manual_seed(size)
+    q_HQD = torch.randn(heads, positions, size, generator=rng).to(dtype)
+    k_GTD, v_GTD = (torch.randn(groups, entries, size, generator=rng).to(dtype) for _ in "kv")
+    there = (x.cuda() for x in (q_HQD, k_GTD, v_GTD))
+    assert fused.serves(q_HQD.cuda(), k_GTD.cuda()) == (dtype != torch.float32)
+    out, lse = dense_prefill(*there, scale=0.2, causal=causal)
+    right_out, right_lse = oracle(q_HQD, k_GTD, v_GTD, 0.2, None, causal)
+    torch.testing.assert_close(out.cpu(), right_out, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    torch.testing.assert_close(lse.cpu(), right_lse, atol=1e-3, rtol=1e-3)

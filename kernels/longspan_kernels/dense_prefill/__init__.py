@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from longspan_kernels.dense_prefill import blockwise, cpu
+from longspan_kernels.dense_prefill import blockwise, fused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +33,8 @@ def dense_prefill(
             f"causal prefill has {q_HQD.shape[1]} queries but {keys_GTD.shape[1]} keys; it should"
             " have at least as many keys as queries"
         )
-    if q_HQD.device.type == "cpu" and softcap is None:
-        return cpu.dense_prefill(q_HQD, keys_GTD, values_GTD, scale=scale, causal=causal)
+    if softcap is None and fused.serves(q_HQD, keys_GTD):
+        return fused.dense_prefill(q_HQD, keys_GTD, values_GTD, scale=scale, causal=causal)
     return blockwise.dense_prefill(
         q_HQD, keys_GTD, values_GTD, scale=scale, softcap=softcap, causal=causal
     )

@@ -1,4 +1,4 @@
-"""Prefill attention by PyTorch's flash kernel for CPUs."""
+"""Prefill attention by PyTorch's flash kernels, which say how much they attended."""
 
 from __future__ import annotations
 
@@ -12,12 +12,30 @@ from longspan_kernels.types import Partial
 if TYPE_CHECKING:
     from torch import Tensor
 
+WIDEST = 256
+"""Largest head size of the kernel for CUDA."""
+
+
+def serves(q_HQD: Tensor, keys_GTD: Tensor) -> bool:
+    """Whether there is a flash kernel for these tensors: on CUDA for 16-bit ones alone."""
+    if q_HQD.device.type == "cpu":
+        return True
+    alike = q_HQD.dtype == keys_GTD.dtype and q_HQD.dtype in (torch.bfloat16, torch.float16)
+    size = q_HQD.shape[-1]
+    return q_HQD.device.type == "cuda" and alike and size % 8 == 0 and size <= WIDEST
+
 
 def flash(q_HQD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float, causal: bool) -> Partial:
     """One call of the kernel; as many query heads as key heads, and Q = T where `causal`."""
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q_HQD[None], k_HTD[None], v_HTD[None], 0.0, causal, scale=scale
-    )
+    inputs = q_HQD[None], k_HTD[None], v_HTD[None]
+    if q_HQD.device.type == "cpu":
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            *inputs, 0.0, causal, scale=scale
+        )
+    else:
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(
+            *inputs, 0.0, causal, False, scale=scale
+        )[:2]
     return Partial(out[0].float(), lse[0].float())
 
 
