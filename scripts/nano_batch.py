@@ -10,8 +10,8 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import torch
+from nano_attention import after_haystack, unseen_haystack, virtual_length
 from nano_guide import Targets, targets
-from nano_model import after_haystack, unseen_haystack, virtual_length
 from nano_sequence import NO_ANSWER, pack
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from nano_attention import Biases, hidden_states
 from nano_clusters import Probe
 from nano_guide import Guide
-from nano_model import Biases, hidden_states
 from nano_sequence import END, NO_ANSWER, PARTS
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def main(argv: Sequence[str], conf: Path) -> int:
         sweep = composition.is_sweep(hydra, arguments)
         outcomes = _run(hydra, arguments, sweep=sweep)
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on from here")
+        _say("interrupted; what is recorded is kept, and the same command goes on")
         return INTERRUPTED
     except Exception as error:
         return _fail(error, debug)[1]

@@ -16,19 +16,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 
+from nano_attention import (
+    Biases,
+    after_haystack,
+    hidden_states,
+    unseen_haystack,
+    virtual_length,
+)
 from nano_batch import Asking
 from nano_clusters import Probe, clustered, summary_loss, wave_attention
 from nano_curriculum import WINDOW, Curriculum, Job
 from nano_guide import GATHER_LAYERS, MOST_POINTERS, NEXT_LAYERS, Guide, pointers, targets
-from nano_model import (
-    Biases,
-    after_haystack,
-    build_model,
-    hidden_states,
-    look_back_init,
-    unseen_haystack,
-    virtual_length,
-)
+from nano_model import build_model, look_back_init
 from nano_niah import Form, niah_sequence
 from nano_sequence import END, NO_ANSWER, PARTS, Material, Sequence, Series, copy_sequence, pack
 from nano_templates import Templates
