@@ -23,6 +23,7 @@ from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.segmented_kmeans import segmented_kmeans
+from longspan_kernels.segmented_kmeans.seeds_triton import picked
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.types import Pages, Partial, Runs
 from longspan_kernels.wave_search import wave_search
@@ -81,6 +82,7 @@ def cluster(dtype: torch.dtype, width: int) -> None:
     wave_search(q_HD, k_GTD, size_GC, **search, most_2G=torch.ones(2, 2, dtype=torch.int32))
     segmented_kmeans(k_GTD, k_GTD, clusters=30, segments=3, iterations=2, backend="triton")
     segmented_kmeans(k_GTD, k_GTD, clusters=30, iterations=1, final="global", backend="triton")
+    picked(torch.zeros(2, 64), torch.zeros(2, 64, 64), 16)
 
 
 def prefill(dtype: torch.dtype, width: int) -> None:

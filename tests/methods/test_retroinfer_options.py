@@ -33,7 +33,7 @@ def test_gaussian_estimation_corrects_the_bias_of_gaussian_clusters() -> None:
     {"vote": "max"}, {"vote": "sized"}, {"vote": "unmet"}, {"tail": "segment_mean"},
     {"estimation": "none"}, {"estimation": "gaussian"}, {"coverage": 0.9},
     {"final_assignment": "global"}, {"clusters_per_group": 8}, {"seeding": "farthest"},
-    {"seeding": "mixed"}, {"coverage": 0.5, "tail": "segment_mean"},
+    {"seeding": "even"}, {"coverage": 0.7, "tail": "segment_mean"},
 ])  # fmt: skip
 def test_every_ablation_comes_near_full_attention(options: dict[str, str | float]) -> None:
     given = layer(3000, seed=3)

@@ -9,9 +9,8 @@ import triton
 import triton.language as tl
 
 from longspan_kernels.jit import device_of, pow2
-from longspan_kernels.segmented_kmeans import reference
 from longspan_kernels.segmented_kmeans.describe_triton import described
-from longspan_kernels.segmented_kmeans.reference import bounds
+from longspan_kernels.segmented_kmeans.seeds_triton import seeds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,17 +138,3 @@ def inverse_range(keys_GTD: Tensor, mean_GD: Tensor) -> Tensor:
     low_GD, high_GD = keys_GTD.aminmax(dim=1)
     reach_GD = torch.maximum(high_GD.float() - mean_GD, mean_GD - low_GD.float())
     return 1.0 / reach_GD.amax(1).clamp(min=1e-30)
-
-
-def seeds(
-    keys_GTD: Tensor, mean_GD: Tensor, clusters: int, segments: int, seeding: Seeding
-) -> Tensor:
-    """float32 [G, C, D]: what the clusters begin with, segment by segment, as the reference."""
-    token_bounds, cluster_bounds = (bounds(n, segments) for n in (keys_GTD.shape[1], clusters))
-    parts = []
-    for part in range(segments):
-        begin, end = token_bounds[part : part + 2]
-        wanted = cluster_bounds[part + 1] - cluster_bounds[part]
-        x_GTD = keys_GTD[:, begin:end].float() - mean_GD[:, None]
-        parts.append(reference.seeds(x_GTD, wanted, seeding))
-    return torch.cat(parts, dim=1).contiguous()

@@ -22,7 +22,7 @@ class WaveOptions:
     tokens_per_cluster: int = 16
     segment_tokens: int = 8192
     kmeans_rounds: int = 10
-    seeding: Seeding = "even"
+    seeding: Seeding = "mixed"
     """What clusters begin with: evenly spaced keys, keys `farthest` from one another by angle, or
     half and half (`mixed`)."""
     final_assignment: Literal["segment", "global"] = "segment"

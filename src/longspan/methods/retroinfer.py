@@ -39,20 +39,22 @@ class RetroInfer(Method):
     which of them.
     summaries: centroids and mean values stored in the dtype of the `model` or in `float32`.
     clusters_per_group, group_slack: search groups of about so many clusters first, and of them as
-    many as hold group_slack times the clusters that are wanted; null scores all clusters.
+    many as hold group_slack times the clusters that are wanted; null scores all clusters. seeding:
+    clusters begin with `even`ly spaced keys, with keys `farthest` from one another by angle, or
+    half and half (`mixed`).
 
-    Ablations. seeding: clusters begin with `even`ly spaced keys (the paper), with keys `farthest`
-    from one another by angle, or half and half (`mixed`). final_assignment: `segment`, as the paper
-    says, or `global`, as its code does. vote: how a group of query heads ranks clusters.
-    estimation: by `clusters`, `gaussian` clusters (their spread corrects the lower bound) or
-    `none`. tail: whether the clusters beyond both zones weigh in with the mean value of their
-    segment. coverage: retrieve until this share of every head's estimated mass is read, in place of
-    retrieval_budget. layer_budgets: a retrieval_budget of each of the model's layers.
+    Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does. vote:
+    how a group of query heads ranks clusters. estimation: by `clusters`, `gaussian` clusters (their
+    spread corrects the lower bound) or `none`. tail: whether the clusters beyond both zones weigh
+    in with the mean value of their segment. coverage: retrieve until this share of every head's
+    estimated mass is read, in place of retrieval_budget. layer_budgets: a retrieval_budget of each
+    of the model's layers.
 
     Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
     clusters at every step, not of each stretch; segments need not divide the context; layers take
-    in generated tokens one step after another; blocks go by how often they were read (the paper:
-    cache_policy=lru).
+    in generated tokens one step after another; clusters begin with keys that lie apart too (the
+    paper: seeding=even; experiments/wave_ablations has the reason); blocks go by how often they
+    were read (the paper: cache_policy=lru).
     """
 
     name: ClassVar[str] = "retroinfer"
@@ -71,7 +73,7 @@ class RetroInfer(Method):
     summaries: Literal["model", "float32"] = "model"
     clusters_per_group: Count | None = None
     group_slack: Slack = 2.0
-    seeding: Literal["even", "mixed", "farthest"] = "even"
+    seeding: Literal["even", "mixed", "farthest"] = "mixed"
     final_assignment: Literal["segment", "global"] = "segment"
     vote: Vote = "sum"
     estimation: Literal["clusters", "gaussian", "none"] = "clusters"
