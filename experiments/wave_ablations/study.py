@@ -9,12 +9,15 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 
+from longspan.methods.full import Full
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
 from longspan.methods.retroinfer import RetroInfer
-from longspan.studies.study import begin
+from longspan.studies.scored import compared, scored
+from longspan.studies.study import Study, begin
 from longspan.studies.trace import Read, replay
 
 if TYPE_CHECKING:
@@ -22,41 +25,44 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import Method
 
-PAPER = RetroInfer()
+DEFAULT = RetroInfer()
+SEEDINGS: dict[str, Method] = {
+    "seeding even (the paper's)": replace(DEFAULT, seeding="even"),
+    "seeding mixed (the default)": DEFAULT,
+    "seeding farthest": replace(DEFAULT, seeding="farthest"),
+}
 VARIANTS: dict[str, Method] = {
-    "the paper's": PAPER,
-    "no estimation": replace(PAPER, estimation="none"),
-    "gaussian estimation": replace(PAPER, estimation="gaussian"),
-    "tail": replace(PAPER, tail="segment_mean"),
-    "gaussian, tail": replace(PAPER, estimation="gaussian", tail="segment_mean"),
-    "estimation 8.2%": replace(PAPER, estimation_budget=0.082),
-    "estimation 8.2%, tail": replace(PAPER, estimation_budget=0.082, tail="segment_mean"),
-    "estimation 98.2%": replace(PAPER, estimation_budget=0.982),
-    "vote sized": replace(PAPER, vote="sized"),
-    "vote unmet": replace(PAPER, vote="unmet"),
-    "vote max": replace(PAPER, vote="max"),
-    "global assignment": replace(PAPER, final_assignment="global"),
-    "seeding mixed": replace(PAPER, seeding="mixed"),
-    "seeding mixed, 8 rounds": replace(PAPER, seeding="mixed", kmeans_rounds=8),
-    "seeding farthest": replace(PAPER, seeding="farthest"),
-    "seeding farthest, 8 rounds": replace(PAPER, seeding="farthest", kmeans_rounds=8),
-    "groups of 32": replace(PAPER, clusters_per_group=32),
-    "groups of 16": replace(PAPER, clusters_per_group=16),
-    "groups of 16, slack 1.2": replace(PAPER, clusters_per_group=16, group_slack=1.2),
-    "4 rounds": replace(PAPER, kmeans_rounds=4),
-    "segments of 2k": replace(PAPER, segment_tokens=2048),
-    "8 tokens a cluster": replace(PAPER, tokens_per_cluster=8),
-    "32 tokens a cluster": replace(PAPER, tokens_per_cluster=32),
-    "retrieval 5%": replace(PAPER, retrieval_budget=0.05),
-    "retrieval 10%": replace(PAPER, retrieval_budget=0.1),
-    "retrieval 20%": replace(PAPER, retrieval_budget=0.2),
-    "coverage 0.8": replace(PAPER, coverage=0.8),
-    "coverage 0.9": replace(PAPER, coverage=0.9),
-    "coverage 0.95": replace(PAPER, coverage=0.95),
+    **SEEDINGS,
+    "no estimation": replace(DEFAULT, estimation="none"),
+    "gaussian estimation": replace(DEFAULT, estimation="gaussian"),
+    "tail": replace(DEFAULT, tail="segment_mean"),
+    "gaussian, tail": replace(DEFAULT, estimation="gaussian", tail="segment_mean"),
+    "estimation 8.2%": replace(DEFAULT, estimation_budget=0.082),
+    "estimation 8.2%, tail": replace(DEFAULT, estimation_budget=0.082, tail="segment_mean"),
+    "estimation 98.2%": replace(DEFAULT, estimation_budget=0.982),
+    "vote sized": replace(DEFAULT, vote="sized"),
+    "vote unmet": replace(DEFAULT, vote="unmet"),
+    "vote max": replace(DEFAULT, vote="max"),
+    "global assignment": replace(DEFAULT, final_assignment="global"),
+    "groups of 32": replace(DEFAULT, clusters_per_group=32),
+    "groups of 16": replace(DEFAULT, clusters_per_group=16),
+    "groups of 16, slack 1.2": replace(DEFAULT, clusters_per_group=16, group_slack=1.2),
+    "4 rounds": replace(DEFAULT, kmeans_rounds=4),
+    "8 rounds": replace(DEFAULT, kmeans_rounds=8),
+    "segments of 2k": replace(DEFAULT, segment_tokens=2048),
+    "8 tokens a cluster": replace(DEFAULT, tokens_per_cluster=8),
+    "32 tokens a cluster": replace(DEFAULT, tokens_per_cluster=32),
+    "retrieval 5%": replace(DEFAULT, retrieval_budget=0.05),
+    "retrieval 10%": replace(DEFAULT, retrieval_budget=0.1),
+    "retrieval 20%": replace(DEFAULT, retrieval_budget=0.2),
+    "coverage 0.8": replace(DEFAULT, coverage=0.8),
+    "coverage 0.9": replace(DEFAULT, coverage=0.9),
+    "coverage 0.95": replace(DEFAULT, coverage=0.95),
     "exact top 1.8%": OracleTopK(),
     "exact top 10%": OracleTopK(budget=0.1),
     "exact mass 0.9": OracleTopP(coverage=0.9),
 }
+FULL = ("full", "full")
 COLUMNS = {
     "variant": "variant", "exact": "read exactly %", "estimated": "estimated %",
     "mass": "attention read %", "error": "output error %", "bias": "bias of ln mass",
@@ -71,11 +77,19 @@ class Sizes:
     ctx: int = 8192
     examples: int = 1
     steps: int = 16
+    scored: tuple[str, ...] = (
+        "ruler_vt",
+        "ruler_niah_multikey_1",
+        "ruler_niah_multiquery",
+        "ruler_niah_multivalue",
+    )
+    """Tasks that are answered with each seeding."""
+    answers: int = 24
+    """Examples of each of them."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Replay what is missing, write the table."""
-    study, sizes = begin(__file__, __doc__, Sizes(), arguments)
+def replayed(study: Study, sizes: Sizes) -> pd.DataFrame:
+    """Every variant on the queries of full attention."""
     run = study.run(task=sizes.task, ctx=sizes.ctx, samples=sizes.examples)
 
     def unit(number: int) -> list[dict[str, Any]]:
@@ -86,15 +100,37 @@ def main(arguments: Sequence[str]) -> None:
             for name, method in VARIANTS.items()
         ]
 
+    return study.rows(range(len(run.examples)), unit, model=run.model)
+
+
+def answered(study: Study, sizes: Sizes) -> pd.DataFrame:
+    """Scores of the seedings, and of full attention."""
+    methods = {("seeding", name): method for name, method in SEEDINGS.items()}
+    runs = [study.run(task=each, ctx=sizes.ctx, samples=sizes.answers) for each in sizes.scored]
+    return study.rows(
+        [(task, number) for task in range(len(runs)) for number in range(sizes.answers)],
+        lambda unit: scored(runs[unit[0]], unit[1], {FULL: Full(), **methods}, None, sizes.steps),
+        model=runs[0].model,
+    )
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what is missing, write the tables."""
+    study, sizes = begin(__file__, __doc__, Sizes(), arguments)
     with torch.inference_mode():
-        frame = study.rows(range(len(run.examples)), unit, model=run.model)
+        frame, answers = replayed(study, sizes), answered(study, sizes)
     shown = frame.groupby("variant", sort=False).mean(numeric_only=True).reset_index()
     shares = ["exact", "estimated", "mass", "error"]
     shown[shares] *= 100
-    about = f"{run.task.label}, {sizes.ctx} tokens, {sizes.examples} examples, {sizes.steps} steps"
-    study.table(
-        frame.round(5), about, {"Means over layers": shown[list(COLUMNS)].rename(columns=COLUMNS)}
+    tables = {"Means over layers": shown[list(COLUMNS)].rename(columns=COLUMNS)}
+    for task, each in answers.groupby("task", sort=False):
+        told = compared(each, FULL, "to full attention")
+        tables[f"Scores, {task}"] = told[["value", "score", "to full attention"]]
+    about = (
+        f"{sizes.task}, {sizes.ctx} tokens, {sizes.examples} examples, {sizes.steps} steps;"
+        f" scores of {sizes.answers} examples a task"
     )
+    study.table(pd.concat([frame.round(5), answers]), about, tables)
 
 
 if __name__ == "__main__":

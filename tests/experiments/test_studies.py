@@ -38,7 +38,7 @@ TINY = {
     ],
     "coexecution": ["--tokens", "512", "--static", "64,128", "--retrieve", "32", *TIMED],
     "hardware": ["--tokens", "320", "--megabytes", "1", "--threads", "1", *TIMED],
-    "wave_ablations": TASK,
+    "wave_ablations": [*TASK, "--scored", "needle", "--answers", "1"],
     "sparse_prefill": ["--task", "needle", "--ctx", "2600", "--examples", "1"],
     "throughput": [
         "--geometries",
