@@ -18,11 +18,11 @@ inline void score_typed(const ScoreArgs& args) {
     for (std::int64_t begin = 0; begin < args.count; begin += block) {
         const T* rows[block + most_ahead];
         const std::int64_t count = std::min(block, args.count - begin);
-        const std::int64_t known = args.ids ? std::min(count + ahead, args.count - begin) : count;
+        const std::int64_t known = std::min(count + ahead, args.count - begin);
         for (std::int64_t t = 0; t < known; ++t)
             rows[t] = base + (args.ids ? args.ids[begin + t] : begin + t) * args.row_stride;
         for (std::int64_t t = 0; args.ids && begin == 0 && t < std::min(ahead, known); ++t) prefetch_row(rows[t], args.head_size);
-        queries.dot(rows, count, args.ids ? known : 0, args.out + begin, args.out_stride);
+        queries.dot(rows, count, known, args.out + begin, args.out_stride);
     }
 }
 

@@ -50,7 +50,9 @@ class TwoTier {
         std::int64_t kept = 0;
         const auto size = static_cast<std::int64_t>(bits_.size());
         for (std::int64_t i = 0; i < size; ++i) {
-            const bool in = bits_[i] > border || (bits_[i] == border && room-- > 0);
+            const bool on = bits_[i] == border;
+            const bool in = (bits_[i] > border) | (on & (room > 0));  // without branches: nobody can predict them
+            room -= on;
             id_[kept] = static_cast<std::int32_t>(i);
             kept += in;
         }
