@@ -28,7 +28,8 @@ def measure(data: Data, settings: Settings) -> Table:
     """All contenders on one KV head."""
     import faiss
 
-    faiss.omp_set_num_threads(torch.get_num_threads())
+    threads = torch.get_num_threads()
+    faiss.omp_set_num_threads(threads)
     tokens = len(data.keys_TD)
     contenders = [graph(data, "int8"), graph(data, "bfloat16")]
     contenders += [flat(data, faiss), inverted(data, faiss)]
@@ -42,6 +43,7 @@ def measure(data: Data, settings: Settings) -> Table:
             one.find(q_RD, one.effort)
 
     seconds = time_together({one.name: partial(all_steps, one) for one in contenders}, settings)
+    faiss.omp_set_num_threads(threads)  # which counts for torch too
     ours = seconds[contenders[0].name]
     gap = mahalanobis_gap(data.keys_TD, data.train_SD)
     head = (
