@@ -183,7 +183,6 @@ def main(arguments: Sequence[str]) -> None:
         ["task", "layer", "head", "lag", "policy", "capacity"], dropna=False
     )
     small = by_head.mean(numeric_only=True).round(4).reset_index().drop(columns="example")
-    small.attrs = frame.attrs
     about = f"{sizes.ctx} tokens, {sizes.examples} examples a task, {sizes.steps} steps"
     tables = {
         "Attention held by the best tokens, tokens needed for a share of it; %, by task": by_task,

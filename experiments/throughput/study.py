@@ -50,7 +50,6 @@ def main(arguments: list[str]) -> None:
         prefill = study.rows(places, reading, model=None)
         frame = study.rows(units, lambda unit: measure(unit, sizes), model=None)
     shown = with_prefill(frame, prefill, sizes)
-    shown.attrs = {clock: spent + prefill.attrs[clock] for clock, spent in frame.attrs.items()}
     figure, axes = panels(len(sizes.geometries))
     for name, axis in zip(sizes.geometries, axes, strict=True):
         own = shown[(shown["geometry"] == name) & (shown["asked"] == sizes.batches[0])]

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 def gaussian_bias(meta: Meta, q_HD: Tensor, scale: float) -> Tensor:
     """float32 [G, C]: what added to a centroid's score gives the log of the mass of its cluster,
-    were its keys an isotropic Gaussian.
+    were its keys drawn from an isotropic Gaussian.
 
-    ln size, by itself a lower bound (Jensen's inequality), and half the variance of the scores
-    within the cluster: scale^2 |q|^2 spread / 2, |q|^2 being the mean over the group.
+    ln size, by itself a lower bound (Jensen's inequality), and what scores of variance s^2 =
+    scale^2 |q|^2 spread add, |q|^2 being the mean over the group: s^2 / 2 while s^2 <= 2 ln size,
+    beyond it s sqrt(2 ln size) - ln size. So few draws never reach the tail that the mean of a
+    log-normal lives on; their largest one decides (the random energy model's freezing, Derrida
+    1981).
     """
     return spread_bias(meta.log_size_GC, meta.spread_GC, q_HD, scale)
 
@@ -27,7 +30,10 @@ def gaussian_bias(meta: Meta, q_HD: Tensor, scale: float) -> Tensor:
 def spread_bias(log_size_GC: Tensor, spread_GC: Tensor, q_HD: Tensor, scale: float) -> Tensor:
     """`gaussian_bias` of clusters that are given by these."""
     square_GR = q_HD.float().square().sum(-1).reshape(len(spread_GC), -1)
-    return log_size_GC + 0.5 * scale**2 * square_GR.mean(1, keepdim=True) * spread_GC
+    variance_GC = scale**2 * square_GR.mean(1, keepdim=True) * spread_GC
+    frozen_GC = (2 * log_size_GC * variance_GC).sqrt() - log_size_GC
+    thawed_GC = variance_GC <= 2 * log_size_GC
+    return log_size_GC + torch.where(thawed_GC, 0.5 * variance_GC, frozen_GC)
 
 
 def log_masses(score_HC: Tensor, bias_GC: Tensor) -> Tensor:

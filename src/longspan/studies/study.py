@@ -28,7 +28,7 @@ T = TypeVar("T")
 COUNTS = {"ctx", "examples", "steps", "replayed", "answer", "rounds", "top"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Study:
     """Where a study keeps its rows and leaves its files."""
 
@@ -39,6 +39,9 @@ class Study:
     overrides: Sequence[str]
     """Arguments that are run.py's."""
     sizes: Any
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    """What its units took, those that earlier runs have measured included."""
 
     def run(self, **values: object) -> Run:
         """The parts of run.py, with these values behind `overrides`. Raises ValueError."""
@@ -71,9 +74,9 @@ class Study:
                 done(count + 1)
                 if not screen.console.is_terminal:
                     screen.note(f"{self.name}: {count + 1} of {len(units)}")
-        frame = pd.DataFrame(rows)
-        frame.attrs.update(wall=kept.wall_s, cpu=kept.cpu_s)
-        return frame
+        self.wall_s += kept.wall_s
+        self.cpu_s += kept.cpu_s
+        return pd.DataFrame(rows)
 
     def save(self, **figures: Figure) -> None:
         """Write figures as SVG, the same bytes for the same numbers."""
@@ -90,8 +93,8 @@ class Study:
         """Write every row as table.csv, and table.md: what ran where, and the tables `shown`."""
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / "table.csv").write_text(to_csv(frame))
-        wall_s, cpu_s = (frame.attrs.get(clock, 0.0) for clock in ("wall", "cpu"))
-        text = f"{about}\n\n{machine()}; {wall_s:.0f} s, {cpu_s:.0f} s of processor time.\n"
+        spent = f"{self.wall_s:.0f} s, {self.cpu_s:.0f} s of processor time"
+        text = f"{about}\n\n{machine()}; {spent}.\n"
         for title, each in shown.items():
             text += f"\n**{title}**\n\n{to_markdown(each)}"
         (self.out / "table.md").write_text(text)
