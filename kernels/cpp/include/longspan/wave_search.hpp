@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "longspan/online_softmax.hpp"
@@ -28,6 +29,15 @@ inline std::int64_t id_at(const WaveSearchArgs& args, std::int64_t group, std::i
     return args.within ? (*args.within)[group][place] : place;
 }
 
+// Calls body(place, cluster) for places [begin, end) of a group; apart, so that loops over all clusters are vector loops.
+template <class Body>
+inline void each_place(const WaveSearchArgs& args, std::int64_t group, std::int64_t begin, std::int64_t end, Body&& body) {
+    if (args.within)
+        for (std::int64_t c = begin; c < end; ++c) body(c, id_at(args, group, c));
+    else
+        for (std::int64_t c = begin; c < end; ++c) body(c, c);
+}
+
 inline std::int64_t most_candidates(const WaveSearchArgs& args) {
     std::int64_t most = 1;
     for (std::int64_t group = 0; group < args.groups; ++group) most = std::max(most, candidates(args, group));
@@ -39,11 +49,11 @@ struct Ballot {
         : pieces((most_candidates(args) + piece_clusters - 1) / piece_clusters),
           stride(pieces * piece_clusters),
           heads_a_group(args.heads / args.groups),
-          exponential(args.heads * stride),
+          exponential(new float[args.heads * stride]),
           top(args.heads * pieces),
           total(args.heads * pieces),
           lse(args.heads),
-          vote(args.groups * stride) {}
+          vote(new float[args.groups * stride]) {}
 
     std::int64_t pieces_of(const WaveSearchArgs& args, std::int64_t group) const {
         return (candidates(args, group) + piece_clusters - 1) / piece_clusters;
@@ -52,11 +62,11 @@ struct Ballot {
     std::int64_t pieces;  // of the longest group
     std::int64_t stride;
     int heads_a_group;
-    std::vector<float> exponential;  // [heads, stride], relative to `top`
+    std::unique_ptr<float[]> exponential;  // [heads, stride], relative to `top`
     std::vector<float> top;          // [heads, pieces]; after `count_votes`, the factor of the piece
     std::vector<float> total;        // [heads, pieces]
     std::vector<float> lse;          // [heads], set by `weigh_pieces`
-    std::vector<float> vote;         // [groups, stride]; -1 for empty clusters
+    std::unique_ptr<float[]> vote;   // [groups, stride]; -1 for empty clusters
 };
 
 // Raw products of all heads of a group with the centroids of a piece.
@@ -81,10 +91,9 @@ inline void finish_piece(const WaveSearchArgs& args, float* score, std::int64_t 
     for (std::int64_t c = begin; c < end; c += Vec::lanes) store(score + c, load(score + c) * broadcast(args.scale));
     for (std::int64_t c = begin; args.softcap != 0.0F && c < end; c += Vec::lanes)
         store(score + c, broadcast(args.softcap) * tanh(load(score + c) * broadcast(1.0F / args.softcap)));
-    for (std::int64_t c = begin; c < end; ++c)
-        score[c] = size[id_at(args, group, c)] > 0 ? score[c] : minus_infinity;
-    float* told = args.score ? args.score + head * args.clusters : nullptr;
-    for (std::int64_t c = begin; told && c < end; ++c) told[id_at(args, group, c)] = score[c];
+    each_place(args, group, begin, end, [=](std::int64_t c, std::int64_t id) { score[c] = size[id] > 0 ? score[c] : minus_infinity; });
+    if (float* told = args.score ? args.score + head * args.clusters : nullptr)
+        each_place(args, group, begin, end, [=](std::int64_t c, std::int64_t id) { told[id] = score[c]; });
 }
 
 // Scores of a piece become exponentials relative to the largest, which is kept with their sum.
@@ -94,7 +103,7 @@ inline void exponentiate(const WaveSearchArgs& args, Ballot& ballot, std::int64_
     float* score = &ballot.exponential[head * ballot.stride];
     const std::int64_t group = head / ballot.heads_a_group;
     if (const float* bias = args.bias.group(group))
-        for (std::int64_t c = begin; c < end; ++c) score[c] += bias[id_at(args, group, c)];
+        each_place(args, group, begin, end, [=](std::int64_t c, std::int64_t id) { score[c] += bias[id]; });
     const std::int64_t padded = whole_vectors(end);
     std::fill(score + end, score + padded, minus_infinity);
     Vec top = broadcast(minus_infinity), total = broadcast(0.0F);
@@ -139,7 +148,7 @@ inline void count_votes(const WaveSearchArgs& args, Ballot& ballot, std::int64_t
             store(vote + c, args.vote_max ? max(load(vote + c), share) : load(vote + c) + share);
         }
     }
-    for (std::int64_t c = begin; c < end; ++c) vote[c] = size[id_at(args, group, c)] > 0 ? vote[c] : -1.0F;
+    each_place(args, group, begin, end, [=](std::int64_t c, std::int64_t id) { vote[c] = size[id] > 0 ? vote[c] : -1.0F; });
 }
 
 // Writes the ids of a group; where too few clusters with members take part, others fill up, each once.
