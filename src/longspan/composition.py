@@ -132,7 +132,8 @@ def for_sweep(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
         value = line.partition("=")[2].strip()
         in_group = key.lstrip("+").partition(".")[0] in groups and "." in key
         free = not (each.is_delete() or each.is_sweep_override())
-        found.append(f"{key}=choice({value})" if free and in_group and value else line)
+        chosen = free and in_group and value not in ("", "null")  # choice takes no null
+        found.append(f"{key}=choice({value})" if chosen else line)
     return found
 
 

@@ -43,10 +43,11 @@ def test_a_value_of_a_sweep_stays_as_it_is_written() -> None:
     parser = composition.parser()
     hydra = composition.opened(parser.parse_args([]), ROOT / "conf")
     try:
-        given = ["task.path='a, b'", "+task.pass_k=[2,4]", "task.prefix=", "method=full,random_k"]
-        assert composition.for_sweep(hydra, [*given, "ctx=4k", "method.budget=0.1,0.2"]) == [
-            "task.path=choice('a, b')", "+task.pass_k=choice([2,4])", *given[2:], "ctx=4k",
-            "method.budget=0.1,0.2",
+        asked = ["task.path='a, b'", "+task.pass_k=[2,4]"]
+        plain = ["task.prefix=", "method=full,random_k", "ctx=4k", "method.coverage=null"]
+        swept = "method.budget=0.1,0.2"
+        assert composition.for_sweep(hydra, [*asked, *plain, swept]) == [
+            "task.path=choice('a, b')", "+task.pass_k=choice([2,4])", *plain, swept,
         ]  # fmt: skip
     finally:
         GlobalHydra.instance().clear()
