@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.methods.base import Method
+    from longspan.types import LayerGeometry
 
 
-BASE = ("bfloat16", "both")
+BASE = ("not rounded", "both")
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def times(tokens: int, rounds: int) -> list[dict[str, Any]]:
     return [{"group": name, "value": "both", "ms": 1e3 * taken} for name, taken in seconds.items()]
 
 
-def rows(study: Study, sizes: Sizes) -> tuple[pd.DataFrame, int]:
-    """All tasks and examples, then the times; and the model's head size."""
+def rows(study: Study, sizes: Sizes) -> tuple[pd.DataFrame, LayerGeometry]:
+    """All tasks and examples, then the times; and a layer of the model."""
     limit = {"generation.max_new_tokens": sizes.answer}
     runs = [
         study.run(task=each, ctx=sizes.ctx, samples=sizes.examples, **limit) for each in sizes.tasks
@@ -126,36 +127,37 @@ def rows(study: Study, sizes: Sizes) -> tuple[pd.DataFrame, int]:
     ]
     with torch.inference_mode():
         frame = study.rows([*units, ()], unit, model=runs[0].model)
-    return frame, runs[0].model.geometries[0].head_size
+    return frame, runs[0].model.geometries[0]
 
 
-def summary(frame: pd.DataFrame, head_size: int) -> pd.DataFrame:
+def summary(frame: pd.DataFrame, layer: LayerGeometry) -> pd.DataFrame:
     """A row a format and what it holds."""
     names = {"group": "format", "value": "of"}
     own = frame["task"].notna()
     timed = frame[~own].rename(columns=names)[["format", "of", "ms"]]
-    shown = compared(frame[own].drop(columns="ms"), BASE, "to bfloat16").rename(columns=names)
+    shown = compared(frame[own].drop(columns="ms"), BASE, "difference").rename(columns=names)
     shown = shown.merge(timed, how="outer", on=["format", "of"])
+    whole = 8.0 * layer.dtype.itemsize
     bits = {
+        BASE[0]: whole,
         "float32": 32.0,
-        "bfloat16": 16.0,
-        **{form.name: form.bits(head_size) for form in FORMATS},
+        **{form.name: form.bits(layer.head_size) for form in FORMATS},
     }
     both = shown["format"].map(bits)
     # what is not rounded stays as it is
-    shown["bits a number"] = both.where(shown["of"] == "both", (both + 16) / 2)
+    shown["bits a number"] = both.where(shown["of"] == "both", (both + whole) / 2)
     shown["output error %"] = 100 * shown["error"]
     shown["attention moved %"] = 100 * shown["moved"]
     shown["order"] = shown["format"].map(list(bits).index)
-    columns = ["bits a number", "output error %", "attention moved %", "score", "to bfloat16", "ms"]
+    columns = ["bits a number", "output error %", "attention moved %", "score", "difference", "ms"]
     return shown.sort_values(["order", "of"])[["format", "of", *columns]]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure what is missing, write table and figure."""
     study, sizes = begin(__file__, __doc__, Sizes(), arguments)
-    frame, head_size = rows(study, sizes)
-    shown = summary(frame, head_size)
+    frame, layer = rows(study, sizes)
+    shown = summary(frame, layer)
     figure, grid = panels(2)
     for axes, value in zip(grid, ("output error %", "score"), strict=True):
         for which in WHICH:

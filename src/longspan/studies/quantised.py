@@ -21,11 +21,14 @@ Along = Literal["token", "channel"]
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """Integers with a scale, and where `offset`, a zero point, to every `group` numbers."""
+    """Integers with a scale, and where `offset`, a zero point, to every `group` numbers; or, where
+    `dtype` is given, floats.
+    """
 
     name: str
     width: int
-    """Bits of an integer; 16: float16, without scales."""
+    """Bits of an integer or float."""
+    dtype: torch.dtype | None = None
     group: int | None = None
     """None: all numbers of a token."""
     offset: bool = False
@@ -33,14 +36,14 @@ class Format:
 
     def bits(self, head_size: int) -> float:
         """Of a number, with its share of float16 scales and zero points."""
-        if self.width == 16:
-            return 16.0
+        if self.dtype is not None:
+            return float(self.width)
         return self.width + 16 * (1 + self.offset) / (self.group or head_size)
 
     def rounded(self, x_GTD: Tensor, what: Literal["keys", "values"]) -> Tensor:
         """What remains of `x_GTD`, in its own dtype."""
-        if self.width == 16:
-            return x_GTD.half().to(x_GTD)
+        if self.dtype is not None:
+            return x_GTD.to(self.dtype).to(x_GTD)
         by_channel = what == "keys" and self.keys == "channel"
         moved = x_GTD.float().mT if by_channel else x_GTD.float()
         group = self.group or moved.shape[-1]
@@ -67,7 +70,8 @@ class Format:
 
 
 FORMATS = (
-    Format(name="float16", width=16),
+    Format(name="bfloat16", width=16, dtype=torch.bfloat16),
+    Format(name="float16", width=16, dtype=torch.float16),
     Format(name="int8", width=8),
     Format(name="int8 by channel", width=8, group=64, keys="channel"),
     Format(name="int4", width=4, group=32, offset=True),
