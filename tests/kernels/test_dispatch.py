@@ -65,6 +65,10 @@ def test_gradients_go_to_the_reference() -> None:
         assert not dense_decode(q_HD, k_GTD, k_GTD, scale=1.0, backend="native").out.requires_grad
 
 
+HEARS = """
+import signal  # ignored in what a script starts in the background, as this test may be
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
 LONG_CALL = """
 import torch
 from longspan_kernels.segmented_kmeans import segmented_kmeans
@@ -89,7 +93,8 @@ LONG_CALLS = [LONG_CALL.format(segments=s, threads=t) for s, t in ((1, 1), (1, 2
 @pytest.mark.parametrize("code", [*LONG_CALLS, LONG_INSERT])
 def test_ctrl_c_stops_a_long_call(code: str) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", HEARS + code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "2"},
     )  # fmt: skip
     assert child.stdout is not None
