@@ -97,10 +97,13 @@ def test_ctrl_c_stops_a_long_call(code: str) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "2"},
     )  # fmt: skip
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    time.sleep(0.5)
-    assert child.poll() is None
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=15)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        assert child.poll() is None
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=15)
+    finally:
+        child.kill()  # what did not hear would go on for minutes
     assert "KeyboardInterrupt" in errors
