@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from longspan.models.session import StoreSession
 
 FITS = "largest"
+CACHED = 0.06
+"""Of keys and values in host memory, what their cache and its tables take near the model."""
 SPARE = 0.9
 """Share of the memory that weights and caches may take."""
 
@@ -74,13 +76,21 @@ def names(wanted: tuple[str, ...], device: str) -> list[str]:
     ]
 
 
-def largest(name: str, geometry: str, held: int, sizes: Sizes) -> int:
-    """Rows that the whole model's memory holds, where a row of a layer takes `held` bytes."""
+def largest(name: str, geometry: str, kv: int, index: int, sizes: Sizes) -> int:
+    """Rows that the memory of device and host holds of the whole model, where a row of a layer
+    takes so many bytes of keys and values, and of its index.
+    """
     shape = GEOMETRIES[geometry]
     memory = sizes.memory_gb * 1e9 or memory_bytes(sizes.device)
-    elsewhere = sizes.device == "cuda" and name.split(":")[1] in ("cpu", "wave_buffer")
-    room = SPARE * memory_bytes("cpu") if elsewhere else SPARE * memory - shape.weight_bytes
-    return min(sizes.most, max(0, int(room // (held * shape.layers))))
+    near, host = kv + index, 0.0
+    placement = name.split(":")[1] if sizes.device == "cuda" else ""
+    if placement == "cpu":
+        near, host = 0, kv + index
+    if placement == "wave_buffer":
+        near, host = index + round(CACHED * kv), kv
+    rooms = ((SPARE * memory - shape.weight_bytes, near), (SPARE * memory_bytes("cpu"), host))
+    fits = (room // (held * shape.layers) for room, held in rooms if held)
+    return min(sizes.most, max(0, int(min(fits))))
 
 
 def memory_bytes(device: str) -> int:
@@ -109,7 +119,7 @@ def cell(unit: Unit, sizes: Sizes, base: Decoder, row: dict[str, Any]) -> dict[s
     shape = GEOMETRIES[geometry]
     session, build_s = sealed(base, name, context, 1)
     memory = session.states[0][0].memory()
-    fits = largest(name, geometry, sum(memory.values()), sizes)
+    fits = largest(name, geometry, memory["kv_bytes"], memory["index_bytes"], sizes)
     rows = fits if batch == FITS else int(batch)
     row |= {"largest batch": fits, "batch": rows}
     if not rows:

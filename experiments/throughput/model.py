@@ -143,6 +143,10 @@ class ReplayedLayer(StaticLayer):
         """See StaticLayer."""
         self.layer.settle(lengths)
 
+    def release(self) -> None:
+        """See StaticLayer."""
+        self.layer.release()
+
 
 class Replay:
     """A method whose decode steps see the generator's queries in place of the random model's."""
@@ -166,9 +170,9 @@ class Replay:
         reason: str | None = self.method.static_obstacle(device)
         return reason
 
-    def static_layer(self, states: Any, capacity: int) -> ReplayedLayer:
+    def static_layer(self, states: Any, limits: Sequence[int]) -> ReplayedLayer:
         """See Method."""
-        return ReplayedLayer(self.method.static_layer(states, capacity), self.queries_HND)
+        return ReplayedLayer(self.method.static_layer(states, limits), self.queries_HND)
 
 
 def filled(

@@ -93,7 +93,7 @@ class Stock:
         """See Method: none."""
         return None
 
-    def static_layer(self, states: Any, capacity: int) -> StockLayer:
+    def static_layer(self, states: Any, limits: Sequence[int]) -> StockLayer:
         """See Method."""
         return StockLayer(self, states[0].whole_B2GCD, states[0].used)
 
@@ -144,4 +144,7 @@ class StockLayer(StaticLayer):
         """See StaticLayer: nothing."""
 
     def settle(self, lengths: Sequence[int]) -> None:
+        """See StaticLayer: nothing."""
+
+    def release(self) -> None:
         """See StaticLayer: nothing."""

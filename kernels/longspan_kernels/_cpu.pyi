@@ -146,6 +146,21 @@ def block_sparse_prefill(q: Annotated[torch.Tensor, dict(device='cpu', writable=
     Attend positions to chosen blocks and columns of entries; softcap 0 is none.
     """
 
+class CacheSteps:
+    """Caches updated beside decode steps; see longspan_kernels.block_cache."""
+
+    def __init__(self, pages: Sequence[int], page: int, groups: int, policy: str, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], flag: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], admitted: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], admitted_count: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')]) -> None: ...
+
+    def begin(self) -> None:
+        """
+        Wait, in a thread, for the step to come; what was not waited for is given up.
+        """
+
+    def wait(self, seconds: float) -> list[tuple[int, int, int]]:
+        """
+        Entries hit, missed and admitted by each cache; none where nothing was begun.
+        """
+
 def decode(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], key_scale: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, value_scale: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, bias: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)] | None, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, first: int, scale: float, softcap: float, out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Attend one query position to all entries, or to those that runs name; softcap 0 is none.

@@ -29,6 +29,53 @@ def capped(score, softcap, CAPPED: tl.constexpr):
     return score
 
 
+@triton.jit
+def scan_runs(start, size, count, end, stop, T, first, K, BLOCK: tl.constexpr):
+    """For each run of a row: `end`, how many entries it and the runs before it have in [first,
+    first + T), and `stop`, one past its last entry in the tensor.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    live = tl.load(count + row)
+    carry = tl.zeros((), tl.int32)
+    for block in range(0, K, BLOCK):
+        run = block + tl.arange(0, BLOCK)
+        at = row * K + run
+        begin = tl.load(start + at, run < live, 0).to(tl.int64) - first
+        close = begin + tl.load(size + at, run < live, 0)
+        begin = tl.minimum(tl.maximum(begin, 0), T).to(tl.int32)
+        close = tl.minimum(tl.maximum(close, 0), T).to(tl.int32)
+        length = tl.maximum(close - begin, 0)
+        tl.store(end + at, carry + tl.cumsum(length, 0), run < K)
+        tl.store(stop + at, close, run < K)
+        carry += tl.sum(length, 0)
+
+
+@triton.jit
+def find_run(end, place, runs, STEPS: tl.constexpr):
+    """The run that holds each place of a row's list of entries: the first whose end lies beyond."""
+    low = tl.zeros_like(place)
+    high = low + runs
+    for _ in tl.static_range(STEPS):
+        middle = (low + high) // 2
+        ends = tl.load(end + middle, low < high, 0)
+        beyond = (low < high) & (ends <= place)
+        high = tl.where((low < high) & (ends > place), middle, high)
+        low = tl.where(beyond, middle + 1, low)
+    return low
+
+
+@triton.jit
+def fold(score, top, mass):
+    """Take a tile of scores [R, T] into a running softmax: the factor of what was summed before,
+    the tile's weights, the new maximum and the new sum of weights.
+    """
+    new_top = tl.maximum(top, tl.max(score, 1))
+    base = tl.where(new_top == -float("inf"), 0.0, new_top)
+    fade = tl.exp(top - base)
+    weight = tl.exp(score - base[:, None])
+    return fade, weight, new_top, mass * fade + tl.sum(weight, 1)
+
+
 def pow2(number: int, least: int = 1) -> int:
     """The next power of two, at least `least`."""
     return max(least, 1 << max(0, number - 1).bit_length())

@@ -37,6 +37,21 @@ class Runs:
     count_N: Tensor
 
 
+class Chosen(NamedTuple):
+    """Clusters of N heads that a step reads, and what of B rows is indexed."""
+
+    indexed_2B: Tensor
+    """int64: first and one past the last indexed slot of each row; both 0 where none is."""
+    id_NK: Tensor
+    """int32."""
+    count_N: Tensor
+    """int32: how many of the ids are read; the others are unspecified."""
+    start_NC: Tensor
+    """int32: first slot of each cluster."""
+    size_NC: Tensor
+    """int32."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pages:
     """Which stretches of rows to copy to and from a buffer [N, E, D]: page p of row n is the

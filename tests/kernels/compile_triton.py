@@ -19,13 +19,15 @@ from triton.runtime.jit import JITFunction
 
 from longspan_kernels import on_gpu
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
+from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_decode
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.segmented_kmeans.seeds_triton import picked
 from longspan_kernels.sparse_decode import sparse_decode
-from longspan_kernels.types import Pages, Partial, Runs
+from longspan_kernels.step_slots import append_token, zone_runs
+from longspan_kernels.types import Chosen, Pages, Partial, Runs
 from longspan_kernels.wave_search import wave_search
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -104,6 +106,29 @@ def copies(dtype: torch.dtype) -> None:
     page_admit(buffer, buffer, pages, cache, cache, backend="triton")
 
 
+def cached(dtype: torch.dtype, width: int) -> None:
+    """Attention to what lies near, in the pool and at home; pages into the pool."""
+    near, gap_2N = torch.zeros(2, 40, width, dtype=dtype), torch.zeros(2, 2, dtype=torch.int32)
+    home = [SimpleNamespace(first=n, keys_GTD=near[:1], values_GTD=near[:1]) for n in (0, 40)]
+    store = CachedStore.of([home, []], near, near, gap_2N, pages=9, page=8)
+    list_NK = torch.zeros(2, 50, dtype=torch.int32)
+    q_HD, runs = torch.zeros(8, width, dtype=dtype), Runs(list_NK, list_NK, list_NK[:, 0].clone())
+    cached_decode(q_HD, store, runs, scale=0.1, backend="triton")
+    admitted_BA4 = torch.zeros(2, 30, 4, dtype=torch.int32)
+    admit_pages(store, admitted_BA4, admitted_BA4[:, 0, 0].clone(), backend="triton")
+
+
+def places(dtype: torch.dtype) -> None:
+    """Where a step's token goes, and what it reads."""
+    rows_NCD, at_B = torch.zeros(4, 9, 128, dtype=dtype), torch.zeros(2, dtype=torch.int64)
+    k_BGD, list_NK = rows_NCD[:, 0].view(2, 2, 128), torch.zeros(4, 50, dtype=torch.int32)
+    for skipped_B in (None, at_B):
+        append_token(rows_NCD, rows_NCD, k_BGD, k_BGD, at_B, skipped_B=skipped_B, backend="triton")
+    lists = list_NK, list_NK[:, 0].clone(), list_NK, list_NK
+    zone_runs(at_B, 4, Chosen(at_B.repeat(2, 1), *lists), backend="triton")
+    zone_runs(at_B, 4, backend="triton")
+
+
 def main() -> None:
     """See the module."""
     only_compile()
@@ -111,6 +136,8 @@ def main() -> None:
     cluster(torch.bfloat16, 80)
     prefill(torch.bfloat16, 128)
     copies(torch.bfloat16)
+    cached(torch.bfloat16, 128)
+    places(torch.bfloat16)
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
 
 

@@ -45,6 +45,15 @@ def test_parts_of_a_whole(isa: str) -> None:
     assert_same(merge(parts, backend=isa), dense_decode(q, k, v, scale=0.2, backend="reference"))
 
 
+def test_stacks_of_parts_are_parts(isa: str) -> None:
+    stacks = [Partial(torch.randn(n, 4, 9), torch.randn(n, 4)) for n in (3, 1, 2)]
+    parts = [Partial(*both) for stack in stacks for both in zip(*stack, strict=True)]
+    found = merge(stacks, stacked=True, backend=isa)
+    assert_same(found, merge(parts, backend="reference"))
+    with pytest.raises(ValueError, match="one shape"):
+        merge([stacks[0], Partial(torch.randn(2, 5, 9), torch.randn(2, 5))], stacked=True)
+
+
 def test_threads_change_nothing(isa: str) -> None:
     parts = partials(3, 400, 128)
     one, two = (merge(parts, backend=isa, threads=n) for n in (1, 2))

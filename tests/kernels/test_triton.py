@@ -145,7 +145,16 @@ def test_merge(shape: tuple[int, ...], count: int) -> None:
         part.out.reshape(-1, shape[-1])[0] = 0
     there = [Partial(moved(part.out), moved(part.lse)) for part in parts]
     found = merge(there, backend="triton")
-    assert_same(Partial(found.out.cpu(), found.lse.cpu()), merge(parts, backend="reference"))
+    right = merge(parts, backend="reference")
+    assert_same(Partial(found.out.cpu(), found.lse.cpu()), right)
+    # the same parts in stacks of uneven heights
+    for heights in ((count,), (1, count - 1), (1, 1, count - 2)):
+        if heights[-1] < 1:
+            continue
+        outs, lses = (torch.stack(each).split(heights) for each in zip(*there, strict=True))
+        stacks = [Partial(*both) for both in zip(outs, lses, strict=True)]
+        found = merge(stacks, stacked=True, backend="triton")
+        assert_same(Partial(found.out.cpu(), found.lse.cpu()), right)
 
 
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d is not torch.int8], ids=str)

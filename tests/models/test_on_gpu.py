@@ -61,6 +61,17 @@ def test_retroinfer_in_host_memory(right: list[list[int]], placement: Any) -> No
     assert said(RetroInfer(placement=placement, **SMALL), "cuda")[0] == right
 
 
+@pytest.mark.parametrize("graphs", ["eager", "on"])
+def test_a_step_finds_out_by_itself_what_is_cached(right: list[list[int]], graphs: str) -> None:
+    method = RetroInfer(placement="wave_buffer", cache_budget=0.2, **SMALL)
+    tokens, session = said(method, "cuda", graphs)
+    assert tokens == right
+    assert (session._rows[0].static.graph is not None) == (graphs == "on")
+    placed = session.states[0][0].placement
+    assert placed.traffic.hit_entries > 0
+    assert placed.traffic.miss_entries > 0
+
+
 @pytest.mark.parametrize("graphs", ["off", "on"])
 def test_full_attention(graphs: str) -> None:
     right = said(Full(), "cpu")[0]

@@ -26,6 +26,8 @@ if not torch.cuda.is_available():  # Triton reads it when kernels are defined
     os.environ["TRITON_INTERPRET"] = "1"
 
 LENGTHS = (180, 75, 3)
+BUFFERED = "retroinfer, wave_buffer"
+"""Its reference looks at every number; the kernels do not."""
 METHODS: dict[str, Method] = {
     "full": Full(),
     "retroinfer": RetroInfer(
@@ -35,6 +37,10 @@ METHODS: dict[str, Method] = {
     "retroinfer, gaussian, sized": RetroInfer(
         update_tokens=32, local_tokens=16, estimation="gaussian", vote="sized", summaries="float32",
         retrieval_budget=0.1, tokens_per_cluster=8,
+    ),
+    BUFFERED: RetroInfer(
+        update_tokens=32, local_tokens=16, segment_tokens=64, tokens_per_cluster=4,
+        retrieval_budget=0.2, estimation_budget=0.4, placement="wave_buffer", cache_budget=0.5,
     ),
     "retroinfer, no estimation": RetroInfer(
         update_tokens=40, local_tokens=8, estimation="none", vote="max", retrieval_budget=0.1,
@@ -95,6 +101,12 @@ def test_it_says_what_the_states_say(load: Load, name: str) -> None:
             a_work, b_work = asdict(a.work()), asdict(b.work())
             # a state's step in one call does not read the estimated centroids again
             assert a_work.pop("index_bytes") <= b_work.pop("index_bytes")
+            # what was generated lies near, where it needs neither cache nor bus
+            asked, beside = (
+                each.pop("cached_tokens") + each.pop("missed_tokens") for each in (a_work, b_work)
+            )
+            assert 0 <= beside <= asked
+            assert bool(a_work.pop("bus_bytes")) >= bool(b_work.pop("bus_bytes"))
             assert a_work == pytest.approx(b_work)
             for x, y in zip(joined(a), joined(b), strict=True):
                 torch.testing.assert_close(x, y, atol=1e-4, rtol=1e-4)
@@ -129,7 +141,7 @@ def watched(session: StoreSession, steps: int, monkeypatch: pytest.MonkeyPatch) 
     return seen
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != BUFFERED])
 def test_steps_wait_for_nothing_and_are_the_same_operations(
     load: Load, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,24 +155,30 @@ def test_steps_wait_for_nothing_and_are_the_same_operations(
 
 @pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it has the real thing")
-def test_the_kernels_of_a_gpu_do_so_too(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+def test_the_kernels_of_a_gpu_do_so_too(
+    load: Load, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Their host code, which a capture runs, with kernels in Triton's interpreter."""
-    right, found = sessions(load, METHODS["retroinfer"], (70, 3), max_tokens=80)
+    right, found = sessions(load, METHODS[name], (70, 3), max_tokens=80)
     # no token 0: its embedding is zero, so that all clusters score the same
     tokens = [5, 6]
     right_BV = right.decode(tokens)
-    for operation in ("sparse_decode", "wave_search", "merge"):
+    for operation in ("sparse_decode", "cached_decode", "wave_search", "merge", "step_slots"):
         served = f"longspan_kernels.{operation}.triton_serves"
         monkeypatch.setattr(served, lambda *_, **__: True)
     torch.testing.assert_close(found.decode(tokens), right_BV, atol=2e-4, rtol=1e-4)
     assert found._rows[0].states[0].index.tokens  # type: ignore[attr-defined]
-    seen = watched(found, 2, monkeypatch)
-    assert seen[0] == seen[1]
+    seen = watched(found, 4, monkeypatch)
+    assert all(each == seen[0] for each in seen)
+    if name == BUFFERED:
+        assert found.states[0][0].placement.traffic.hit_entries > 0  # type: ignore[attr-defined]
 
 
-def test_a_step_done_again_changes_nothing(load: Load) -> None:
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+def test_a_step_done_again_changes_nothing(load: Load, name: str) -> None:
     """Warming up before the capture does that."""
-    _, session = sessions(load, METHODS["retroinfer"])
+    _, session = sessions(load, METHODS[name])
     session.decode([5] * len(LENGTHS))
     step = session._rows[0].static
     assert step is not None
@@ -169,8 +187,9 @@ def test_a_step_done_again_changes_nothing(load: Load) -> None:
     assert torch.equal(first_BV, again_BV)
 
 
-def test_views_forks_turns_and_tapes(load: Load) -> None:
-    right, found = sessions(load, METHODS["retroinfer"])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+def test_views_forks_turns_and_tapes(load: Load, name: str) -> None:
+    right, found = sessions(load, METHODS[name])
     both = []
     for session in (right, found):
         session.record()
@@ -189,9 +208,10 @@ def test_views_forks_turns_and_tapes(load: Load) -> None:
         assert len(a) == len(b) > 0
 
 
-def test_a_full_buffer_is_made_anew(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+def test_a_full_buffer_is_made_anew(load: Load, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longspan.models.static.AHEAD_TOKENS", 10)
-    right, found = sessions(load, METHODS["retroinfer"])
+    right, found = sessions(load, METHODS[name])
     for a_BV, b_BV in zip(greedy(right, 45), greedy(found, 45), strict=True):
         torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
 
@@ -204,9 +224,10 @@ def test_stretches_that_round_up_find_room(load: Load, monkeypatch: pytest.Monke
         torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
 
 
-def test_indexes_built_while_layers_read_are_done_before_it(load: Load) -> None:
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+def test_indexes_built_while_layers_read_are_done_before_it(load: Load, name: str) -> None:
     """Before buffers are made of them, and again where a second turn leaves the buffers."""
-    method, said = METHODS["retroinfer"], []
+    method, said = METHODS[name], []
     for options in ({}, {"graphs": "eager", "overlap_index": True}):
         session = load("llama", prefill_chunk_tokens=50, **options).session(method, len(LENGTHS))
         tokens = [session.prefill(prompts(LENGTHS)).argmax(-1)]
@@ -225,7 +246,6 @@ def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
             load("llama", graphs="on")
     for method, family, reason in (
         (StreamingLLM(), "llama", "'streaming_llm' has no decode step of fixed shapes"),
-        (RetroInfer(placement="wave_buffer"), "llama", "'wave_buffer' reads host memory"),
         (RetroInfer(coverage=0.9), "llama", "method.coverage = 0.9"),
         (RetroInfer(clusters_per_group=8), "llama", "method.clusters_per_group = 8"),
         (Full(), "gemma2", "sliding window"),

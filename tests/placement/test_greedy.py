@@ -13,6 +13,7 @@ from longspan.models.huggingface import HuggingFace
 
 if TYPE_CHECKING:
     from longspan.methods.base import Method
+    from longspan.models.decoder import Graphs
     from longspan.models.huggingface import HuggingFaceModel
 
 WEIGHTS = Path(longspan.models.__file__).parent / "nano" / "model.safetensors"
@@ -24,7 +25,11 @@ SETTINGS: dict[str, Any] = {"update_tokens": 96, "local_tokens": 16, "retrieval_
 
 @pytest.fixture(scope="module")
 def model() -> HuggingFaceModel:
-    return HuggingFace(path="nano", dtype="float32", device="auto").load()
+    return loaded("off")
+
+
+def loaded(graphs: Graphs) -> HuggingFaceModel:
+    return HuggingFace(path="nano", dtype="float32", device="auto", graphs=graphs).load()
 
 
 def prompts(model: HuggingFaceModel) -> list[list[int]]:
@@ -59,3 +64,11 @@ def test_64_greedy_tokens_are_the_same_on_every_placement(model: HuggingFaceMode
     # a row answers the same alone as in the batch
     alone = greedy(model, RetroInfer(**SETTINGS, placement="wave_buffer"), rows[1:])
     assert alone == right[1:]
+
+
+def test_they_are_the_same_where_steps_find_out_what_is_cached(model: HuggingFaceModel) -> None:
+    """On fixed buffers, with what was generated near and the prompt at home."""
+    rows = prompts(model)
+    right = greedy(model, RetroInfer(**SETTINGS, placement="cpu"), rows)
+    method = RetroInfer(**SETTINGS, placement="wave_buffer", cache_budget=0.1)
+    assert greedy(loaded("eager"), method, rows) == right

@@ -8,18 +8,12 @@
 #include <string>
 
 #include "bind.hpp"
+#include "cache_policy.hpp"
 #include "longspan/workers.hpp"
 #include "tensors.hpp"
 
 namespace longspan {
 namespace {
-
-CachePolicy parse_policy(std::string_view name) {
-    if (name == "lru") return CachePolicy::lru;
-    if (name == "tinylfu") return CachePolicy::tinylfu;
-    if (name == "lfu") return CachePolicy::lfu;
-    throw std::invalid_argument("policy is '" + std::string(name) + "'; right is lru, tinylfu or lfu");
-}
 
 RunsView checked_runs(const IntsIn& starts, const std::optional<IntsIn>& sizes, const IntsIn& counts, int groups) {
     require(starts.ndim() == 2 && counts.size() == starts.shape(0) && starts.shape(0) % static_cast<std::size_t>(groups) == 0,

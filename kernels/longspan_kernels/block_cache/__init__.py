@@ -4,5 +4,16 @@ from __future__ import annotations
 
 from longspan_kernels.block_cache.cache import BlockCache, Found, Policy
 from longspan_kernels.block_cache.replay import Replay, optimum, simulate
+from longspan_kernels.block_cache.steps import CacheSteps, StepCount, packed
 
-__all__ = ["BlockCache", "Found", "Policy", "Replay", "optimum", "simulate"]
+__all__ = [
+    "BlockCache",
+    "CacheSteps",
+    "Found",
+    "Policy",
+    "Replay",
+    "StepCount",
+    "optimum",
+    "packed",
+    "simulate",
+]

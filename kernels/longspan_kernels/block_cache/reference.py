@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
+from longspan_kernels.block_cache.reference_lists import Admission, LookUp, Read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,74 +14,6 @@ LEVELS = 16
 """Reads of a block are counted to one less."""
 WINDOW = 16
 """Counts are halved after so many reads a page."""
-
-
-@dataclass(slots=True)
-class Listed:
-    """Pages to copy: a list of (source, target, size) a row."""
-
-    rows: list[list[tuple[int, int, int]]]
-
-    @property
-    def width(self) -> int:
-        """Pages of the longest row."""
-        return max(map(len, self.rows), default=0)
-
-    @property
-    def row_count(self) -> int:
-        """Rows."""
-        return len(self.rows)
-
-    def write(self, sources: Tensor, targets: Tensor, sizes: Tensor, counts: Tensor) -> None:
-        """Write the pages to arrays [N, P]."""
-        for row, pages in enumerate(self.rows):
-            counts[row] = len(pages)
-            for column, array in enumerate((sources, targets, sizes)):
-                values = [page[column] for page in pages]
-                array[row, : len(pages)] = torch.tensor(values, dtype=torch.int32)
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A block that a step reads."""
-
-    block: int
-    row: int
-    size: int
-    target: int
-    hit: bool
-
-
-@dataclass(slots=True)
-class LookUp(Listed):
-    """What a look-up found."""
-
-    reads: list[Read] = field(default_factory=list)
-    begins: dict[tuple[int, int], int] = field(default_factory=dict)
-    lengths: list[int] = field(default_factory=list)
-    hit_blocks: int = 0
-    miss_blocks: int = 0
-    hit_entries: int = 0
-    miss_entries: int = 0
-
-    @property
-    def length(self) -> int:
-        """Entries of the longest row of the buffer."""
-        return max(self.lengths, default=0)
-
-    def write_targets(self, targets: Tensor) -> None:
-        """Write where each run begins in the buffer, [N, K]."""
-        for place, target in self.begins.items():
-            targets[place] = target
-
-
-@dataclass(slots=True)
-class Admission(Listed):
-    """What an update let in."""
-
-    admitted_blocks: int = 0
-    admitted_entries: int = 0
-    evicted_blocks: int = 0
 
 
 @dataclass(slots=True)
@@ -103,6 +35,8 @@ class BlockCache:
         self.reads: dict[int, int] = {}
         self.free: list[int] = []
         self.step = self.counted = 0
+        self.from_store = False
+        self.most_pages: int | None = None
         self.done: Admission | None = None
         self.grow(pages)
 
@@ -150,9 +84,14 @@ class BlockCache:
         found.miss_entries += size * (not hit)
         found.reads.append(Read(block, row, size, target, hit))
 
-    def update(self, found: LookUp) -> None:
-        """Let in what was missing."""
+    def update(
+        self, found: LookUp, from_store: bool = False, most_pages: int | None = None
+    ) -> None:
+        """Let in what was missing, at most so many pages. `from_store`: targets are slots of the
+        store.
+        """
         self.done = Admission([[] for _ in found.rows])
+        self.from_store, self.most_pages = from_store, most_pages
         self.step += 1
         for read in found.reads:
             self._count(read.block)
@@ -217,6 +156,8 @@ class BlockCache:
         if old is not None:
             self._evict(read.block)
         wanted = -(-read.size // self.page)
+        if self.most_pages is not None and done.admitted_pages + wanted > self.most_pages:
+            return False
         victims = self._victims(read.block, wanted)
         if victims is None:
             return False
@@ -225,10 +166,12 @@ class BlockCache:
         held = Held(read.size, [self.free.pop() for _ in range(wanted)], self.step)
         for number, page in enumerate(held.pages):
             t = number * self.page
-            pages = (page * self.page, read.target + t, min(self.page, read.size - t))
+            first = read.block // self.groups if self.from_store else read.target
+            pages = (page * self.page, first + t, min(self.page, read.size - t))
             done.rows[read.row].append(pages)
         self.held[read.block] = held
         done.evicted_blocks += len(victims)
         done.admitted_blocks += 1
+        done.admitted_pages += wanted
         done.admitted_entries += read.size
         return True

@@ -8,49 +8,23 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan_kernels.jit import capped, device_of, exact, pieces, pow2
-from longspan_kernels.merge.triton import merge_stacked
+from longspan_kernels.jit import (
+    capped,
+    device_of,
+    exact,
+    find_run,
+    fold,
+    pieces,
+    pow2,
+    scan_runs,
+)
+from longspan_kernels.merge.triton import merge_stacks
 from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan_kernels.types import Runs
-
-
-@triton.jit
-def scan_runs(start, size, count, end, stop, T, first, K, BLOCK: tl.constexpr):
-    """For each run of a row: `end`, how many entries it and the runs before it have in [first,
-    first + T), and `stop`, one past its last entry in the tensor.
-    """
-    row = tl.program_id(0).to(tl.int64)
-    live = tl.load(count + row)
-    carry = tl.zeros((), tl.int32)
-    for block in range(0, K, BLOCK):
-        run = block + tl.arange(0, BLOCK)
-        at = row * K + run
-        begin = tl.load(start + at, run < live, 0).to(tl.int64) - first
-        close = begin + tl.load(size + at, run < live, 0)
-        begin = tl.minimum(tl.maximum(begin, 0), T).to(tl.int32)
-        close = tl.minimum(tl.maximum(close, 0), T).to(tl.int32)
-        length = tl.maximum(close - begin, 0)
-        tl.store(end + at, carry + tl.cumsum(length, 0), run < K)
-        tl.store(stop + at, close, run < K)
-        carry += tl.sum(length, 0)
-
-
-@triton.jit
-def find_run(end, place, runs, STEPS: tl.constexpr):
-    """The run that holds each place of a row's list of entries: the first whose end lies beyond."""
-    low = tl.zeros_like(place)
-    high = low + runs
-    for _ in tl.static_range(STEPS):
-        middle = (low + high) // 2
-        ends = tl.load(end + middle, low < high, 0)
-        beyond = (low < high) & (ends <= place)
-        high = tl.where((low < high) & (ends > place), middle, high)
-        low = tl.where(beyond, middle + 1, low)
-    return low
 
 
 @triton.jit
@@ -107,18 +81,13 @@ def attend_piece(
         if BIASED:
             score += tl.load(bias + group * bias_stride + token, live, 0.0)[None, :]
         score = tl.where(live[None, :], score, -float("inf"))
-        new_top = tl.maximum(top, tl.max(score, 1))
-        base = tl.where(new_top == -float("inf"), 0.0, new_top)
-        fade = tl.exp(top - base)
-        weight = tl.exp(score - base[:, None])
-        mass = mass * fade + tl.sum(weight, 1)
+        fade, weight, top, mass = fold(score, top, mass)
         if VALUE_SCALED:
             weight *= tl.load(value_scale + group * vs_stride + token, live, 0.0)[None, :]
         v_at = group * v_stride_g + token[:, None] * v_stride_t + d[None, :]
         v_TD = tl.load(values + v_at, row_mask, 0).to(q_RD.dtype)
         acc = acc * fade[:, None]
         acc += tl.dot(weight.to(q_RD.dtype), v_TD, input_precision="ieee")
-        top = new_top
 
     empty = mass == 0.0
     mass = tl.where(empty, 1.0, mass)
@@ -135,6 +104,7 @@ def decode(
     runs: Runs | None = None,
     first: int = 0,
     expected: int | None = None,
+    stacked: bool = False,
     scale: float,
     softcap: float | None,
     bias_GT: Tensor | None,
@@ -167,7 +137,16 @@ def decode(
             BLOCK_R=block_r, BLOCK_D=pow2(width, 16), BLOCK_T=block_t,
             num_warps=8 if exactly else 4,
         )  # fmt: skip
-    return Partial(out[0], lse[0]) if cuts == 1 else merge_stacked(out, lse)
+    return finished(Partial(out, lse), stacked)
+
+
+def finished(pieces_PHD: Partial, stacked: bool) -> Partial:
+    """The pieces, or what they are together."""
+    if stacked:
+        return pieces_PHD
+    if len(pieces_PHD.out) == 1:
+        return Partial(pieces_PHD.out[0], pieces_PHD.lse[0])
+    return merge_stacks(pieces_PHD)
 
 
 class Lists(NamedTuple):

@@ -15,12 +15,13 @@ from longspan_kernels.dense_decode import cpu
 from longspan_kernels.dispatch import path
 from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.sparse_decode import reference
+from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan_kernels.dispatch import Backend
-    from longspan_kernels.types import Partial, Runs
+    from longspan_kernels.types import Runs
 
 __all__ = ["sparse_decode"]
 
@@ -38,6 +39,7 @@ def sparse_decode(
     value_scale_GT: Tensor | None = None,
     first: int = 0,
     expected: int | None = None,
+    stacked: bool = False,
     backend: Backend = "auto",
     threads: int | None = None,
 ) -> Partial:
@@ -46,8 +48,8 @@ def sparse_decode(
     Entry t of the tensors is number first + t. Runs, or parts of them, outside [first, first + T)
     are ignored, so that a store of several parts is attended by one call a part. Row n of the runs
     serves KV head n where N = G, query head n where N = H. `expected`: about how many entries a row
-    reads, where the shape of the runs does not say so; only divides the work. The rest is as
-    in `dense_decode`.
+    reads, where the shape of the runs does not say so; only divides the work. `stacked`: the parts
+    into which it was divided, over a first axis, for `merge`. The rest is as in `dense_decode`.
     """
     check_rows(q_HD, keys_GTD, values_GTD)
     check_scale("keys", keys_GTD, key_scale_GT)
@@ -69,6 +71,7 @@ def sparse_decode(
             runs=runs,
             first=first,
             expected=expected,
+            stacked=stacked,
             scale=scale,
             softcap=softcap,
             bias_GT=bias_GT,
@@ -79,8 +82,21 @@ def sparse_decode(
         bias_GT, key_scale_GT, value_scale_GT
     )
     isa = path(backend, obstacle)
-    if isa is not None:
-        return cpu.decode(
+    if isa is None:
+        found = reference.sparse_decode(
+            q_HD,
+            keys_GTD,
+            values_GTD,
+            runs,
+            first=first,
+            scale=scale,
+            softcap=softcap,
+            bias_GT=bias_GT,
+            key_scale_GT=key_scale_GT,
+            value_scale_GT=value_scale_GT,
+        )
+    else:
+        found = cpu.decode(
             q_HD,
             keys_GTD,
             values_GTD,
@@ -94,15 +110,4 @@ def sparse_decode(
             threads=threads,
             isa=isa,
         )
-    return reference.sparse_decode(
-        q_HD,
-        keys_GTD,
-        values_GTD,
-        runs,
-        first=first,
-        scale=scale,
-        softcap=softcap,
-        bias_GT=bias_GT,
-        key_scale_GT=key_scale_GT,
-        value_scale_GT=value_scale_GT,
-    )
+    return Partial(found.out[None], found.lse[None]) if stacked else found

@@ -65,9 +65,9 @@ MOST_SELECTED = 16384
 
 
 def selected(vote_GC: Tensor, retrieve: int, estimate: int, most_2G: Tensor) -> tuple[Tensor, ...]:
-    """Ids [G, retrieve] and [G, estimate], zero where there are no more, and their counts."""
+    """Ids [G, retrieve] and [G, estimate], unspecified beyond their counts [2, G]."""
     groups, clusters = vote_GC.shape
-    ids = partial(torch.zeros, dtype=torch.int32, device=vote_GC.device)
+    ids = partial(torch.empty, dtype=torch.int32, device=vote_GC.device)
     first, second, count = ids(groups, retrieve), ids(groups, estimate), ids(2, groups)
     select_row[(groups,)](
         vote_GC, most_2G.contiguous(), first, second, count, clusters, groups, retrieve, estimate,

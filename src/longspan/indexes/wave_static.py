@@ -61,6 +61,7 @@ class StaticClusters:
         whole = torch.zeros(2, *shape, dtype=torch.int32, device=device)
         tensors = (*means, torch.zeros(shape, device=device), *whole)
         self._buffers = dict(zip(BUFFERED, tensors, strict=True))
+        self._bias_NC = torch.zeros(rows * self.groups, count, device=device)
         self._counts_2N = torch.zeros(2, rows * self.groups, dtype=torch.int32, device=device)
 
     def refresh(self, row: int, budget: Budget) -> None:
@@ -71,15 +72,18 @@ class StaticClusters:
             views[name] = buffer[row, :, : index.clusters]
             views[name].copy_(getattr(index.meta, name))
         index.lie_in(**views)
+        size_GC = self._buffers["size_GC"][row]
         heads = slice(row * self.groups, (row + 1) * self.groups)
+        self._bias_NC[heads] = size_GC.clamp(min=1).float().log()
         self._counts_2N[0, heads], self._counts_2N[1, heads] = index.ranked(budget)
 
-    def search(self, q_XD: Tensor, scale: float) -> tuple[Runs, Estimate | None]:
-        """What the query heads of all rows read, by slots, and by clusters where any stand for
-        their tokens. Waits for nothing.
+    def search(self, q_XD: Tensor, scale: float) -> tuple[tuple[Tensor, ...], Estimate | None]:
+        """What the query heads of all rows read: ids [N, K] of clusters, of which the first count_N
+        hold, with start_NC and size_NC of all; and those that stand for their tokens, if any do.
+        Waits for nothing.
         """
         centroids, values, spread, start, size = (x.flatten(0, 1) for x in self._buffers.values())
-        bias_NC = size.clamp(min=1).float().log()
+        bias_NC = self._bias_NC
         hits = wave_search(
             q_XD,
             centroids,
@@ -94,14 +98,13 @@ class StaticClusters:
             most_2G=self._counts_2N,
         )
         assert hits.count_2G is not None
-        first_NR = hits.retrieve_GK.long()
-        runs = Runs(start.gather(1, first_NR), size.gather(1, first_NR), hits.count_2G[0])
+        clusters = hits.retrieve_GK, hits.count_2G[0], start, size
         if not self.estimate:
-            return runs, None
+            return clusters, None
         ids = Runs(hits.estimate_GK, None, hits.count_2G[1])
         if self.options.gaussian:
             bias_NC = spread_bias(bias_NC, spread, q_XD, scale)
-        return runs, Estimate(centroids, values, bias_NC, ids, size)
+        return clusters, Estimate(centroids, values, bias_NC, ids, size)
 
     def of(self, row: int, runs: Runs, estimate: Estimate | None) -> tuple[Runs, Estimate | None]:
         """A row's share of a search."""

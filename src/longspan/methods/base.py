@@ -100,6 +100,10 @@ class StaticLayer(ABC):
     def settle(self, lengths: Sequence[int]) -> None:
         """Bring the rows' states to where the steps are; they lie in these buffers."""
 
+    @abstractmethod
+    def release(self) -> None:
+        """The rows, which have been settled, go on without steps."""
+
 
 class Method(ABC):
     """The settings of a method; subclasses are `@settings` classes, registered by a yaml in
@@ -124,8 +128,8 @@ class Method(ABC):
         """Why `static_layer` has nothing to offer for a model on this device; None if it has."""
         return f"method {self.name!r} has no decode step of fixed shapes"
 
-    def static_layer(self, states: Sequence[LayerState], capacity: int) -> StaticLayer:
-        """The rows' states of a layer in buffers for `capacity` tokens each."""
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticLayer:
+        """The rows' states of a layer in buffers for so many tokens of each."""
         raise TypeError(f"{type(self).__name__} has no decode step of fixed shapes")
 
     def decode(self, states: Sequence[LayerState], q_BHD: Tensor) -> Partial:

@@ -38,6 +38,6 @@ class Full(Method):
         """See Method."""
         return elsewhere(self.placement, device)
 
-    def static_layer(self, states: Sequence[LayerState], capacity: int) -> StaticStored:
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""
-        return StaticStored(states, capacity)
+        return StaticStored(states, limits)

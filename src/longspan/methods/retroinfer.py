@@ -136,6 +136,6 @@ class RetroInfer(Method):
             return "method.vote = 'unmet' needs the steady zone before the search"
         return elsewhere(self.placement, device)
 
-    def static_layer(self, states: Sequence[LayerState], capacity: int) -> StaticWave:
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticWave:
         """See Method."""
-        return StaticWave(states, capacity)
+        return StaticWave(states, limits)

@@ -11,8 +11,11 @@ from longspan.indexes.wave_static import StaticClusters
 from longspan.methods.frame import Reading
 from longspan.methods.static import StaticStored
 from longspan.methods.summaries import summarised
+from longspan.placement.cached_pool import CachedPool
+from longspan.placement.wave_buffer import WaveBuffer
 from longspan.types import Partial, Runs, Selection
-from longspan_kernels.merge import merge
+from longspan_kernels.step_slots import zone_runs
+from longspan_kernels.types import Chosen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +25,12 @@ if TYPE_CHECKING:
     from longspan.indexes.wave import WaveIndex
     from longspan.methods.base import LayerState
     from longspan.methods.retrieval import RetrievalState
+    from longspan.placement.pool import Pool
     from longspan.types import Estimate
+
+
+STEADY_RUNS = 2
+"""The sinks; and everything behind what is indexed."""
 
 
 class StaticWave(StaticStored):
@@ -32,49 +40,61 @@ class StaticWave(StaticStored):
     it always does, and what changed is copied into the buffers.
     """
 
-    def __init__(self, states: Sequence[LayerState], capacity: int) -> None:
-        super().__init__(states, capacity)
+    def __init__(self, states: Sequence[LayerState], limits: Sequence[int]) -> None:
         mine = cast("Sequence[RetrievalState]", states)
         self.plan, self.rows = mine[0].plan, mine
         self.indexes = [cast("WaveIndex", state.index) for state in mine]
         self.clusters = StaticClusters(
             self.indexes,
-            self.budget(capacity),
-            capacity,
+            self.budget(max(limits)),
+            max(limits),
             self.plan.update_tokens,
-            self.geometry,
+            mine[0].geometry,
         )
-        counts = torch.zeros(2, len(states), dtype=torch.int64, device=self.geometry.device)
-        self.start_B, self.stop_B = counts
+        super().__init__(states, limits)
+        shape, device = (2, len(states)), self.geometry.device
+        self.indexed_2B = torch.zeros(shape, dtype=torch.int64, device=device)
         self._last: tuple[Runs, Estimate | None] | None = None
         for row in range(len(states)):
             self._refresh(row)
+
+    def pooled(self, limits: Sequence[int]) -> Pool:
+        """See StaticStored."""
+        placements = [state.placement for state in self.rows]
+        if not isinstance(placements[0], WaveBuffer):
+            return super().pooled(limits)
+        return CachedPool(
+            self.geometry,
+            cast("list[WaveBuffer]", placements),
+            limits,
+            sink_tokens=self.plan.sink_tokens,
+            width=self.clusters.retrieve + STEADY_RUNS,
+        )
 
     def budget(self, tokens: int) -> Budget:
         """Of a search over `tokens` tokens."""
         return Budget(self.plan.retrieve.of(tokens), self.plan.estimate.of(tokens))
 
-    def attend(self, q_XD: Tensor, length_N: Tensor) -> Partial:
+    def attend(self, q_XD: Tensor, at_B: Tensor) -> list[Partial]:
         """See StaticStored."""
-        retrieved, estimate = self.clusters.search(q_XD, self.geometry.scale)
-        self._last = retrieved, estimate
-        assert retrieved.size_NK is not None
-        start_N, stop_N = (self.pool.spread(x).int() for x in (self.start_B, self.stop_B))
-        runs = Runs(
-            torch.cat([torch.zeros_like(stop_N)[:, None], stop_N[:, None], retrieved.start_NK], 1),
-            torch.cat([start_N[:, None], (length_N - stop_N)[:, None], retrieved.size_NK], 1),
-            retrieved.count_N + 2,
-        )
+        clusters, estimate = self.clusters.search(q_XD, self.geometry.scale)
+        runs = zone_runs(at_B, len(self.pool.keys_NCD), Chosen(self.indexed_2B, *clusters))
+        self._last = runs, estimate
         steady = self.plan.sink_tokens + self.plan.local_tokens + self.plan.update_tokens
-        exact = self.read(q_XD, runs, steady + self.budget(self.capacity).retrieve_tokens)
-        if estimate is None:
-            return exact
-        return merge([exact, summarised(self.geometry, q_XD, estimate)])
+        expected = steady + self.budget(self.capacity).retrieve_tokens
+        parts = [self.pool.attend(q_XD, runs, expected)]
+        if estimate is not None:
+            parts.append(summarised(self.geometry, q_XD, estimate, stacked=True))
+        return parts
 
     def update(self, lengths: Sequence[int]) -> None:
         """See StaticLayer."""
-        if max(lengths) < self._due:
-            return
+        if max(lengths) >= self._due:
+            self._absorb(lengths)
+        super().update(lengths)
+
+    def _absorb(self, lengths: Sequence[int]) -> None:
+        """Let the indexes take in what waits for them."""
         for row, (state, length) in enumerate(zip(self.rows, lengths, strict=True)):
             if length < state.next_update:
                 continue
@@ -90,7 +110,13 @@ class StaticWave(StaticStored):
         start, stop = self.rows[row].indexed
         if start == stop or self._last is None:
             return super().reading(row, length)
-        retrieved, estimate = self.clusters.of(row, *self._last)
+        runs, estimate = self.clusters.of(row, *self._last)
+        assert runs.size_NK is not None
+        retrieved = Runs(
+            runs.start_NK[:, STEADY_RUNS:],
+            runs.size_NK[:, STEADY_RUNS:],
+            runs.count_N - STEADY_RUNS,
+        )
         estimated_G = torch.zeros(1) if estimate is None else estimate.ids.count_N
         clusters = float(self.indexes[row].clusters)
         return Reading(
@@ -109,5 +135,5 @@ class StaticWave(StaticStored):
         """Tell the buffers of what the row's index holds now."""
         index, (start, stop) = self.indexes[row], self.rows[row].indexed
         if index.tokens:
-            self.start_B[row], self.stop_B[row] = start, stop
+            self.indexed_2B[0, row], self.indexed_2B[1, row] = start, stop
             self.clusters.refresh(row, self.budget(index.tokens))

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from longspan.types import Estimate, LayerGeometry, Partial
 
 
-def summarised(geometry: LayerGeometry, q_HD: Tensor, estimate: Estimate) -> Partial:
-    """Attention to pseudo-tokens."""
+def summarised(
+    geometry: LayerGeometry, q_HD: Tensor, estimate: Estimate, *, stacked: bool = False
+) -> Partial:
+    """Attention to pseudo-tokens; `stacked`: parts still to be merged, over a first axis."""
     return sparse_decode(
         q_HD,
         estimate.keys_GCD,
@@ -22,4 +24,5 @@ def summarised(geometry: LayerGeometry, q_HD: Tensor, estimate: Estimate) -> Par
         scale=geometry.scale,
         softcap=geometry.softcap,
         bias_GT=estimate.bias_GC,
+        stacked=stacked,
     )

@@ -93,15 +93,27 @@ def gib(count: int) -> str:
     return f"{count / 2**30:.1f} GiB"
 
 
-def check_pools(geometries: Sequence[LayerGeometry], rows: Sequence[Row], tokens: int) -> None:
+def check_pools(
+    method: Method, geometries: Sequence[LayerGeometry], rows: Sequence[Row], limits: Sequence[int]
+) -> None:
     """Raises ValueError with the estimate where buffers of so many tokens a row do not fit beside
     what the rows hold. Layers move one by one, and what a row has for itself alone is freed.
     """
+    place, tokens, cached = getattr(method, "place", None), max(limits), 0.0
+    freed = sum(state.store.nbytes for row in rows if not row.shared for state in row.states)  # type: ignore[attr-defined]
+    if place is not None and place.placement == "wave_buffer":
+        # what is frozen stays in host memory, beside a table of 4 bytes a slot here
+        frozen = [row.states[0].store.frozen for row in rows]  # type: ignore[attr-defined]
+        tokens = max(map(int.__sub__, limits, frozen))
+        cached, freed = place.cache_budget * sum(frozen), 0
     layers = [
-        len(rows) * tokens * each.kv_heads * (2 * each.head_size * each.dtype.itemsize + 4)
+        round(
+            each.kv_heads
+            * (len(rows) * tokens + cached)
+            * (2 * each.head_size * each.dtype.itemsize + 4)
+        )
         for each in geometries
     ]
-    freed = sum(state.store.nbytes for row in rows if not row.shared for state in row.states)  # type: ignore[attr-defined]
     wanted, free = sum(layers) + max(layers) - freed, available(geometries[0].device)
     if free is not None and wanted > free:
         raise ValueError(

@@ -33,9 +33,9 @@ class StaticStep:
         self, decoder: Decoder, method: Method, rows: Sequence[Row], limit: int | None
     ) -> None:
         """Raises ValueError where the memory does not hold the buffers."""
-        ahead = max(row.length for row in rows) + AHEAD_TOKENS
-        self.capacity = ahead if limit is None else min(ahead, limit)
-        check_pools(decoder.geometries, rows, self.capacity)
+        ahead = [row.length + AHEAD_TOKENS for row in rows]
+        self.limits = ahead if limit is None else [min(each, limit) for each in ahead]
+        check_pools(method, decoder.geometries, rows, self.limits)
         self.decoder, self.rows = decoder, list(rows)
         self.cache = StoreCache(decoder.windows, method)
         self.cache.decoding = True
@@ -43,7 +43,7 @@ class StaticStep:
         for number, layer in enumerate(self.cache.layers):
             states = cast("list[LayerState]", [row.states[number] for row in rows])
             # one slot more: a full row that rests has to put its token somewhere
-            layer.static = method.static_layer(states, self.capacity + 1)
+            layer.static = method.static_layer(states, [limit + 1 for limit in self.limits])
             self.layers.append(layer.static)
         inputs = torch.zeros(2, len(rows), dtype=torch.int64, device=decoder.device)
         self.inputs_2B, self.cache.at_B = inputs, inputs[1]
@@ -93,11 +93,13 @@ class StaticStep:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.logits_BV = self.step()
+        torch.cuda.synchronize()  # what the warm-up says to the host is said
         self.graph = graph
 
     def holds(self, rows: Sequence[Row]) -> bool:
         """Whether these rows are here and none of them is full."""
-        return all(row.static is self and row.length < self.capacity for row in rows)
+        most = {id(row): limit for row, limit in zip(self.rows, self.limits, strict=True)}
+        return all(row.static is self and row.length < most[id(row)] for row in rows)
 
     def settle(self) -> None:
         """Bring the states of all rows to where they are."""
@@ -108,6 +110,8 @@ class StaticStep:
     def close(self) -> None:
         """Settle, and let the rows go on with their states."""
         self.settle()
+        for layer in self.layers:
+            layer.release()
         for row in self.rows:
             row.static = None
 

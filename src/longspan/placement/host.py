@@ -91,6 +91,8 @@ class HostStore(KVStore):
     ) -> None:
         super().__init__(kv_heads, head_size, dtype, device)
         self.near = device
+        self.held = False
+        """Whether buffers elsewhere hold the tail and what was frozen last: nothing moves then."""
 
     def append(self, k_GQD: Tensor, v_GQD: Tensor) -> None:
         """See KVStore."""
@@ -106,6 +108,8 @@ class HostStore(KVStore):
 
     def compact(self) -> None:
         """See KVStore. Parts on the GPU go to host memory; all are page-locked."""
+        if self.held:
+            return
         if self.near.type != "cuda":
             super().compact()
             return

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from longspan.placement.part import Part
+from longspan_kernels.sparse_decode import sparse_decode
+from longspan_kernels.step_slots import append_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,27 +16,41 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.placement.store import KVStore
+    from longspan.types import LayerGeometry, Partial, Runs
 
 
 class Pool:
-    """Room for `capacity` tokens of each row, into which the contents of the rows' stores move.
+    """Room for `limits[b]` tokens of each row, into which the contents of the rows' stores move.
 
-    `append` neither waits for the device nor has a shape that depends on data. The stores do not
-    learn of it: `settle` tells them, after which their parts are views of these buffers.
+    `append` and `attend` neither wait for the device nor have a shape that depends on data. The
+    stores do not learn of it: `settle` tells them, after which their parts are views of these
+    buffers. `gaps`: slots [low, high) of each row, at the end of its frozen slots, that stay where
+    they are; the buffers leave them out.
     """
 
-    def __init__(self, stores: Sequence[KVStore], capacity: int) -> None:
-        self.stores, first = stores, stores[0].empty_GCD
-        rows, (groups, _, size) = len(stores), first.shape
-        shape = (rows, groups, capacity, size)
+    def __init__(
+        self,
+        geometry: LayerGeometry,
+        stores: Sequence[KVStore],
+        limits: Sequence[int],
+        gaps: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        self.geometry, self.stores = geometry, stores
+        self.gaps = gaps or [(0, 0)] * len(stores)
+        self._homes = [store.parts_before(high) for store, (_, high) in self._rows()]
+        self._missing = [high - low for low, high in self.gaps]
+        rows, groups = len(stores), geometry.kv_heads
+        self.capacity = max(map(int.__sub__, limits, self._missing))
+        shape, device = (rows, groups, self.capacity, geometry.head_size), geometry.device
         # zeros, not whatever is there: a weight of 0 does not make a NaN harmless
-        self.keys_BGCD = torch.zeros(shape, dtype=first.dtype, device=first.device)
+        self.keys_BGCD = torch.zeros(shape, dtype=geometry.dtype, device=device)
         self.values_BGCD = torch.zeros_like(self.keys_BGCD)
-        slots_C = torch.arange(capacity, dtype=torch.int32, device=first.device)
+        slots_C = torch.arange(self.capacity, dtype=torch.int32, device=device)
         self.positions_BGC = slots_C.repeat(rows, groups, 1)
-        self._row_N = torch.arange(rows * groups, device=first.device)
-        for row, store in enumerate(stores):
-            self.take(row, 0, len(store))
+        for row, (store, (low, high)) in enumerate(self._rows()):
+            self.positions_BGC[row, :, low:] += high - low
+            self.take(row, 0, low)
+            self.take(row, high, len(store))
             self.settle(row, len(store))
 
     @property
@@ -47,33 +63,60 @@ class Pool:
         """As `keys_NCD`."""
         return self.values_BGCD.flatten(0, 1)
 
-    def spread(self, number_B: Tensor) -> Tensor:
-        """A number a row, for every KV head of the row."""
-        return number_B[:, None].expand(-1, self.keys_BGCD.shape[1]).reshape(-1)
-
     def append(self, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> None:
         """Store a token a row, in slot at_B[b] (int64)."""
-        place = (self._row_N, self.spread(at_B))
-        self.keys_NCD.index_put_(place, k_BGD.flatten(0, 1).to(self.keys_BGCD.dtype))
-        self.values_NCD.index_put_(place, v_BGD.flatten(0, 1).to(self.keys_BGCD.dtype))
+        append_token(self.keys_NCD, self.values_NCD, k_BGD, v_BGD, at_B)
+
+    def attend(self, q_XD: Tensor, runs: Runs, expected: int) -> Partial:
+        """Exact attention of the query heads of all rows to the slots that `runs` names, about so
+        many a head; parts still to be merged, over a first axis.
+        """
+        return sparse_decode(
+            q_XD,
+            self.keys_NCD,
+            self.values_NCD,
+            runs,
+            scale=self.geometry.scale,
+            softcap=self.geometry.softcap,
+            expected=expected,
+            stacked=True,
+        )
+
+    def begin(self) -> None:
+        """Before a step, outside of it."""
+
+    def wait(self) -> None:
+        """Have done what the last step left to be done."""
 
     def take(self, row: int, start: int, stop: int) -> None:
-        """Copy what a row's store holds in the slots [start, stop)."""
+        """Copy what a row's store holds in the slots [start, stop), none of them in the gap."""
+        low, _ = self.gaps[row]
         for part in self.stores[row].slices(start, stop):
-            into = slice(part.first, part.stop)
+            first = part.first if part.first < low else part.first - self._missing[row]
+            into = slice(first, first + part.keys_GTD.shape[1])
             self.keys_BGCD[row, :, into] = part.keys_GTD
             self.values_BGCD[row, :, into] = part.values_GTD
             self.positions_BGC[row, :, into] = part.places_GT
 
     def settle(self, row: int, length: int) -> None:
         """Let the row's store hold the row's first `length` slots, where they lie."""
-        store = self.stores[row]
+        (low, high), store = self.gaps[row], self.stores[row]
         frozen = store.frozen
-        part = Part(
-            0,
-            self.keys_BGCD[row, :, :frozen],
-            self.values_BGCD[row, :, :frozen],
-            self.positions_BGC[row, :, :frozen],
-        )
-        tail = self.keys_BGCD[row, :, frozen:], self.values_BGCD[row, :, frozen:]
-        store.lie_in(part, *tail, length - frozen)
+        here = slice(low, frozen - self._missing[row])
+        parts = self._homes[row]
+        if frozen > high:
+            part = Part(
+                high,
+                self.keys_BGCD[row, :, here],
+                self.values_BGCD[row, :, here],
+                self.positions_BGC[row, :, here],
+            )
+            parts = (*parts, part)
+        tail = self.keys_BGCD[row, :, here.stop :], self.values_BGCD[row, :, here.stop :]
+        store.lie_in(parts, *tail, length - frozen)
+
+    def release(self, row: int) -> None:
+        """The row goes on without these buffers; its store has been settled."""
+
+    def _rows(self) -> Sequence[tuple[KVStore, tuple[int, int]]]:
+        return list(zip(self.stores, self.gaps, strict=True))

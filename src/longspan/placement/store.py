@@ -66,8 +66,7 @@ class KVStore:
         """The frozen parts and, where it holds anything, the tail; views, contiguous in D."""
         if not self._used:
             return self._frozen
-        keys_GTD, values_GTD = self._keys_GCD[:, : self._used], self._values_GCD[:, : self._used]
-        return (*self._frozen, Part(self.frozen, keys_GTD, values_GTD))
+        return (*self._frozen, Part(self.frozen, *self.tail))
 
     @property
     def nbytes(self) -> int:
@@ -147,11 +146,22 @@ class KVStore:
             kept.append(joined)
         self._frozen = tuple(kept)
 
-    def lie_in(self, frozen: Part, keys_GCD: Tensor, values_GCD: Tensor, used: int) -> None:
-        """Hold, in place of everything, a frozen part (of as many slots as are frozen) and the
-        first `used` slots of a tail; both stay where they are.
+    def parts_before(self, stop: int) -> tuple[Part, ...]:
+        """The frozen parts of the slots before `stop`, which is the end of one."""
+        return tuple(part for part in self._frozen if part.stop <= stop)
+
+    @property
+    def tail(self) -> tuple[Tensor, Tensor]:
+        """Keys and values that are not frozen, as views."""
+        return self._keys_GCD[:, : self._used], self._values_GCD[:, : self._used]
+
+    def lie_in(
+        self, frozen: tuple[Part, ...], keys_GCD: Tensor, values_GCD: Tensor, used: int
+    ) -> None:
+        """Hold, in place of everything, frozen parts (of as many slots as are frozen) and the
+        first `used` slots of a tail; all stay where they are.
         """
-        self._frozen = (frozen,) if frozen.stop else ()
+        self._frozen = frozen
         self._keys_GCD, self._values_GCD, self._used = keys_GCD, values_GCD, used
 
     def fork(self) -> Self:

@@ -47,14 +47,16 @@ class WaveBuffer(Placement):
 
     def __init__(self, geometry: LayerGeometry, where: Place) -> None:
         self.geometry, self.where = geometry, where
-        self.store = HostStore(
+        self.store: HostStore = HostStore(
             geometry.kv_heads, geometry.head_size, geometry.dtype, geometry.device
         )
-        self.traffic = Traffic()
+        self.traffic: Traffic = Traffic()
         self._cache: BlockCache | None = None
         self._pool: tuple[Tensor, Tensor] = self._rows(0)
         self._near: dict[tuple[int, int, int], Part] = {}
         self._length = 0
+        self.pool_bytes = 0
+        """Of a cache that is not this one's own, while steps of fixed shape have one."""
 
     @property
     def device(self) -> torch.device:
@@ -116,7 +118,8 @@ class WaveBuffer(Placement):
     @property
     def nbytes(self) -> int:
         """See Placement."""
-        return self.store.nbytes + sum(rows_VD.nbytes for rows_VD in self._pool)
+        own = sum(rows_VD.nbytes for rows_VD in self._pool)
+        return self.store.nbytes + own + self.pool_bytes
 
     def _look_up(self, runs: Runs) -> Found:
         """Find the runs and begin to let in what is missing."""
@@ -162,7 +165,6 @@ class WaveBuffer(Placement):
         """What gets into the cache; closes the accounts of the step."""
         assert self._cache is not None
         assert self.last is not None
-        assert self.traffic is not None
         start = time.perf_counter()
         pages = self._cache.wait(self.device)
         self.last.wait_s = time.perf_counter() - start

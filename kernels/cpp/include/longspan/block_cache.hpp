@@ -42,9 +42,10 @@ class BlockCache {
     }
 
     // What a step read becomes the newest; misses are let in, the best first. The best ends as the newest.
-    Admission update(const LookUp& found) {
+    Admission update(const LookUp& found, const Admitting& how = {}) {
         Admission admission;
         admission.pages = PageLists(found.pages.rows());
+        admitting_ = how;
         ++step_;
         for (const BlockRead& read : found.reads) count(read.block);
         for (auto read = found.reads.rbegin(); read != found.reads.rend(); ++read)
@@ -146,11 +147,12 @@ class BlockCache {
         const std::int32_t old = entry(read.block);
         if (read.hit || (old != none && held_[old].size == read.size)) return;
         if (old != none) evict(old);  // the block is another one by now
-        const std::int64_t page = options_.page;
-        if (!make_room(read.block, pages_of(read.size), admission)) return;
+        const std::int64_t page = options_.page, pages = pages_of(read.size);
+        if (admission.admitted_pages + pages > admitting_.most_pages || !make_room(read.block, pages, admission)) return;
         const std::int32_t at = free_held_.back();
         free_held_.pop_back();
         held_[at] = {read.block, step_, read.size, none, none, none, 0};
+        const std::int32_t from = admitting_.from_store ? read.start : read.target;
         std::int32_t* link_to = &held_[at].first_page;
         for (std::int64_t t = 0; t < read.size; t += page) {
             const std::int32_t next = free_pages_.back();
@@ -158,11 +160,12 @@ class BlockCache {
             *link_to = next;
             link_to = &next_page_[next];
             *link_to = none;
-            admission.pages.add(read.row, next * page, read.target + t, std::min(page, read.size - t));
+            admission.pages.add(read.row, next * page, from + t, std::min(page, read.size - t));
         }
         admitted_.push_back(at);
         entry_of_[read.block] = at;
         ++admission.admitted_blocks;
+        admission.admitted_pages += pages;
         admission.admitted_entries += read.size;
     }
 
@@ -175,6 +178,7 @@ class BlockCache {
     std::vector<std::int32_t> next_page_;  // of the same block
     std::vector<std::int32_t> victims_;    // scratch of `make_room`
     std::vector<std::int32_t> admitted_;   // scratch of `update`: not linked yet, so that no one throws them out
+    Admitting admitting_;                  // of the update under way
     std::int64_t step_ = 0, counted_ = 0;
 };
 

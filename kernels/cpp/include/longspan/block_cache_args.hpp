@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "longspan/decode_args.hpp"
@@ -56,10 +57,16 @@ struct LookUp {
     std::int64_t hit_blocks = 0, miss_blocks = 0, hit_entries = 0, miss_entries = 0;
 };
 
-// What an update let in: copies from the buffer to the cache.
+// Where an update's copies come from, and how many pages it may let in at most.
+struct Admitting {
+    bool from_store = false;  // targets are slots of the store, in place of entries of the buffer
+    std::int64_t most_pages = std::numeric_limits<std::int64_t>::max();
+};
+
+// What an update let in: copies to the cache.
 struct Admission {
     PageLists pages;
-    std::int64_t admitted_blocks = 0, admitted_entries = 0, evicted_blocks = 0;
+    std::int64_t admitted_blocks = 0, admitted_pages = 0, admitted_entries = 0, evicted_blocks = 0;
 };
 
 }  // namespace longspan

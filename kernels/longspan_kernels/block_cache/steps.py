@@ -1,0 +1,85 @@
+"""Caches that are brought up to date beside decode steps which never wait for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from longspan_kernels.block_cache import reference_steps
+from longspan_kernels.dispatch import native, path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from longspan_kernels.block_cache.cache import Policy
+    from longspan_kernels.dispatch import Backend
+
+
+class StepCount(NamedTuple):
+    """What a step found in one cache, and what was let in behind it; tokens."""
+
+    hit_entries: int
+    miss_entries: int
+    admitted_entries: int
+
+
+class CacheSteps:
+    """The caches of B rows with G KV heads each, whose pages follow one another in one pool.
+
+    `begin`, the step, `wait`: the step writes what it reads to `read` (best first; runs of size 0
+    are ignored) and then raises `flag`, and a thread that waits for the flag brings the caches up
+    to date. The pages that it lets in are in `admitted`, for the next step to copy. All of these
+    lie in host memory, pinned where the step is a GPU's.
+    """
+
+    def __init__(
+        self,
+        pages: Sequence[int],
+        *,
+        page: int,
+        groups: int,
+        width: int,
+        most: int,
+        policy: Policy = "lru",
+        pinned: bool = False,
+        backend: Backend = "auto",
+    ) -> None:
+        """`pages`: of each row's cache. `width`: runs of a KV head in a step. `most`: pages that a
+        row's cache lets in a step.
+        """
+        heads = len(pages) * groups
+        self.read = torch.zeros(heads * (2 * width + 1), dtype=torch.int32, pin_memory=pinned)
+        self.flag = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
+        self.admitted_BA4 = torch.zeros(len(pages), most, 4, dtype=torch.int32, pin_memory=pinned)
+        """int32: KV head, counted over all rows; first slot; size; first row of the pool."""
+        self.count_B = torch.zeros(len(pages), dtype=torch.int32, pin_memory=pinned)
+        ends = heads * width
+        arrays = (
+            self.read[:ends].view(heads, width),
+            self.read[ends : 2 * ends].view(heads, width),
+            self.read[2 * ends :],
+            self.flag,
+            self.admitted_BA4,
+            self.count_B,
+        )
+        by_reference = path(backend, None) is None
+        make = reference_steps.CacheSteps if by_reference else native.CacheSteps
+        self._steps: Any = make(list(pages), page, groups, policy, *arrays)
+
+    def begin(self) -> None:
+        """Before a step."""
+        self._steps.begin()
+
+    def wait(self, seconds: float = 60.0) -> list[StepCount]:
+        """Before the next one, or before `admitted` is looked at; a count a cache, or none where no
+        step was begun. Raises RuntimeError where the step did not say what it read.
+        """
+        return [StepCount(*counts) for counts in self._steps.wait(seconds)]
+
+
+def packed(start_NK: Tensor, size_NK: Tensor, count_N: Tensor) -> Tensor:
+    """What a step reads, as `CacheSteps.read` holds it."""
+    return torch.cat([start_NK.reshape(-1), size_NK.reshape(-1), count_N]).int()

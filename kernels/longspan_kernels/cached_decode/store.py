@@ -1,0 +1,107 @@
+"""Keys and values of several rows of a layer, some near, most at home in host memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from longspan_kernels.types import Stretch
+
+NOWHERE = torch.iinfo(torch.int32).max
+
+
+@dataclass(frozen=True, slots=True)
+class CachedStore:
+    """Slots of N heads, those of B rows, G each. The slots [gap_2N[0, n], gap_2N[1, n]) of head n
+    are at home, in the parts of row n // G; the others are near, the gap left out.
+
+    A page is `page` slots of a run, counted from its beginning, or what is left of it. `row_of_NT`:
+    where in the pool the page of head n that begins with slot t is cached, if `owner_P` of that
+    page of the pool says that it is this one (n T + t). What is cached never changes at home.
+    """
+
+    near_keys_NCD: Tensor
+    near_values_NCD: Tensor
+    gap_2N: Tensor
+    """int32."""
+    homes: Sequence[Sequence[Stretch]]
+    """By row. On a GPU, page-locked; their tokens are adjacent."""
+    address_2SN: Tensor
+    """int64: of slot 0 of keys and values, if a part had one; where the tensors are CPU tensors,
+    too."""
+    first_SN: Tensor
+    """int32: the first slot of a part, or NOWHERE."""
+    pool_keys_VD: Tensor
+    pool_values_VD: Tensor
+    row_of_NT: Tensor
+    """int32."""
+    owner_P: Tensor
+    """int64; -1: nothing."""
+    page: int
+
+    @classmethod
+    def of(
+        cls,
+        homes: Sequence[Sequence[Stretch]],
+        near_keys_NCD: Tensor,
+        near_values_NCD: Tensor,
+        gap_2N: Tensor,
+        *,
+        pages: int,
+        page: int,
+    ) -> CachedStore:
+        """A pool of so many pages, with nothing in it. Raises ValueError where a part's tokens do
+        not follow one another.
+        """
+        heads, _, size = near_keys_NCD.shape
+        parts = max([1, *map(len, homes)])
+        address_2SN = torch.zeros(2, parts, heads, dtype=torch.int64)
+        first_SN = torch.full((parts, heads), NOWHERE, dtype=torch.int32)
+        a_row, slots = heads // len(homes), 1
+        for row, stretches in enumerate(homes):
+            here = slice(row * a_row, (row + 1) * a_row)
+            for number, part in enumerate(stretches):
+                first_SN[number, here] = part.first
+                slots = max(slots, part.first + part.keys_GTD.shape[1])
+                for kind, rows_GTD in enumerate((part.keys_GTD, part.values_GTD)):
+                    address_2SN[kind, number, here] = _addresses(rows_GTD, part.first)
+        near = near_keys_NCD.device
+        shape = (pages * page, size)
+        pool_keys_VD = torch.zeros(shape, dtype=near_keys_NCD.dtype, device=near)
+        return cls(
+            near_keys_NCD,
+            near_values_NCD,
+            gap_2N,
+            homes,
+            address_2SN.to(near),
+            first_SN.to(near),
+            pool_keys_VD,
+            torch.zeros_like(pool_keys_VD),
+            torch.full((heads, slots), -1, dtype=torch.int32, device=near),
+            torch.full((max(pages, 1),), -1, dtype=torch.int64, device=near),
+            page,
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Of the pool and its tables."""
+        held = (self.pool_keys_VD, self.pool_values_VD, self.row_of_NT, self.owner_P)
+        return sum(tensor.nbytes for tensor in held)
+
+
+def _addresses(rows_GTD: Tensor, first: int) -> Tensor:
+    groups, _, size = rows_GTD.shape
+    if rows_GTD.shape[1] > 1 and rows_GTD.stride()[1:] != (size, 1):
+        raise ValueError(
+            f"a part at home has strides {rows_GTD.stride()}; its tokens should be {size} apart"
+        )
+    item = rows_GTD.itemsize
+    head_G = torch.arange(groups) * rows_GTD.stride(0) * item
+    return rows_GTD.data_ptr() - first * size * item + head_G

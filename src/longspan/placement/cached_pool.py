@@ -1,0 +1,144 @@
+"""A wave buffer in buffers whose shape never changes: what a prompt left in host memory stays
+there, what came after it lies near, and steps find out by themselves what is cached.
+
+A step attends every slot where it is (its own look-up on the device, no buffer to gather in), says
+what it read, and copies what the step before it let in. The caches' policy works on the CPU beside
+the steps, and no step waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan.placement.base import Traffic
+from longspan.placement.pool import Pool
+from longspan.placement.wave_buffer import CLUSTER_PAGE
+from longspan_kernels.block_cache import CacheSteps, packed
+from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_decode
+from longspan_kernels.step_slots import append_token
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from longspan.placement.wave_buffer import WaveBuffer
+    from longspan.types import LayerGeometry, Partial, Runs
+
+PAGES_A_RUN = 2
+"""A step lets in at most so many pages for each run that it reads; others have another chance."""
+
+
+class CachedPool(Pool):
+    """The rows' placements keep their stores; what is frozen when the pool is made is at home."""
+
+    def __init__(
+        self,
+        geometry: LayerGeometry,
+        placements: Sequence[WaveBuffer],
+        limits: Sequence[int],
+        *,
+        sink_tokens: int,
+        width: int,
+    ) -> None:
+        """`sink_tokens`: at the start of every row, read at every step. `width`: the most runs that
+        a step reads a KV head.
+        """
+        self.placements = placements
+        stores = [placement.store for placement in placements]
+        gaps = [(min(sink_tokens, store.frozen), store.frozen) for store in stores]
+        super().__init__(geometry, stores, limits, gaps)
+        for placement in placements:
+            placement.store.held = True
+        where, device = placements[0].where, geometry.device
+        pages = [
+            round(where.cache_budget * (high - low) * geometry.kv_heads / CLUSTER_PAGE)
+            for low, high in gaps
+        ]
+        gap_2B = torch.tensor(gaps, device=device).T
+        self._skipped_B = gap_2B[1] - gap_2B[0]
+        self._gap_2N = gap_2B.repeat_interleave(geometry.kv_heads, 1).int()
+        self.cached = CachedStore.of(
+            self._homes,
+            self.keys_NCD,
+            self.values_NCD,
+            self._gap_2N,
+            pages=sum(pages),
+            page=CLUSTER_PAGE,
+        )
+        self.steps = CacheSteps(
+            pages,
+            page=CLUSTER_PAGE,
+            groups=geometry.kv_heads,
+            width=width,
+            most=min(max(pages), PAGES_A_RUN * geometry.kv_heads * width),
+            policy=where.cache_policy,
+            pinned=device.type == "cuda",
+        )
+        self._raised = torch.ones(1, dtype=torch.int32, device=device)
+        for placement, count in zip(placements, pages, strict=True):
+            placement.pool_bytes = self.cached.nbytes * count // max(1, sum(pages))
+
+    def append(self, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> None:
+        """See Pool."""
+        near = self.keys_NCD, self.values_NCD
+        append_token(*near, k_BGD, v_BGD, at_B, skipped_B=self._skipped_B)
+
+    def attend(self, q_XD: Tensor, runs: Runs, expected: int) -> Partial:
+        """See Pool. Runs at home are blocks that go into the cache as a whole."""
+        admit_pages(self.cached, self.steps.admitted_BA4, self.steps.count_B)
+        found = cached_decode(
+            q_XD,
+            self.cached,
+            runs,
+            scale=self.geometry.scale,
+            softcap=self.geometry.softcap,
+            expected=expected,
+            stacked=True,
+        )
+        assert runs.size_NK is not None
+        low_N1, high_N1 = self._gap_2N[..., None]
+        home_NK = (runs.start_NK >= low_N1) & (runs.start_NK < high_N1)
+        said = packed(runs.start_NK, torch.where(home_NK, runs.size_NK, 0), runs.count_N)
+        self.steps.read.copy_(said, non_blocking=True)
+        self.steps.flag.copy_(self._raised, non_blocking=True)
+        return found
+
+    def begin(self) -> None:
+        """See Pool."""
+        self.wait()
+        self.steps.begin()
+
+    def wait(self) -> None:
+        """See Pool: closes the accounts of the last step."""
+        start = time.perf_counter()
+        counts = self.steps.wait()
+        waited = (time.perf_counter() - start) / len(self.placements)
+        token_bytes = 2 * self.geometry.head_size * self.geometry.dtype.itemsize
+        for placement, count in zip(self.placements, counts, strict=False):
+            crossed = (count.miss_entries + count.admitted_entries) * token_bytes
+            placement.last = Traffic(count.hit_entries, count.miss_entries, crossed, waited)
+            placement.traffic.add(placement.last)
+
+    def release(self, row: int) -> None:
+        """See Pool: the buffers are let go, and what was frozen in them goes home."""
+        store, homes = self.placements[row].store, self._homes[row]
+        near = store.parts_before(store.frozen)[len(homes) :]
+        moved = tuple(
+            replace(
+                part,
+                keys_GTD=part.keys_GTD.clone(),
+                values_GTD=part.values_GTD.clone(),
+                positions_GT=part.places_GT.clone(),
+            )
+            for part in near
+        )
+        keys_GTD, values_GTD = (rows_GTD.clone() for rows_GTD in store.tail)
+        store.lie_in((*homes, *moved), keys_GTD, values_GTD, keys_GTD.shape[1])
+        store.held = False
+        store.compact()
+        self.placements[row].pool_bytes = 0

@@ -1,0 +1,106 @@
+"""Caches updated beside steps: native against the reference, in order, and never a hang."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longspan_kernels.block_cache import CacheSteps, packed
+
+if TYPE_CHECKING:
+    from longspan_kernels.block_cache import Policy
+
+BACKENDS = ("reference", "native")
+GROUPS, WIDTH, PAGE, SIZE = 2, 7, 4, 11
+
+
+def made(backend: str, pages: tuple[int, ...], most: int, policy: Policy = "lfu") -> CacheSteps:
+    return CacheSteps(
+        pages, page=PAGE, groups=GROUPS, width=WIDTH, most=most, policy=policy,
+        backend=backend,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def read(rng: torch.Generator, rows: int, blocks: int) -> torch.Tensor:
+    """A step's list: blocks of uneven sizes, named by their first slot, some of size 0."""
+    ids = torch.stack([torch.randperm(blocks, generator=rng)[:WIDTH] for _ in range(rows)])
+    size_NK = ids * 7 % SIZE
+    count_N = torch.randint(0, WIDTH + 1, (rows,), generator=rng)
+    return packed(ids * SIZE, size_NK, count_N)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    policy=st.sampled_from(("lru", "tinylfu", "lfu")),
+    pages=st.lists(st.integers(0, 30), min_size=1, max_size=3),
+    most=st.integers(1, 20),
+)
+def test_it_is_the_reference_step_after_step(
+    seed: int, policy: Policy, pages: list[int], most: int
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    both = [made(backend, tuple(pages), most, policy) for backend in BACKENDS]
+    for _ in range(10):
+        said = read(rng, len(pages) * GROUPS, 12)
+        counts = []
+        for steps in both:
+            steps.begin()
+            steps.read.copy_(said)
+            steps.flag.fill_(1)
+            counts.append(steps.wait())
+        assert counts[0] == counts[1]
+        assert torch.equal(both[0].count_B, both[1].count_B)
+        for row, count in enumerate(both[0].count_B.tolist()):
+            assert count <= most
+            mine, other = (steps.admitted_BA4[row, :count] for steps in both)
+            assert torch.equal(mine, other)
+            head, _, size, at = mine.unbind(1)
+            assert ((head >= row * GROUPS) & (head < (row + 1) * GROUPS)).all()
+            assert ((size > 0) & (size <= PAGE)).all()
+            first = sum(pages[:row]) * PAGE
+            assert ((at >= first) & (at < first + pages[row] * PAGE)).all()
+            assert len(set(at.tolist())) == count
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_step_that_says_nothing_is_an_error_and_no_hang(backend: str) -> None:
+    steps = made(backend, (5,), 9)
+    assert steps.wait() == []
+    steps.begin()
+    with pytest.raises(RuntimeError, match="never said what it read"):
+        steps.wait(0.2)
+    steps.begin()  # the next one is not disturbed
+    steps.read.copy_(read(torch.Generator(), GROUPS, 12))
+    steps.flag.fill_(1)
+    assert len(steps.wait()) == 1
+
+
+def test_steps_that_were_given_up_hold_nobody_up() -> None:
+    """Neither those begun before another one nor those let go of."""
+    idle = [made("native", (5,), 9) for _ in range(30)]
+    for steps in idle:
+        steps.begin()
+    mine = made("native", (5,), 9)
+    mine.begin()
+    mine.flag.fill_(1)
+    start = time.perf_counter()
+    assert len(mine.wait(30)) == 1
+    for steps in idle:
+        steps.begin()
+    del idle, steps
+    assert time.perf_counter() - start < 20
+
+
+def test_a_broken_list_is_an_error() -> None:
+    steps = made("native", (5,), 9)
+    steps.begin()
+    steps.read.fill_(WIDTH + 1)
+    steps.flag.fill_(1)
+    with pytest.raises(RuntimeError, match="list is broken"):
+        steps.wait()
