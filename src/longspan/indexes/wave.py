@@ -14,11 +14,12 @@ import torch
 from longspan.indexes import wave_meta
 from longspan.indexes.base import KeyIndex, SearchResult
 from longspan.indexes.wave_groups import Groups, grouped
-from longspan.indexes.wave_mass import covering, first_marked, gaussian_bias, log_masses, tail
+from longspan.indexes.wave_mass import first_marked, gaussian_bias, tail
 from longspan.indexes.wave_options import WaveOptions
 from longspan.indexes.wave_rank import rank
 from longspan.types import Estimate, Runs
 from longspan_kernels.segmented_kmeans import segmented_kmeans
+from longspan_kernels.wave_decode.mass import covering, log_masses
 
 if TYPE_CHECKING:
     from pathlib import Path
