@@ -33,7 +33,7 @@ class WaveStepState(RetrievalState):
         return here and self.index.options.plain
 
     def fused(self, q_HD: Tensor) -> Reading:
-        """A step in one call."""
+        """A step in one call; by coverage, budgets say only what is estimated."""
         index, geometry = self.index, self.geometry
         start, stop = self.indexed
         ranges = self.zones(start, len(self.store) - stop)
