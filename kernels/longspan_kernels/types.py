@@ -134,3 +134,6 @@ class WaveStep(NamedTuple):
     """Slots of the retrieved clusters, [G, K]."""
     estimated: Runs
     """The clusters that their means stood for, [G, E]."""
+    bias_GC: Tensor | None = None
+    """float32: the log of each cluster's mass less its score, where clusters were estimated as
+    Gaussians; None: their ln size."""

@@ -16,6 +16,8 @@ from longspan_kernels.merge import merge
 if TYPE_CHECKING:
     from tests.methods.cases import Layer
 
+    from longspan.methods.frame import Reading
+
 
 def state_of(given: Layer, method: RetroInfer, tokens: int) -> WaveStepState:
     state = sealed(given, method, tokens)
@@ -44,14 +46,66 @@ def test_one_call_is_the_parts(vote: Any) -> None:
     assert len(state.store.parts) > 1
 
 
+def read_by(reading: Reading) -> list[set[tuple[int, int]]]:
+    """The runs that each KV head read, and the clusters that stood for others."""
+    runs, estimate = reading.selection.retrieved, reading.selection.estimated
+    assert runs is not None
+    assert runs.size_NK is not None
+    rows = zip(runs.start_NK.tolist(), runs.size_NK.tolist(), runs.count_N.tolist(), strict=True)
+    found = [set(zip(start[:count], size[:count], strict=True)) for start, size, count in rows]
+    if estimate is not None and estimate.ids.count_N.any():
+        ids = zip(estimate.ids.start_NK.tolist(), estimate.ids.count_N.tolist(), strict=True)
+        found += [{(cluster, 1) for cluster in row[:count]} for row, count in ids]
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"coverage": 0.9},
+        {"coverage": 0.5, "estimation": "gaussian"},
+        {"coverage": 0.95, "estimation": "none", "vote": "max"},
+        {"coverage": 1e-6},
+        {"coverage": 1.0},
+        {"estimation": "gaussian", "estimation_budget": 1.0, "retrieval_budget": 0.001},
+        {"coverage": 0.01, "estimation_budget": 1.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_one_call_reads_by_mass_what_the_parts_do(
+    options: dict[str, Any], softcap: float | None
+) -> None:
+    given = layer(2100, groups=2, heads=3, softcap=softcap)
+    state = state_of(given, RetroInfer(**options, update_tokens=400), 1290)
+    counts = set()
+    for position in range(1290, 2100):
+        state.append(given.k_GTD[:, position], given.v_GTD[:, position])
+        if position % 61:
+            continue
+        q_HD = given.q_HTD[:, position]
+        assert state.served()
+        found, by_parts = state.fused(q_HD), RetrievalState.read(state, q_HD)
+        assert read_by(found) == read_by(by_parts)
+        assert_close(merge(found.partials), merge(by_parts.partials))
+        assert found.distances == by_parts.distances
+        one, other = found.selection.estimated, by_parts.selection.estimated
+        if one is not None and other is not None:
+            torch.testing.assert_close(one.bias_GC, other.bias_GC)
+        assert found.selection.retrieved is not None
+        counts |= set(found.selection.retrieved.count_N.tolist())
+    assert len(state.store.parts) > 1
+    assert (len(counts) > 2) == (0.1 < options.get("coverage", 0) < 1)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"vote": "sized"},
         {"vote": "unmet"},
-        {"estimation": "gaussian"},
         {"tail": "segment_mean"},
-        {"coverage": 0.9},
+        {"coverage": 0.9, "tail": "segment_mean"},
+        {"coverage": 0.9, "vote": "unmet"},
         {"clusters_per_group": 8},
         {"placement": "wave_buffer"},
     ],

@@ -1,3 +1,4 @@
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
@@ -31,6 +32,8 @@ std::vector<StoredPart> stored_parts(const std::vector<Stored>& keys, const std:
 void wave_decode(const Stored& q, const Stored& centroids, const Stored& means, const IntsIn& start, const IntsIn& size,
                  const std::vector<Stored>& keys, const std::vector<Stored>& values, const std::vector<std::int64_t>& firsts,
                  const std::vector<Range>& ranges, Range indexed, bool vote_max, float scale, float softcap,
+                 const std::optional<FloatsIn>& spread, bool gaussian, std::optional<double> coverage,
+                 const std::optional<FloatsOut>& bias,
                  const IntsOut& run_start, const IntsOut& run_size, const IntsOut& run_count, const IntsOut& estimated,
                  const IntsOut& estimate_count, const FloatsOut& out, const FloatsOut& lse, int threads,
                  std::string_view isa) {
@@ -52,11 +55,19 @@ void wave_decode(const Stored& q, const Stored& centroids, const Stored& means, 
     search.vote_max = vote_max, search.scale = scale, search.softcap = softcap, search.threads = threads;
     require(run_start.ndim() == 2 && estimated.ndim() == 2 && run_start.shape(0) == groups && estimated.shape(0) == groups &&
                 run_size.size() == run_start.size() && run_count.size() == groups && estimate_count.size() == groups &&
-                run_start.shape(1) + estimated.shape(1) <= clusters && out.size() == q.size() && lse.size() == q.shape(0),
+                out.size() == q.size() && lse.size() == q.shape(0),
             "a result is not shaped as it should be");
-    search.retrieve = static_cast<int>(run_start.shape(1)), search.estimate = static_cast<int>(estimated.shape(1));
+    const std::size_t retrieve = run_start.shape(1), estimate = estimated.shape(1);
+    require(coverage ? retrieve == clusters && estimate <= clusters : retrieve + estimate <= clusters,
+            "there is no room for the clusters that are read");
+    search.retrieve = static_cast<int>(retrieve), search.estimate = static_cast<int>(estimate);
     std::vector<std::int32_t> retrieved(run_start.size()), live(groups);
     search.retrieved = retrieved.data(), search.estimated = estimated.data(), search.live = live.data();
+    require(spread ? spread->size() == groups * clusters && bias && bias->size() == spread->size() : !gaussian && !coverage,
+            "the spread of clusters is not [G, C]");
+    if (spread) args.spread = spread->data(), args.bias = bias->data();
+    args.gaussian = gaussian, args.covers = coverage.has_value();
+    args.uncovered = static_cast<float>(1.0 - coverage.value_or(0.0));
     args.parts = stored_parts(keys, values, firsts, search);
     args.indexed = indexed, args.ranges = ranges;
     args.run_start = run_start.data(), args.run_size = run_size.data(), args.run_count = run_count.data();
@@ -73,9 +84,11 @@ void bind_wave_decode(nb::module_& module) {
     const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
     module.def("wave_decode", &wave_decode, array("q"), array("centroids"), array("means"), array("start"), array("size"),
                array("keys"), array("values"), nb::arg("firsts"), nb::arg("ranges"), nb::arg("indexed"), nb::arg("vote_max"),
-               nb::arg("scale"), nb::arg("softcap"), array("run_start"), array("run_size"), array("run_count"),
+               nb::arg("scale"), nb::arg("softcap"), array("spread").none(), nb::arg("gaussian"), nb::arg("coverage").none(),
+               array("bias").none(), array("run_start"), array("run_size"), array("run_count"),
                array("estimated"), array("estimate_count"), array("out"), array("lse"), nb::arg("threads"), nb::arg("isa"),
-               "A decode step over clusters and stored keys and values; softcap 0 is none.");
+               "A decode step over clusters and stored keys and values; softcap 0 is none. With coverage the rows of runs are\n"
+               "as long as the longest of them, one after the other.");
 }
 
 }  // namespace longspan

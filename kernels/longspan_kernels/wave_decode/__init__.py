@@ -35,6 +35,9 @@ def wave_decode(
     scale: float,
     softcap: float | None = None,
     vote: Literal["sum", "max"] = "sum",
+    spread_GC: Tensor | None = None,
+    gaussian: bool = False,
+    coverage: float | None = None,
     backend: Backend = "auto",
     threads: int | None = None,
 ) -> WaveStep:
@@ -43,14 +46,24 @@ def wave_decode(
     a bias of ln(size), all merged.
 
     Cluster c covers the slots [start, start + size) of `stored`, all within `indexed`, which no
-    steady range touches; int32. Raises ValueError naming what does not fit. RetroInfer,
-    sections 4.1 and 4.2.
+    steady range touches; int32. `spread_GC` (float32): the variance of a key's coordinate within
+    each cluster, which says what a cluster weighs: `gaussian` estimates clusters by it. `coverage`,
+    in (0, 1]: the best clusters are retrieved, however many, until each query head has this share
+    of its mass, steady ranges included; `retrieve` is then 0, and the `estimate` next ones follow.
+    Raises ValueError naming what does not fit. RetroInfer, sections 4.1 and 4.2; mass.py.
     """
-    check(q_HD, centroids_GCD, retrieve, estimate)
+    check_coverage(coverage, retrieve)
+    check(q_HD, centroids_GCD, retrieve, estimate if coverage is None else max(estimate, 1))
     check_rows(q_HD, centroids_GCD, means_GCD)
     check_softcap(softcap)
     check_per_entry("start", start_GC, centroids_GCD)
     check_per_entry("size", size_GC, centroids_GCD)
+    check_per_entry("spread", spread_GC, centroids_GCD)
+    if spread_GC is None and (gaussian or coverage is not None):
+        raise ValueError(
+            f"spread is None with gaussian={gaussian} and coverage={coverage}; it should be"
+            f" {list(centroids_GCD.shape[:2])}, the variance of a key's coordinate in each cluster"
+        )
     if vote not in ("sum", "max"):
         raise ValueError(f"vote is {vote!r}; it should be 'sum' or 'max'")
     for part in stored:
@@ -60,7 +73,8 @@ def wave_decode(
                 f"stored keys have shape {list(part.keys_GTD.shape)}; centroids"
                 f" {list(centroids_GCD.shape)} have another number of KV heads"
             )
-    isa = path(backend, cpu.obstacle(q_HD, centroids_GCD, means_GCD, start_GC, size_GC, stored))
+    obstacle = cpu.obstacle(q_HD, centroids_GCD, means_GCD, start_GC, size_GC, stored, spread_GC)
+    isa = path(backend, obstacle)
     serve = reference.wave_decode if isa is None else cpu.on(isa, threads)
     return serve(
         q_HD,
@@ -76,4 +90,20 @@ def wave_decode(
         scale=scale,
         softcap=softcap,
         vote=vote,
+        spread_GC=spread_GC if gaussian or coverage is not None else None,
+        gaussian=gaussian,
+        coverage=coverage,
     )
+
+
+def check_coverage(coverage: float | None, retrieve: int) -> None:
+    """A share of the mass, and no number of clusters beside it."""
+    if coverage is None:
+        return
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage is {coverage}; it should be in (0, 1], or None")
+    if retrieve:
+        raise ValueError(
+            f"retrieve is {retrieve} with coverage={coverage}, which says how many clusters are"
+            " retrieved; it should be 0"
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan_kernels.dense_decode.cpu import rows_obstacle
+from longspan_kernels.dense_decode.cpu import numbers_obstacle, rows_obstacle
 from longspan_kernels.dispatch import native, not_plain, thread_count
 from longspan_kernels.types import Partial, Runs, WaveStep
 
@@ -26,6 +26,7 @@ def obstacle(
     start_GC: Tensor,
     size_GC: Tensor,
     stored: Sequence[Stretch],
+    spread_GC: Tensor | None,
 ) -> str | None:
     """Why the kernel cannot take these; None if it can."""
     if start_GC.dtype != torch.int32 or size_GC.dtype != torch.int32:
@@ -34,7 +35,11 @@ def obstacle(
     for tensor in (centroids_GCD, means_GCD, *rows):
         if tensor.dtype == torch.int8:
             return "rows in int8 have no scale here"
-    return rows_obstacle(q_HD, centroids_GCD, means_GCD, *rows) or not_plain((start_GC, size_GC))
+    return (
+        rows_obstacle(q_HD, centroids_GCD, means_GCD, *rows)
+        or numbers_obstacle(spread_GC)
+        or not_plain((start_GC, size_GC))
+    )
 
 
 def on(isa: str, threads: int | None) -> Callable[..., WaveStep]:
@@ -57,11 +62,20 @@ def wave_decode(
     scale: float,
     softcap: float | None,
     vote: str,
+    spread_GC: Tensor | None,
+    gaussian: bool,
+    coverage: float | None,
     threads: int | None,
     isa: str,
 ) -> WaveStep:
     """As the reference, but that the estimated clusters come in ascending order."""
-    groups = centroids_GCD.shape[0]
+    groups, clusters, _ = centroids_GCD.shape
+    if coverage is not None:
+        retrieve = clusters  # room for all
+    bias_GC = None
+    if spread_GC is not None:
+        spread_GC = spread_GC.contiguous()
+        bias_GC = torch.empty(groups, clusters, dtype=torch.float32)
     counts_2G = torch.empty(2, groups, dtype=torch.int32)
     runs_2GK = torch.empty(2, groups, retrieve, dtype=torch.int32)
     estimated = Runs(torch.empty(groups, estimate, dtype=torch.int32), None, counts_2G[1])
@@ -81,6 +95,10 @@ def wave_decode(
         vote == "max",
         scale,
         softcap or 0.0,
+        spread_GC,
+        gaussian,
+        coverage,
+        bias_GC,
         retrieved.start_NK,
         runs_2GK[1],
         retrieved.count_N,
@@ -90,4 +108,14 @@ def wave_decode(
         thread_count(threads),
         isa,
     )
-    return WaveStep(total, retrieved, estimated)
+    if coverage is not None:
+        retrieved = packed(runs_2GK, counts_2G[0])
+    return WaveStep(total, retrieved, estimated, bias_GC if gaussian else None)
+
+
+def packed(runs_2GK: Tensor, count_G: Tensor) -> Runs:
+    """Runs whose rows lie one after the other, as long as the longest of them."""
+    longest = int(count_G.max())
+    rows = (runs_GK.flatten()[: len(count_G) * longest].clone() for runs_GK in runs_2GK)
+    start_GK, size_GK = (row.view(len(count_G), longest) for row in rows)
+    return Runs(start_GK, size_GK, count_G)

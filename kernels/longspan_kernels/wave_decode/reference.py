@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from longspan_kernels.dense_decode.reference import dense_decode
 from longspan_kernels.merge.reference import merge
 from longspan_kernels.sparse_decode.reference import sparse_decode
 from longspan_kernels.types import Runs, WaveStep
+from longspan_kernels.wave_decode.mass import covering, log_masses, spread_bias
 from longspan_kernels.wave_search.reference import wave_search
 
 if TYPE_CHECKING:
@@ -33,25 +36,43 @@ def wave_decode(
     scale: float,
     softcap: float | None,
     vote: Literal["sum", "max"],
+    spread_GC: Tensor | None,
+    gaussian: bool,
+    coverage: float | None,
 ) -> WaveStep:
     """See the package."""
     how: dict[str, Any] = {"scale": scale, "softcap": softcap}
-    hits = wave_search(
-        q_HD, centroids_GCD, size_GC, retrieve=retrieve, estimate=estimate, vote=vote, **how
-    )
-    id_GK, count_G = hits.retrieve_GK.long(), hits.live_G.clamp(max=retrieve)
-    retrieved = Runs(start_GC.gather(1, id_GK), size_GC.gather(1, id_GK), count_G)
-    estimated = Runs(hits.estimate_GK, None, hits.live_G - count_G)
-    bias_GC = size_GC.clamp(min=1).float().log()
-    partials = [sparse_decode(q_HD, centroids_GCD, means_GCD, estimated, bias_GT=bias_GC, **how)]
+    partials = []
     for part in stored:
-        keys_GTD, values_GTD = part.keys_GTD, part.values_GTD
-        partials.append(
-            sparse_decode(q_HD, keys_GTD, values_GTD, retrieved, first=part.first, **how)
-        )
         for start, stop in steady:
             low, high = max(start - part.first, 0), stop - part.first
-            if low < min(high, keys_GTD.shape[1]):
-                zone = keys_GTD[:, low:high], values_GTD[:, low:high]
+            if low < min(high, part.keys_GTD.shape[1]):
+                zone = part.keys_GTD[:, low:high], part.values_GTD[:, low:high]
                 partials.append(dense_decode(q_HD, *zone, **how))
-    return WaveStep(merge(partials), retrieved, estimated)
+    most = (retrieve, estimate) if coverage is None else (size_GC.shape[1], 0)
+    hits = wave_search(
+        q_HD, centroids_GCD, size_GC, retrieve=most[0], estimate=most[1], vote=vote, **how
+    )
+    ranked_GK, count_G = torch.cat(hits[:2], dim=1), hits.live_G.clamp(max=retrieve)
+    mass_bias_GC = bias_GC = size_GC.clamp(min=1).float().log()
+    if spread_GC is not None:
+        mass_bias_GC = spread_bias(bias_GC, spread_GC, q_HD, scale)
+    if gaussian:
+        bias_GC = mass_bias_GC
+    if coverage is not None:
+        assert hits.score_HC is not None
+        mass_GRC = log_masses(hits.score_HC, mass_bias_GC)
+        exact_lse_H = merge(partials).lse if partials else None
+        count_G = covering(mass_GRC, ranked_GK, exact_lse_H, coverage)
+    id_GK = ranked_GK[:, : max(retrieve, int(count_G.max()))].long()
+    retrieved = Runs(start_GC.gather(1, id_GK), size_GC.gather(1, id_GK), count_G)
+    rank_GE = count_G[:, None] + torch.arange(estimate, device=count_G.device)
+    next_GE = ranked_GK.gather(1, rank_GE.clamp(max=ranked_GK.shape[1] - 1))
+    estimated = Runs(next_GE, None, (hits.live_G - count_G).clamp(max=estimate))
+    partials.append(
+        sparse_decode(q_HD, centroids_GCD, means_GCD, estimated, bias_GT=bias_GC, **how)
+    )
+    for part in stored:
+        rows = part.keys_GTD, part.values_GTD
+        partials.append(sparse_decode(q_HD, *rows, retrieved, first=part.first, **how))
+    return WaveStep(merge(partials), retrieved, estimated, bias_GC if gaussian else None)

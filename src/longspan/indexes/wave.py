@@ -14,11 +14,12 @@ import torch
 from longspan.indexes import wave_meta
 from longspan.indexes.base import KeyIndex, SearchResult
 from longspan.indexes.wave_groups import Groups, grouped
-from longspan.indexes.wave_mass import covering, first_marked, gaussian_bias, log_masses, tail
+from longspan.indexes.wave_mass import first_marked, gaussian_bias, tail
 from longspan.indexes.wave_options import WaveOptions
 from longspan.indexes.wave_rank import rank
 from longspan.types import Estimate, Runs
 from longspan_kernels.segmented_kmeans import segmented_kmeans
+from longspan_kernels.wave_decode.mass import covering, log_masses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,9 +81,8 @@ class WaveIndex(KeyIndex):
         """Budgets become shares of the clusters, at least one of which is ranked."""
         meta, options = self.meta, self.options
         retrieve, estimate = self.ranked(budget)
-        if options.coverage is not None:
-            retrieve, estimate = self.clusters, 0
-        hits, products = rank(meta, self.groups, options, q_HD, retrieve, estimate, budget, scale)
+        most = (retrieve, estimate) if options.coverage is None else (self.clusters, 0)
+        hits, products = rank(meta, self.groups, options, q_HD, *most, budget, scale)
         ranked_GK = torch.cat([hits.retrieve_GK, hits.estimate_GK], dim=1)
         retrieve_G = hits.live_G.clamp(max=retrieve)
         bias_GC = meta.log_size_GC
@@ -93,7 +93,6 @@ class WaveIndex(KeyIndex):
             assert hits.score_HC is not None
             mass_GRC = log_masses(hits.score_HC, gaussian_bias(meta, q_HD, scale))
             retrieve_G = covering(mass_GRC, ranked_GK, budget.exact_lse_H, options.coverage)
-            estimate = self._clusters(budget.estimate_tokens)
         estimate_G = (hits.live_G - retrieve_G).clamp(0, estimate)
         result = SearchResult(
             retrieved=self._runs(ranked_GK, retrieve_G),
@@ -109,9 +108,12 @@ class WaveIndex(KeyIndex):
         return replace(result, tail=tail(meta, mass_GRC, read_GC))
 
     def ranked(self, budget: Budget) -> tuple[int, int]:
-        """How many clusters a budget retrieves, and how many it estimates."""
+        """How many clusters a budget retrieves (0: coverage says it), and how many it estimates."""
+        estimate = self._clusters(budget.estimate_tokens)
+        if self.options.coverage is not None:
+            return 0, estimate
         retrieve = max(1, self._clusters(budget.retrieve_tokens))
-        return retrieve, min(self._clusters(budget.estimate_tokens), self.clusters - retrieve)
+        return retrieve, min(estimate, self.clusters - retrieve)
 
     def lie_in(self, **buffers: Tensor) -> None:
         """These hold the same numbers as those tensors of `meta`."""

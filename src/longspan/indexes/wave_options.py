@@ -58,6 +58,8 @@ class WaveOptions:
 
     @property
     def plain(self) -> bool:
-        """Whether ranks alone decide what is read, and clusters weigh by their size."""
-        ranks = not self.wants_scores and self.vote in ("sum", "max")
-        return ranks and not self.gaussian and self.clusters_per_group is None
+        """Whether all clusters are ranked by shares of the softmax, and no tail stands for those
+        that are not read: what one native call does.
+        """
+        shares = self.vote in ("sum", "max") and self.clusters_per_group is None
+        return shares and self.tail == "none"

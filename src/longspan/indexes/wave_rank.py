@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from longspan.indexes.wave_mass import log_masses, unmet
+from longspan_kernels.wave_decode.mass import log_masses, unmet
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:

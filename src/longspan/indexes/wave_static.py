@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan.indexes.wave_mass import spread_bias
 from longspan.types import Estimate, Runs
+from longspan_kernels.wave_decode.mass import spread_bias
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:

@@ -33,12 +33,13 @@ class WaveStepState(RetrievalState):
         return here and self.index.options.plain
 
     def fused(self, q_HD: Tensor) -> Reading:
-        """A step in one call."""
+        """A step in one call; by coverage, budgets say only what is estimated."""
         index, geometry = self.index, self.geometry
         start, stop = self.indexed
         ranges = self.zones(start, len(self.store) - stop)
         retrieve, estimate = index.ranked(self.budget())
-        meta = index.meta
+        meta, options = index.meta, index.options
+        by_spread = options.gaussian or options.coverage is not None
         step = wave_decode(
             q_HD,
             meta.centroids_GCD,
@@ -52,9 +53,13 @@ class WaveStepState(RetrievalState):
             estimate=estimate,
             scale=geometry.scale,
             softcap=geometry.softcap,
-            vote="max" if index.options.vote == "max" else "sum",
+            vote="max" if options.vote == "max" else "sum",
+            spread_GC=meta.spread_GC if by_spread else None,
+            gaussian=options.gaussian,
+            coverage=options.coverage,
         )
-        estimated = index.estimate_of(step.estimated, meta.log_size_GC) if estimate else None
+        bias_GC = meta.log_size_GC if step.bias_GC is None else step.bias_GC
+        estimated = index.estimate_of(step.estimated, bias_GC) if estimate else None
         return Reading(
             [step.partial],
             Selection(ranges, step.retrieved, estimated),

@@ -1,16 +1,25 @@
-// The best few of many votes, without sorting them all.
+// The best of many votes: a few without sorting them all, or all in order.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 namespace longspan::LONGSPAN_ISA {
 
+// Non-negative votes are ordered as these bits are, which are positive; 0 for negative votes. + 0.0F: -0.0 counts as 0.
+inline std::int32_t order_bits(float vote) {
+    const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(vote + 0.0F));
+    return vote >= 0.0F ? bits + 1 : 0;
+}
+
 // Finds the `first` largest and the `second` next largest of non-negative votes; negative votes do not take part.
-// Non-negative floats are ordered as their bits are: the border is found bit by bit, by counting what lies above it, which
-// the compiler does a vector at a time. Ties go to the lower id.
+// The border is found bit by bit, by counting what lies above it, which the compiler does a vector at a time. Ties go to
+// the lower id.
 class TwoTier {
    public:
     std::vector<std::int32_t> first, second;  // ids: `first` best first, `second` ascending
@@ -18,10 +27,7 @@ class TwoTier {
     void select(const float* vote, std::int64_t count, std::int64_t want_first, std::int64_t want_second) {
         id_.resize(count + 1);
         bits_.resize(count);
-        for (std::int64_t i = 0; i < count; ++i) {  // + 0.0F: a vote of -0.0 counts as 0; 0 does not take part
-            const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(vote[i] + 0.0F));
-            bits_[i] = vote[i] >= 0.0F ? bits + 1 : 0;
-        }
+        for (std::int64_t i = 0; i < count; ++i) bits_[i] = order_bits(vote[i]);
         keep(want_first + want_second, second);
         for (std::size_t i = 0; i < second.size(); ++i) bits_[i] = bits_[second[i]];
         bits_.resize(second.size());
@@ -71,6 +77,41 @@ class TwoTier {
     }
 
     std::vector<std::int32_t> id_, bits_;
+};
+
+// Orders all ids by vote, the largest first, ties by the lower id, negative votes last: by eleven bits at a time, from
+// the lowest, each pass keeping the order of the one before.
+class FullOrder {
+   public:
+    // Writes `count` ids and returns how many have a vote.
+    std::int32_t rank(const float* vote, std::int64_t count, std::int32_t* ids) {
+        key_.resize(count), other_.resize(count);
+        for (auto& digits : place_) digits.fill(0);
+        for (std::int64_t i = 0; i < count; ++i) {
+            key_[i] = none - order_bits(vote[i]);
+            for (int pass = 0; pass < passes; ++pass) ++place_[pass][digit(key_[i], pass)];
+        }
+        for (auto& digits : place_) {
+            std::int32_t before = 0;
+            for (std::int32_t& place : digits) before += std::exchange(place, before);
+        }
+        std::iota(other_.begin(), other_.end(), 0);
+        deal(other_.data(), ids, 0), deal(ids, other_.data(), 1), deal(other_.data(), ids, 2);
+        return static_cast<std::int32_t>(count - std::count(key_.begin(), key_.end(), none));
+    }
+
+   private:
+    static constexpr int passes = 3, bits = 11;
+    static constexpr std::int32_t none = 0x7fffffff;
+
+    static int digit(std::int32_t key, int pass) { return key >> (bits * pass) & ((1 << bits) - 1); }
+
+    void deal(const std::int32_t* from, std::int32_t* to, int pass) {
+        for (std::size_t i = 0; i < key_.size(); ++i) to[place_[pass][digit(key_[from[i]], pass)]++] = from[i];
+    }
+
+    std::array<std::array<std::int32_t, 1 << bits>, passes> place_;
+    std::vector<std::int32_t> key_, other_;
 };
 
 }  // namespace longspan::LONGSPAN_ISA

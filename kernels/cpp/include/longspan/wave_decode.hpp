@@ -5,10 +5,12 @@
 #include <cmath>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "longspan/decode.hpp"
 #include "longspan/wave_decode_args.hpp"
+#include "longspan/wave_mass.hpp"
 #include "longspan/wave_search.hpp"
 #include "longspan/weigh.hpp"
 
@@ -22,21 +24,42 @@ struct StepPart {
     std::vector<float> lse;  // [heads]
 };
 
-// Says which slots and clusters of a group are read.
-inline void list_runs(const WaveDecodeArgs& args, std::int64_t group) {
+// Chooses as many of the best clusters of a group as there should be.
+inline void choose_best(const WaveDecodeArgs& args, const Ballot& ballot, std::int64_t group, TwoTier& winners) {
     const WaveSearchArgs& search = args.search;
-    const int retrieved = std::min(search.live[group], search.retrieve);
-    args.run_count[group] = retrieved;
-    args.estimate_count[group] = search.live[group] - retrieved;
-    for (std::int64_t i = group * search.retrieve; i < (group + 1) * search.retrieve; ++i) {
-        const std::int64_t at = group * search.clusters + search.retrieved[i];
-        args.run_start[i] = args.start[at];
-        args.run_size[i] = search.size[at];
+    announce(search, ballot, group, winners);
+    args.run_count[group] = std::min(search.live[group], search.retrieve);
+    args.estimate_count[group] = search.live[group] - args.run_count[group];
+}
+
+// Chooses as many of the best clusters of a group as it takes, and as many of the next as should be estimated.
+inline void choose_covering(const WaveDecodeArgs& args, const Ballot& ballot, const Ballot& masses, std::int64_t group,
+                            const float* exact_lse) {
+    const WaveSearchArgs& search = args.search;
+    std::int32_t* ranked = search.retrieved + group * search.clusters;
+    const std::int32_t live = FullOrder().rank(&ballot.vote[group * ballot.stride], search.clusters, ranked);
+    const std::int32_t retrieved = covering(args, masses, group, ranked, live, exact_lse);
+    const std::int32_t estimated = std::min(live - retrieved, search.estimate);
+    args.run_count[group] = retrieved, args.estimate_count[group] = estimated;
+    std::vector<char> next(search.clusters, 0);  // so that they are listed in the order they lie in
+    for (std::int32_t i = retrieved; i < retrieved + estimated; ++i) next[ranked[i]] = 1;
+    std::int32_t* to = search.estimated + group * search.estimate;
+    for (std::int32_t c = 0; c < search.clusters; ++c)
+        if (next[c]) *to++ = c;
+}
+
+// Says which slots the first `width` clusters of a group are.
+inline void list_runs(const WaveDecodeArgs& args, std::int64_t group, std::int64_t width) {
+    const WaveSearchArgs& search = args.search;
+    for (std::int64_t i = 0; i < width; ++i) {
+        const std::int64_t at = group * search.clusters + search.retrieved[group * search.retrieve + i];
+        args.run_start[group * width + i] = args.start[at];
+        args.run_size[group * width + i] = search.size[at];
     }
 }
 
-// Attention of a group to the mean values of the clusters that are estimated: the search knows what each weighs, so that
-// their centroids are not read again.
+// Attention of a group to the mean values of the clusters that are estimated: `ballot`, of votes or of masses, knows what
+// each weighs, so that their centroids are not read again.
 inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, std::int64_t group, StepPart& to) {
     const WaveSearchArgs& search = args.search;
     const int heads = ballot.heads_a_group, head_size = search.head_size;
@@ -50,7 +73,7 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, s
         for (std::int64_t i = 0; i < count; ++i) {
             const float share = ballot.exponential[head * ballot.stride + ids[i]] *
                                 ballot.top[head * ballot.pieces + ids[i] / piece_clusters];
-            weight[r * stride + i] = share * static_cast<float>(size[ids[i]]);
+            weight[r * stride + i] = args.gaussian ? share : share * static_cast<float>(size[ids[i]]);
             mass += weight[r * stride + i];
         }
         total[r] = static_cast<float>(mass);
@@ -91,23 +114,52 @@ inline void attend_stored(const WaveDecodeArgs& args, const StoredPart& part, st
     decode(decode_args);
 }
 
+// The slots of a part that are attended whatever the query.
+inline void attend_ranges(const WaveDecodeArgs& args, const StoredPart& part, std::deque<StepPart>& done) {
+    for (const auto& [start, stop] : args.ranges) attend_stored(args, part, start, stop, {}, done);
+}
+
+inline void merge_parts(const WaveSearchArgs& search, const std::deque<StepPart>& parts, float* out, float* lse) {
+    MergeArgs all{{}, {}, out, lse, search.heads, search.head_size, 1};
+    for (const StepPart& part : parts) all.outs.push_back(part.out.data()), all.lses.push_back(part.lse.data());
+    merge(all);
+}
+
 inline void wave_decode(const WaveDecodeArgs& args) {
     const WaveSearchArgs& search = args.search;
     Ballot ballot(search);
+    std::optional<Ballot> masses;
+    if (args.spread) masses.emplace(search);
     std::deque<StepPart> done;  // which does not move what it holds
     StepPart& estimated = done.emplace_back(search);
-    rank_clusters(search, ballot, [&](std::int64_t group) {
-        list_runs(args, group);
-        attend_estimated(args, ballot, group, estimated);
-    });
-    const RunsView runs{args.run_start, args.run_size, args.run_count, search.groups, search.retrieve};
-    for (const StoredPart& part : args.parts) {
-        attend_stored(args, part, args.indexed.first, args.indexed.second, runs, done);
-        for (const auto& [start, stop] : args.ranges) attend_stored(args, part, start, stop, {}, done);
+    if (args.covers) {  // the search has to know what the ranges weigh
+        std::deque<StepPart> ranges;
+        for (const StoredPart& part : args.parts) attend_ranges(args, part, ranges);
+        StepPart& all = done.emplace_back(search);
+        merge_parts(search, ranges, all.out.data(), all.lse.data());
     }
-    MergeArgs all{{}, {}, args.out, args.lse, search.heads, search.head_size, 1};
-    for (const StepPart& part : done) all.outs.push_back(part.out.data()), all.lses.push_back(part.lse.data());
-    merge(all);
+    const float* exact_lse = done.back().lse.data();
+    const auto scored = [&](std::int64_t head, std::int64_t begin, std::int64_t end) {
+        if (masses) weigh_piece(args, ballot, *masses, head, begin, end);
+    };
+    rank_clusters(search, ballot, scored, [&](std::int64_t group, TwoTier& winners) {
+        const int heads = ballot.heads_a_group;
+        for (int r = 0; masses && r < heads; ++r) weigh_pieces(search, *masses, group * heads + r);
+        if (args.covers) choose_covering(args, ballot, *masses, group, exact_lse);
+        else choose_best(args, ballot, group, winners), list_runs(args, group, search.retrieve);
+        attend_estimated(args, args.gaussian ? *masses : ballot, group, estimated);
+    });
+    std::int64_t width = search.retrieve;
+    if (args.covers) {
+        width = *std::max_element(args.run_count, args.run_count + search.groups);
+        for (std::int64_t group = 0; group < search.groups; ++group) list_runs(args, group, width);
+    }
+    const RunsView runs{args.run_start, args.run_size, args.run_count, search.groups, width};
+    for (const StoredPart& part : args.parts) {
+        if (width > 0) attend_stored(args, part, args.indexed.first, args.indexed.second, runs, done);
+        if (!args.covers) attend_ranges(args, part, done);
+    }
+    merge_parts(search, done, args.out, args.lse);
 }
 
 }  // namespace longspan::LONGSPAN_ISA

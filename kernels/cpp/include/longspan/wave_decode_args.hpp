@@ -24,8 +24,13 @@ struct WaveDecodeArgs {
     std::vector<StoredPart> parts;
     std::pair<std::int64_t, std::int64_t> indexed;              // where the slots lie that clusters name
     std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  // slots attended whatever the query
-    std::int32_t* run_start;       // [groups, retrieve] slots that were retrieved
-    std::int32_t* run_size;        // [groups, retrieve]
+    const float* spread;           // [groups, clusters] variance of a key's coordinate, or null: neither of what follows
+    bool gaussian;                 // estimated clusters weigh as that many keys of a Gaussian, not as their size
+    float uncovered;               // share of every head's mass that may stay unread
+    bool covers;                   // retrieve until no more is unread; search.retrieve is then all clusters
+    float* bias;                   // [groups, clusters] log of such a cluster's mass less its score; where `spread` is
+    std::int32_t* run_start;       // [groups, retrieve] slots that were retrieved; rows of the longest's length if `covers`
+    std::int32_t* run_size;        // the same
     std::int32_t* run_count;       // [groups]
     std::int32_t* estimate_count;  // [groups]
     float* out;                    // [heads, head_size]

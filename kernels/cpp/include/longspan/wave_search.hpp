@@ -96,13 +96,13 @@ inline void finish_piece(const WaveSearchArgs& args, float* score, std::int64_t 
         each_place(args, group, begin, end, [=](std::int64_t c, std::int64_t id) { told[id] = score[c]; });
 }
 
-// Scores of a piece become exponentials relative to the largest, which is kept with their sum.
+// Scores of a piece, with `biases` added, become exponentials relative to the largest, which is kept with their sum.
 inline void exponentiate(const WaveSearchArgs& args, Ballot& ballot, std::int64_t head, std::int64_t begin,
-                         std::int64_t end) {
+                         std::int64_t end, const PerEntry& biases) {
     const std::int64_t piece = begin / piece_clusters;
     float* score = &ballot.exponential[head * ballot.stride];
     const std::int64_t group = head / ballot.heads_a_group;
-    if (const float* bias = args.bias.group(group))
+    if (const float* bias = biases.group(group))
         each_place(args, group, begin, end, [=](std::int64_t c, std::int64_t id) { score[c] += bias[id]; });
     const std::int64_t padded = whole_vectors(end);
     std::fill(score + end, score + padded, minus_infinity);
@@ -171,9 +171,10 @@ inline void announce(const WaveSearchArgs& args, const Ballot& ballot, std::int6
     }
 }
 
-// Ranks the clusters of all groups and calls then(group), from any thread, once the ids of a group are written.
-template <class Then>
-inline void rank_clusters(const WaveSearchArgs& args, Ballot& ballot, Then&& then) {
+// Counts the votes of all groups. From any thread, scored(head, begin, end) is called while places of a head hold plain
+// scores, and counted(group, selector) once all votes of a group are counted.
+template <class Scored, class Counted>
+inline void rank_clusters(const WaveSearchArgs& args, Ballot& ballot, Scored&& scored, Counted&& counted) {
     const std::int64_t items = args.groups * ballot.pieces;
     const bool parallel = args.threads > 1 && items > 1 && most_candidates(args) * args.heads * args.head_size > 1 << 18;
 #pragma omp parallel num_threads(args.threads) if (parallel)
@@ -186,7 +187,8 @@ inline void rank_clusters(const WaveSearchArgs& args, Ballot& ballot, Then&& the
             multiply_piece(args, ballot, group, begin, end);
             for (std::int64_t head = group * ballot.heads_a_group; head < (group + 1) * ballot.heads_a_group; ++head) {
                 finish_piece(args, &ballot.exponential[head * ballot.stride], head, begin, end);
-                exponentiate(args, ballot, head, begin, end);
+                scored(head, begin, end);
+                exponentiate(args, ballot, head, begin, end, args.bias);
             }
         }
         TwoTier winners;
@@ -194,15 +196,16 @@ inline void rank_clusters(const WaveSearchArgs& args, Ballot& ballot, Then&& the
         for (std::int64_t group = 0; group < args.groups; ++group) {
             for (int r = 0; r < ballot.heads_a_group; ++r) weigh_pieces(args, ballot, group * ballot.heads_a_group + r);
             for (std::int64_t piece = 0; piece < ballot.pieces_of(args, group); ++piece) count_votes(args, ballot, group, piece);
-            announce(args, ballot, group, winners);
-            then(group);
+            counted(group, winners);
         }
     }
 }
 
 inline void wave_search(const WaveSearchArgs& args) {
     Ballot ballot(args);
-    rank_clusters(args, ballot, [](std::int64_t) {});
+    rank_clusters(
+        args, ballot, [](std::int64_t, std::int64_t, std::int64_t) {},
+        [&](std::int64_t group, TwoTier& winners) { announce(args, ballot, group, winners); });
 }
 
 }  // namespace longspan::LONGSPAN_ISA

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from longspan.indexes.wave_mass import spread_bias
+from longspan_kernels.wave_decode.mass import spread_bias
 
 
 @pytest.mark.parametrize("size", [4, 16, 64])
