@@ -103,6 +103,7 @@ def memory_bytes(device: str) -> int:
 def measure(unit: Unit, sizes: Sizes) -> list[dict[str, Any]]:
     """The row of one cell; what does not fit is a row that says so."""
     geometry, context, batch, name = unit
+    torch._dynamo.reset()  # its limit of shapes is one of the process
     base = decoder(geometry, sizes.layers, sizes.device, sizes.graphs)
     row: dict[str, Any] = {"geometry": geometry, "context": context, "asked": batch, "method": name}
     try:

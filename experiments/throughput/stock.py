@@ -122,7 +122,7 @@ def flex() -> Any:
     """Torch's flex attention, compiled; it cuts long caches as flash-decoding does."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)
+    return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 class StockLayer(StaticLayer):

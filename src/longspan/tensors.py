@@ -37,3 +37,11 @@ def check_shape(name: str, tensor: Tensor, dims: str, **sizes: int) -> dict[str,
         )
         raise ValueError(f"{name} has shape {list(shape)}; it should be [{right}]")
     return found
+
+
+def wait_for_devices() -> None:
+    """Until every GPU has done what it was given; layers may be on any of them."""
+    import torch
+
+    for index in range(torch.cuda.device_count()):
+        torch.cuda.synchronize(index)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from longspan_kernels.types import Clusters, Pages, Partial, Runs
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
 CUDA = torch.cuda.is_available()
@@ -155,6 +156,46 @@ def test_merge(shape: tuple[int, ...], count: int) -> None:
         stacks = [Partial(*both) for both in zip(outs, lses, strict=True)]
         found = merge(stacks, stacked=True, backend="triton")
         assert_same(Partial(found.out.cpu(), found.lse.cpu()), right)
+
+
+def test_clustering_launches_on_the_device_of_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever is current: the layers of a large model lie on several."""
+    from longspan_kernels.segmented_kmeans import describe_triton, seeds_triton
+    from longspan_kernels.segmented_kmeans import triton as clustering
+
+    launched, inside = [], []
+
+    @contextmanager
+    def here(tensor: torch.Tensor) -> Iterator[None]:
+        inside.append(tensor)
+        yield
+        inside.pop()
+
+    for module in (clustering, seeds_triton):
+        monkeypatch.setattr(module, "device_of", here)
+    for module, name in (
+        (clustering, "assign"),
+        (clustering, "update"),
+        (describe_triton, "describe"),
+        (seeds_triton, "pick_row"),
+    ):
+        monkeypatch.setattr(module, name, Noted(getattr(module, name), launched, inside))
+    keys_GTD = torch.randn(1, 60, 16, device=DEVICE)
+    options: dict[str, Any] = {"clusters": 6, "iterations": 2, "seeding": "mixed"}
+    segmented_kmeans(keys_GTD, keys_GTD, backend="triton", **options)
+    assert len(launched) >= 4
+    assert all(launched)
+
+
+class Noted:
+    """A kernel that notes of each launch whether it was given a device."""
+
+    def __init__(self, kernel: Any, launched: list[bool], inside: list[Any]) -> None:
+        self.kernel, self.launched, self.inside = kernel, launched, inside
+
+    def __getitem__(self, grid: Any) -> Any:
+        self.launched.append(bool(self.inside))
+        return self.kernel[grid]
 
 
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d is not torch.int8], ids=str)

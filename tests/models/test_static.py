@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from dataclasses import asdict
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -237,6 +239,29 @@ def test_indexes_built_while_layers_read_are_done_before_it(load: Load, name: st
         assert (session._rows[0].static is not None) == bool(options)
         said.append(torch.stack(tokens))
     assert torch.equal(*said)
+
+
+@pytest.mark.parametrize("graphs", ["off", "eager"])
+@pytest.mark.parametrize("name", ["full", "retroinfer", BUFFERED])
+def test_keys_and_values_go_with_the_session(load: Load, name: str, graphs: str) -> None:
+    """Not when Python looks for cycles next, by which time a GPU may be full."""
+    gc.collect()
+    gc.disable()
+    try:
+        session = load("llama", graphs=graphs).session(METHODS[name], len(LENGTHS))
+        session.prefill(prompts(LENGTHS))
+        greedy(session, 3)
+        view = session.select([1])
+        held: list[Any] = [weakref.ref(state.store) for state in session.states[0]]
+        if (step := session._rows[0].static) is not None:
+            held.append(weakref.ref(step.layers[0]))
+            del step
+        del session
+        greedy(view, 2)  # of a row that is left
+        del view
+        assert [each() for each in held] == [None] * len(held)
+    finally:
+        gc.enable()
 
 
 def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from longspan_kernels.types import Partial
 if TYPE_CHECKING:
     from torch import Tensor
 
+AMPERE = (8, 0)
+"""Older GPUs have no flash kernel."""
 WIDEST = 256
 """Largest head size of the kernel for CUDA."""
 
@@ -22,7 +24,9 @@ def serves(q_HQD: Tensor, keys_GTD: Tensor) -> bool:
         return True
     alike = q_HQD.dtype == keys_GTD.dtype and q_HQD.dtype in (torch.bfloat16, torch.float16)
     size = q_HQD.shape[-1]
-    return q_HQD.device.type == "cuda" and alike and size % 8 == 0 and size <= WIDEST
+    if q_HQD.device.type != "cuda" or not alike or size % 8 or size > WIDEST:
+        return False
+    return torch.cuda.get_device_capability(q_HQD.device) >= AMPERE
 
 
 def flash(q_HQD: Tensor, k_HTD: Tensor, v_HTD: Tensor, scale: float, causal: bool) -> Partial:

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan_kernels.jit import pow2
+from longspan_kernels.jit import device_of, pow2
 from longspan_kernels.segmented_kmeans import reference
 from longspan_kernels.segmented_kmeans.reference import bounds
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from longspan_kernels.segmented_kmeans.reference import Seeding
 
-HELD = 1 << 27
-"""Numbers of keys that are held in float32 at once (512 MB)."""
+HELD = 1 << 26
+"""Numbers of keys that are held in float32 at once (256 MB; four times that with what is made of
+them)."""
 
 
 @triton.jit
@@ -41,10 +42,11 @@ def picked(near_GP: Tensor, alike_GPP: Tensor, count: int) -> Tensor:
     """As the reference, in one launch."""
     groups, pool = near_GP.shape
     found_GC = torch.empty(groups, count, dtype=torch.int64, device=near_GP.device)
-    pick_row[(groups,)](
-        near_GP.contiguous(), alike_GPP.contiguous(), found_GC, count, pool,
-        BLOCK=pow2(pool, 16), num_warps=1,
-    )  # fmt: skip
+    with device_of(near_GP):
+        pick_row[(groups,)](
+            near_GP.contiguous(), alike_GPP.contiguous(), found_GC, count, pool,
+            BLOCK=pow2(pool, 16), num_warps=1,
+        )  # fmt: skip
     return found_GC
 
 

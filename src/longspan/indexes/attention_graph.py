@@ -112,11 +112,12 @@ class AttentionGraphIndex(KeyIndex):
         hits = self._walk(q_HD, wanted, budget.effort)
         self.remember(q_HD)
         if self.walk.seeds:
-            self._last_ids_HK = hits.ids_HK[:, : self.walk.seeds].cpu().contiguous()
+            self._last_ids_HK = hits.ids_HK[:, : self.walk.seeds].contiguous()
         count_H = (hits.ids_HK >= 0).sum(1, dtype=torch.int32)
+        start_HK = (hits.ids_HK + self._first_slot).to(q_HD.device)
         code_bytes = self._graphs[0].nbytes / self.tokens
         return SearchResult(
-            retrieved=Runs(hits.ids_HK + self._first_slot, None, count_H),
+            retrieved=Runs(start_HK, None, count_H.to(q_HD.device)),
             estimated=None,
             distances=float(hits.distances_H.float().mean()),
             bytes=float(hits.distances_H.sum()) * code_bytes,
@@ -130,7 +131,7 @@ class AttentionGraphIndex(KeyIndex):
 
     def fork(self) -> AttentionGraphIndex:
         """Graphs are shared until one of the two grows."""
-        twin = AttentionGraphIndex(self.options, self.walk)
+        twin = AttentionGraphIndex(self.options, self.walk, self._device)
         self._shared = twin._shared = True
         twin._graphs, twin._keys_GTDs = self._graphs, self._keys_GTDs
         twin._first_slot, twin._last_ids_HK = self._first_slot, self._last_ids_HK
@@ -187,7 +188,7 @@ class AttentionGraphIndex(KeyIndex):
         seeds_HS = self._last_ids_HK
         if seeds_HS is not None and len(seeds_HS) != len(q_HD):
             seeds_HS = None
-        hits = search(
+        return search(
             [graph for graph in self._graphs for _ in range(heads_a_graph)],
             q_HD.cpu(),
             wanted,
@@ -195,4 +196,3 @@ class AttentionGraphIndex(KeyIndex):
             seeds_HS=seeds_HS,
             keys_GTDs=self._keys_GTDs,
         )
-        return GraphHits(*(tensor.to(q_HD.device) for tensor in hits))

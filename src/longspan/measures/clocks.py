@@ -6,7 +6,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
+from longspan.tensors import wait_for_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,17 +64,11 @@ def _timed(
     act: Callable[..., Any], ledger: dict[str, float], name: str, unit: float
 ) -> Callable[..., Any]:
     def timed(*arguments: Any, **named: Any) -> Any:
-        _wait()
+        wait_for_devices()
         start = time.perf_counter()
         result = act(*arguments, **named)
-        _wait()
+        wait_for_devices()
         ledger[name] += (time.perf_counter() - start) * unit
         return result
 
     return timed
-
-
-def _wait() -> None:
-    """Until every device has done what it was given; K and V may be elsewhere than the model."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def peaks(device: torch.device) -> Iterator[dict[str, int | None]]:
-    """Fills in the most memory that the process and the device held during the block."""
+    """Fills in the most memory that the process held during the block and, where the model is on a
+    GPU, all GPUs.
+    """
     found: dict[str, int | None] = {"peak_host_bytes": None, "peak_device_bytes": None}
     with suppress(OSError):  # elsewhere than on Linux the peak is that of the process so far
         Path("/proc/self/clear_refs").write_text("5")
     if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(index)
     yield found
     found["peak_host_bytes"] = peak_host_bytes()
     if device.type == "cuda":
-        found["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
+        each = map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count()))
+        found["peak_device_bytes"] = sum(each)
 
 
 def peak_host_bytes() -> int:

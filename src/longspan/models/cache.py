@@ -5,6 +5,7 @@ layer states.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn, Protocol
+from weakref import proxy
 
 import torch
 
@@ -68,7 +69,8 @@ class CacheLayer:
     def __init__(
         self, cache: StoreCache, number: int, method: Method | None, window: int | None
     ) -> None:
-        self.cache = cache
+        # not a reference: keys and values go when a session does, not when cycles are looked for
+        self.cache: StoreCache = proxy(cache)
         self.number = number
         self.method = method
         """None where the model's own window owns the layer."""

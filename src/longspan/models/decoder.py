@@ -59,7 +59,7 @@ class Decoder:
         return states
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Row:
     """One sequence; sessions that are views of one another hold the same rows."""
 

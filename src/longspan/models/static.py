@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
 import torch
 
@@ -11,7 +14,7 @@ from longspan.models.cache import StoreCache
 from longspan.models.room import check_pools
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -36,7 +39,10 @@ class StaticStep:
         ahead = [row.length + AHEAD_TOKENS for row in rows]
         self.limits = ahead if limit is None else [min(each, limit) for each in ahead]
         check_pools(method, decoder.geometries, rows, self.limits)
-        self.decoder, self.rows = decoder, list(rows)
+        self.decoder = decoder
+        # rows hold their step, which goes with the last of them
+        self._rows = [ref(row) for row in rows]
+        self._lengths = [row.length for row in rows]
         self.cache = StoreCache(decoder.windows, method)
         self.cache.decoding = True
         self.layers: list[StaticLayer] = []
@@ -49,13 +55,26 @@ class StaticStep:
         self.inputs_2B, self.cache.at_B = inputs, inputs[1]
         self.graph: Any = None
         self.logits_BV: Tensor | None = None
-        for row in self.rows:
+        for row in rows:
             row.static = self
+
+    @property
+    def rows(self) -> list[Row | None]:
+        """Those that are still held by somebody, each in its place."""
+        return [row() for row in self._rows]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each; a row that nobody holds any more rests."""
+        for number, row in enumerate(self.rows):
+            if row is not None:
+                self._lengths[number] = row.length
+        return self._lengths
 
     def decode(self, rows: Sequence[Row], tokens: Sequence[int]) -> Tensor:
         """Give some of the rows one more token; returns their logits [len(rows), V]."""
         given = {id(row): token for row, token in zip(rows, tokens, strict=True)}
-        lengths = [row.length for row in self.rows]
+        lengths = self.lengths
         for layer in self.layers:
             layer.update(lengths)
         self._say([given.get(id(row), 0) for row in self.rows])
@@ -83,16 +102,23 @@ class StaticStep:
         """Make a graph of the step. Steps before it compile kernels; they store the same token at
         the same place as the replay will.
         """
-        self._say([0] * len(self.rows))
+        self._say([0] * len(self._rows))
+        before = torch.cuda.current_stream()
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
+        side.wait_stream(before)
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):
                 self.step()
-        torch.cuda.current_stream().wait_stream(side)
+            with no_waits():
+                self.step()
+        before.wait_stream(side)
+        gc.collect()  # what it finds may wait for the device, which a capture does not survive
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.logits_BV = self.step()
+        try:
+            with torch.cuda.graph(graph):
+                self.logits_BV = self.step()
+        finally:
+            torch.cuda.set_stream(before)  # where a capture failed, torch leaves its own
         torch.cuda.synchronize()  # what the warm-up says to the host is said
         self.graph = graph
 
@@ -103,7 +129,7 @@ class StaticStep:
 
     def settle(self) -> None:
         """Bring the states of all rows to where they are."""
-        lengths = [row.length for row in self.rows]
+        lengths = self.lengths
         for layer in self.layers:
             layer.settle(lengths)
 
@@ -113,20 +139,32 @@ class StaticStep:
         for layer in self.layers:
             layer.release()
         for row in self.rows:
-            row.static = None
+            if row is not None:
+                row.static = None
 
     def _say(self, tokens: Sequence[int]) -> None:
         """Bring tokens and lengths to the device."""
-        self.inputs_2B.copy_(torch.tensor([tokens, [row.length for row in self.rows]]))
+        self.inputs_2B.copy_(torch.tensor([tokens, self.lengths]))
 
     def _write_tapes(self, rows: Sequence[Row]) -> None:
         asked = {id(row) for row in rows}
         for number, row in enumerate(self.rows):
-            if row.tape is None or id(row) not in asked:
+            if row is None or row.tape is None or id(row) not in asked:
                 continue
             for layer in self.cache.layers:
                 assert layer.new is not None
                 row.tape.write(layer.number, layer.new[0][number], layer.new[1][number], None)
+
+
+@contextmanager
+def no_waits() -> Iterator[None]:
+    """RuntimeError where the host waits for the device, which no graph can hold."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def obstacle(decoder: Decoder, method: Method) -> str | None:
@@ -156,9 +194,9 @@ def opened(
         raise ValueError(f"model.graphs = {graphs!r}: {reason}; right would be auto or off")
     try:
         step = StaticStep(decoder, method, rows, limit)
-    except ValueError:
+    except (ValueError, torch.OutOfMemoryError):
         if graphs == "auto":
-            return None
+            return None  # layers that lie in buffers by now are still the states'
         raise
     return step if graphs == "eager" or captured(step, graphs) else None
 
@@ -167,10 +205,10 @@ def captured(step: StaticStep, graphs: Graphs) -> bool:
     """Make the step a graph; False where that fails and `graphs` is auto."""
     try:
         step.capture()
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
         step.close()
+        if graphs != "auto" and isinstance(error, torch.OutOfMemoryError):
+            raise
         reason = str(error).splitlines()[0]
         if graphs != "auto":
             raise ValueError(f"model.graphs = {graphs!r}: no graph of a step: {reason}") from error

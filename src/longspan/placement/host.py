@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from longspan.placement.store import KVStore
+from longspan.tensors import wait_for_devices
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +59,7 @@ def lock(pages_B: Tensor) -> None:
     runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     code = int(runtime.cudaHostRegister(pages_B.data_ptr(), pages_B.nbytes, 0))
     if code:
+        forget_error()
         raise ValueError(
             f"placement = 'wave_buffer': {pages_B.nbytes / 2**30:.2f} GiB of host memory cannot be"
             f" pinned (CUDA error {code}); a higher limit of locked memory (ulimit -l), a smaller"
@@ -64,9 +67,15 @@ def lock(pages_B: Tensor) -> None:
         )
 
 
+def forget_error() -> None:
+    """Take back what a failed call of the runtime left to be found by the next kernel."""
+    with suppress(RuntimeError):
+        torch.zeros(1, device="cuda")
+
+
 def unlock(locked: list[Tensor]) -> None:
     """Take the memory back, once no kernel reads it."""
-    torch.cuda.synchronize()
+    wait_for_devices()
     runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     while locked:
         runtime.cudaHostUnregister(locked.pop().data_ptr())
