@@ -7,6 +7,7 @@ import os
 import weakref
 from dataclasses import asdict
 from importlib.util import find_spec
+from pkgutil import resolve_name as resolve
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -239,6 +240,29 @@ def test_indexes_built_while_layers_read_are_done_before_it(load: Load, name: st
         assert (session._rows[0].static is not None) == bool(options)
         said.append(torch.stack(tokens))
     assert torch.equal(*said)
+
+
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+def test_where_memory_ends_half_way_the_states_go_on(
+    load: Load, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, found = sessions(load, METHODS[name])
+    module = "cached_pool.CachedStore.of" if name == BUFFERED else "pool.Pool.__init__"
+    path = f"longspan.placement.{module}"
+    made, calls = resolve(path), []
+
+    def full(*given: Any, **named: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made(*given, **named)
+
+    monkeypatch.setattr(path, full)
+    with pytest.raises(torch.OutOfMemoryError):
+        found.decode([5] * len(LENGTHS))
+    found._by_states = True
+    for a_BV, b_BV in zip(greedy(right, 45), greedy(found, 45), strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("graphs", ["off", "eager"])

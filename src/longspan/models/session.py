@@ -9,9 +9,9 @@ import torch
 
 from longspan.models.base import Session
 from longspan.models.cache import StoreCache
+from longspan.models.graphs import opened
 from longspan.models.room import check_lengths, check_room
 from longspan.models.sealing import Sealer
-from longspan.models.static import StaticStep, opened
 from longspan.models.tape import Tape, play
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from longspan.methods.base import LayerState, Method
     from longspan.models.base import Observer
     from longspan.models.decoder import Decoder, Row
+    from longspan.models.static import StaticStep
 
 
 class StoreSession(Session):

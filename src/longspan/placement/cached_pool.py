@@ -52,8 +52,6 @@ class CachedPool(Pool):
         stores = [placement.store for placement in placements]
         gaps = [(min(sink_tokens, store.frozen), store.frozen) for store in stores]
         super().__init__(geometry, stores, limits, gaps)
-        for placement in placements:
-            placement.store.held = True
         where, device = placements[0].where, geometry.device
         pages = [
             round(where.cache_budget * (high - low) * geometry.kv_heads / CLUSTER_PAGE)
@@ -82,6 +80,7 @@ class CachedPool(Pool):
         self._raised = torch.ones(1, dtype=torch.int32, device=device)
         for placement, count in zip(placements, pages, strict=True):
             placement.pool_bytes = self.cached.nbytes * count // max(1, sum(pages))
+            placement.store.held = True
 
     def append(self, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> None:
         """See Pool."""
