@@ -81,7 +81,10 @@ def cluster(dtype: torch.dtype, width: int) -> None:
     wave_search(q_HD, k_GTD, size_GC, **search)
     more = {"softcap": 9.0, "vote": "max", "bias_GC": torch.ones(2, 300), "weight_H": torch.ones(8)}
     wave_search(q_HD, k_GTD, size_GC, **search, **more)
-    wave_search(q_HD, k_GTD, size_GC, **search, most_2G=torch.ones(2, 2, dtype=torch.int32))
+    limits = {"most_2G": torch.ones(2, 2, dtype=torch.int32), "want_scores": False}
+    wave_search(q_HD, k_GTD, size_GC, **search, **limits)
+    many = torch.zeros(2, 20_000, width, dtype=dtype)
+    wave_search(q_HD, many, many[..., 0].int(), **search, **limits)
     segmented_kmeans(k_GTD, k_GTD, clusters=30, segments=3, iterations=2, backend="triton")
     segmented_kmeans(k_GTD, k_GTD, clusters=30, iterations=1, final="global", backend="triton")
     picked(torch.zeros(2, 64), torch.zeros(2, 64, 64), 16)

@@ -231,8 +231,15 @@ def test_wave_search(
             assert (size_GC[g, mine.long()] > 0).all()
 
 
-@pytest.mark.parametrize("clusters", [9, 300, 2500])
-def test_wave_search_with_limits_of_its_own_a_row(clusters: int) -> None:
+@pytest.mark.parametrize(("clusters", "held"), [(9, 16384), (300, 256), (2500, 16384), (2500, 9)])
+def test_wave_search_with_limits_of_its_own_a_row(
+    clusters: int, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`held`: with how many clusters a row is one that a program holds."""
+    from longspan_kernels.wave_search import select_triton
+
+    monkeypatch.setattr(select_triton, "HELD", held)
+    monkeypatch.setattr(select_triton, "READ", 128)
     groups, retrieve, estimate = 5, 4, clusters // 4
     q_HD = torch.randn(2 * groups, 32)
     c_GCD = torch.randn(groups, clusters, 32)

@@ -60,8 +60,72 @@ def select_row(
     tl.store(count + G + row, wanted_2 - wanted_1)
 
 
-MOST_SELECTED = 16384
-"""Clusters of a row that one program selects from; their numbers fit 15 bits."""
+@triton.jit
+def vote_bits(vote, row, c, C):
+    """Votes as integers of the same order; below 0 where a cluster is empty or there is none."""
+    return tl.load(vote + row * C + c, c < C, -float("inf")).to(tl.int32, bitcast=True)
+
+
+@triton.jit
+def select_long_row(
+    vote, most, first, second, count, C, G, FIRST, SECOND,
+    BLOCK: tl.constexpr, ROUNDS: tl.constexpr,
+):  # fmt: skip
+    """As `select_row`, for rows that no program holds: they are read again in every round."""
+    row = tl.program_id(0).to(tl.int64)
+    live = tl.zeros((), tl.int32)
+    for begin in range(0, C, BLOCK):
+        live += tl.sum((vote_bits(vote, row, begin + tl.arange(0, BLOCK), C) >= 0).to(tl.int32), 0)
+    wanted_1 = tl.minimum(tl.minimum(tl.load(most + row), FIRST), live)
+    wanted_2 = wanted_1 + tl.minimum(tl.minimum(tl.load(most + G + row), SECOND), live - wanted_1)
+    low_1 = tl.zeros((), tl.int32)
+    low_2 = tl.zeros((), tl.int32)
+    high_1 = tl.full((), 0x7FFFFFFF, tl.int32)
+    high_2 = tl.full((), 0x7FFFFFFF, tl.int32)
+    for _ in range(ROUNDS):
+        middle_1 = low_1 + (high_1 - low_1) // 2
+        middle_2 = low_2 + (high_2 - low_2) // 2
+        found_1 = tl.zeros((), tl.int32)
+        found_2 = tl.zeros((), tl.int32)
+        for begin in range(0, C, BLOCK):
+            bits = vote_bits(vote, row, begin + tl.arange(0, BLOCK), C)
+            found_1 += tl.sum((bits >= middle_1).to(tl.int32), 0)
+            found_2 += tl.sum((bits >= middle_2).to(tl.int32), 0)
+        enough_1 = found_1 >= wanted_1
+        enough_2 = found_2 >= wanted_2
+        low_1 = tl.where(enough_1, middle_1, low_1)
+        high_1 = tl.where(enough_1, high_1, middle_1)
+        low_2 = tl.where(enough_2, middle_2, low_2)
+        high_2 = tl.where(enough_2, high_2, middle_2)
+    ties_1, ties_2 = wanted_1, wanted_2
+    for begin in range(0, C, BLOCK):
+        bits = vote_bits(vote, row, begin + tl.arange(0, BLOCK), C)
+        ties_1 -= tl.sum((bits > low_1).to(tl.int32), 0)
+        ties_2 -= tl.sum((bits > low_2).to(tl.int32), 0)
+    place_1 = tl.full((), -1, tl.int32)
+    place_2 = tl.full((), -1, tl.int32)
+    for begin in range(0, C, BLOCK):
+        c = begin + tl.arange(0, BLOCK)
+        bits = vote_bits(vote, row, c, C)
+        equal_1, equal_2 = (bits == low_1).to(tl.int32), (bits == low_2).to(tl.int32)
+        in_1 = (bits > low_1) | ((equal_1 > 0) & (tl.cumsum(equal_1, 0) <= ties_1))
+        in_2 = (bits > low_2) | ((equal_2 > 0) & (tl.cumsum(equal_2, 0) <= ties_2))
+        in_2 = in_2 & ~in_1
+        at_1, at_2 = tl.cumsum(in_1.to(tl.int32), 0), tl.cumsum(in_2.to(tl.int32), 0)
+        tl.store(first + row * FIRST + place_1 + at_1, c, in_1)
+        tl.store(second + row * SECOND + place_2 + at_2, c, in_2)
+        ties_1 -= tl.sum(equal_1, 0)
+        ties_2 -= tl.sum(equal_2, 0)
+        place_1 += tl.sum(in_1.to(tl.int32), 0)
+        place_2 += tl.sum(in_2.to(tl.int32), 0)
+    tl.store(count + row, wanted_1)
+    tl.store(count + G + row, wanted_2 - wanted_1)
+
+
+HELD = 16384
+"""Clusters of a row that one program holds; their numbers fit 15 bits."""
+READ = 8192
+"""Clusters that it reads at once where there are more."""
 
 
 def selected(vote_GC: Tensor, retrieve: int, estimate: int, most_2G: Tensor) -> tuple[Tensor, ...]:
@@ -69,8 +133,11 @@ def selected(vote_GC: Tensor, retrieve: int, estimate: int, most_2G: Tensor) -> 
     groups, clusters = vote_GC.shape
     ids = partial(torch.empty, dtype=torch.int32, device=vote_GC.device)
     first, second, count = ids(groups, retrieve), ids(groups, estimate), ids(2, groups)
-    select_row[(groups,)](
-        vote_GC, most_2G.contiguous(), first, second, count, clusters, groups, retrieve, estimate,
-        BLOCK=pow2(clusters, 16), ROUNDS=31, num_warps=8 if clusters > 2048 else 4,
-    )  # fmt: skip
+    arrays = vote_GC, most_2G.contiguous(), first, second, count
+    sizes = clusters, groups, retrieve, estimate
+    options = {"ROUNDS": 31, "num_warps": 8 if clusters > 2048 else 4}
+    if clusters <= HELD:
+        select_row[(groups,)](*arrays, *sizes, BLOCK=pow2(clusters, 16), **options)
+    else:
+        select_long_row[(groups,)](*arrays, *sizes, BLOCK=READ, **options)
     return first, second, count

@@ -11,8 +11,8 @@ import triton.language as tl
 
 from longspan_kernels.jit import capped, device_of, exact, pow2
 from longspan_kernels.types import WaveHits
-from longspan_kernels.wave_search.reference import covered, split
-from longspan_kernels.wave_search.select_triton import MOST_SELECTED, selected
+from longspan_kernels.wave_search.reference import covered
+from longspan_kernels.wave_search.select_triton import selected
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -151,9 +151,8 @@ def wave_search(
             BLOCK_C=VOTE_BLOCK, BLOCK_B=PART_BLOCK, num_warps=8,
         )  # fmt: skip
         told_HC = score_HC if want_scores else None
-        if most_2G is not None and clusters <= MOST_SELECTED:
+        if most_2G is not None:
             first, second, count_2G = selected(vote_GC, retrieve, estimate, most_2G)
             return WaveHits(first, second, live_G, told_HC, count_2G)
     ranked_GK = vote_GC.topk(retrieve + estimate, dim=-1).indices.int()
-    hits = WaveHits(ranked_GK[:, :retrieve], ranked_GK[:, retrieve:], live_G, told_HC)
-    return hits if most_2G is None else split(hits, retrieve, most_2G)
+    return WaveHits(ranked_GK[:, :retrieve], ranked_GK[:, retrieve:], live_G, told_HC)
