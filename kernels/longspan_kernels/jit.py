@@ -30,29 +30,39 @@ def capped(score, softcap, CAPPED: tl.constexpr):
 
 
 @triton.jit
-def scan_runs(start, size, count, end, stop, T, first, K, BLOCK: tl.constexpr):
-    """For each run of a row: `end`, how many entries it and the runs before it have in [first,
-    first + T), and `stop`, one past its last entry in the tensor.
+def scan_runs(
+    start, size, count, begin, end, stop, kept, T, first, K, BEGINS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Those runs of a row that have entries in [first, first + T), `kept` of them: `end`, how many
+    entries they and the ones before have there; `stop`, one past the last; `begin`, the first.
     """
     row = tl.program_id(0).to(tl.int64)
     live = tl.load(count + row)
-    carry = tl.zeros((), tl.int32)
+    entries = tl.zeros((), tl.int32)
+    runs = tl.zeros((), tl.int32)
     for block in range(0, K, BLOCK):
         run = block + tl.arange(0, BLOCK)
         at = row * K + run
-        begin = tl.load(start + at, run < live, 0).to(tl.int64) - first
-        close = begin + tl.load(size + at, run < live, 0)
-        begin = tl.minimum(tl.maximum(begin, 0), T).to(tl.int32)
-        close = tl.minimum(tl.maximum(close, 0), T).to(tl.int32)
-        length = tl.maximum(close - begin, 0)
-        tl.store(end + at, carry + tl.cumsum(length, 0), run < K)
-        tl.store(stop + at, close, run < K)
-        carry += tl.sum(length, 0)
+        low = tl.load(start + at, run < live, 0).to(tl.int64) - first
+        high = low + tl.load(size + at, run < live, 0)
+        low = tl.minimum(tl.maximum(low, 0), T).to(tl.int32)
+        high = tl.minimum(tl.maximum(high, 0), T).to(tl.int32)
+        length = tl.maximum(high - low, 0)
+        filled = length > 0
+        to = row * K + runs + tl.cumsum(filled.to(tl.int32), 0) - 1
+        tl.store(end + to, entries + tl.cumsum(length, 0), filled)
+        tl.store(stop + to, high, filled)
+        if BEGINS:
+            tl.store(begin + to, low, filled)
+        entries += tl.sum(length, 0)
+        runs += tl.sum(filled.to(tl.int32), 0)
+    tl.store(kept + row, runs)
 
 
 @triton.jit
 def find_run(end, place, runs, STEPS: tl.constexpr):
-    """The run that holds each place of a row's list of entries: the first whose end lies beyond."""
+    """The run that holds a place of a row's list of entries: the first whose end lies beyond."""
     low = tl.zeros_like(place)
     high = low + runs
     for _ in tl.static_range(STEPS):
@@ -62,6 +72,18 @@ def find_run(end, place, runs, STEPS: tl.constexpr):
         high = tl.where((low < high) & (ends > place), middle, high)
         low = tl.where(beyond, middle + 1, low)
     return low
+
+
+@triton.jit
+def tile_runs(end, at, current, runs, BLOCK_T: tl.constexpr):
+    """The run of each of the places at, at + 1, ..., of which `current` holds the first; and that
+    of the place behind them. None of the runs is empty, so there are no more than places.
+    """
+    window = current + tl.arange(0, BLOCK_T)
+    ends = tl.load(end + window, window < runs, 0x7FFFFFFF)
+    place = at + tl.arange(0, BLOCK_T)
+    run = current + tl.sum((ends[None, :] <= place[:, None]).to(tl.int32), 1)
+    return run, current + tl.sum((ends <= at + BLOCK_T).to(tl.int32), 0)
 
 
 @triton.jit

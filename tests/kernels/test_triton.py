@@ -98,6 +98,19 @@ def test_sparse_decode(dtype: torch.dtype, sized: bool, rows_of: str, first: int
     assert_same(found, expected, TOLERANCE[dtype], TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("sizes", [(1,), (0, 1), (1, 0, 0, 2), (70, 1, 1, 1, 0, 200)])
+def test_sparse_decode_of_many_small_runs(sizes: tuple[int, ...]) -> None:
+    """More runs than a tile has places, none of whose entries is missed or read twice."""
+    size_NK = torch.tensor([sizes[i % len(sizes)] for i in range(260)]).int().repeat(2, 1)
+    start_NK = size_NK.cumsum(1).int() - size_NK + 3
+    count_N = torch.tensor([260, 131]).int()
+    entries = int(size_NK[0].sum()) + 9
+    keys, values = (rows(2, entries, 16, torch.float32) for _ in "kv")
+    q_HD, order = torch.randn(4, 16), torch.randperm(260)
+    given = Runs(start_NK[:, order].contiguous(), size_NK[:, order].contiguous(), count_N)
+    assert_same(*both(sparse_decode, q_HD, keys.data_GTD, values.data_GTD, given, scale=0.3))
+
+
 def test_rows_that_share_one_store_are_folded_into_the_groups() -> None:
     """How a batch is attended: the G axis has stride 0, each row names its own entries."""
     store_1TD = torch.randn(1, 200, 64)

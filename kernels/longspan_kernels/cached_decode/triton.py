@@ -20,6 +20,7 @@ from longspan_kernels.jit import (
     pieces,
     pow2,
     scan_runs,
+    tile_runs,
 )
 from longspan_kernels.types import Partial
 
@@ -76,10 +77,12 @@ def attend_cached(
     top = tl.full((BLOCK_R,), -float("inf"), tl.float32)
     mass = tl.zeros((BLOCK_R,), tl.float32)
     acc = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
+    current = find_run(end + row * K, piece * chunk, runs, STEPS)
     for at in range(piece * chunk, tl.minimum(piece * chunk + chunk, total), BLOCK_T):
         place = at + tl.arange(0, BLOCK_T)
         live = place < total
-        run = row * K + tl.minimum(find_run(end + row * K, place, runs, STEPS), runs - 1)
+        run, current = tile_runs(end + row * K, at, current, runs, BLOCK_T)
+        run += row * K
         slot = tl.load(stop + run, live, 0) - (tl.load(end + run, live, 0) - place)
         begin = tl.load(start + run, live, 0)
         home = live & (slot >= low) & (slot < high)
@@ -161,18 +164,19 @@ def cached_decode(
     exactly = exact(q_XD, store.near_keys_NCD, store.near_values_NCD)
     block_t = 32 if exactly or width > 128 else 64
     with device_of(q_XD):
-        end_NK, stop_NK = torch.empty_like(start_NK), torch.empty_like(start_NK)
+        begin_NK, end_NK, stop_NK = (torch.empty_like(start_NK) for _ in range(3))
+        kept_N = torch.empty_like(count_N)
         scan_runs[(rows,)](
-            start_NK, size_NK, count_N, end_NK, stop_NK, ENDLESS, 0, runs_wide,
-            BLOCK=min(pow2(runs_wide, 16), 1024), num_warps=1,
+            start_NK, size_NK, count_N, begin_NK, end_NK, stop_NK, kept_N, ENDLESS, 0, runs_wide,
+            BEGINS=True, BLOCK=min(pow2(runs_wide, 16), 1024), num_warps=1,
         )  # fmt: skip
-        cuts = pieces(programs, expected or 16 * runs_wide, 4 * block_t, q_XD.device)
+        cuts = pieces(programs, expected or 16 * runs_wide, 2 * block_t, q_XD.device)
         out = torch.empty(cuts, heads, width, dtype=torch.float32, device=q_XD.device)
         lse = torch.empty(cuts, heads, dtype=torch.float32, device=q_XD.device)
         attend_cached[(programs, cuts)](
             q_XD, store.near_keys_NCD, store.near_values_NCD, store.pool_keys_VD,
             store.pool_values_VD, store.address_2SN, store.first_SN, store.gap_2N,
-            store.row_of_NT, store.owner_P, start_NK, end_NK, stop_NK, count_N, out, lse,
+            store.row_of_NT, store.owner_P, begin_NK, end_NK, stop_NK, kept_N, out, lse,
             scale, softcap or 0.0, runs_wide, rows, a_row, heads, width, store.row_of_NT.shape[1],
             q_XD.stride(0), *store.near_keys_NCD.stride()[:2], *store.near_values_NCD.stride()[:2],
             STEPS=runs_wide.bit_length(), CAPPED=softcap is not None, EXACT=exactly,

@@ -17,6 +17,7 @@ from longspan_kernels.jit import (
     pieces,
     pow2,
     scan_runs,
+    tile_runs,
 )
 from longspan_kernels.merge.triton import merge_stacks
 from longspan_kernels.types import Partial
@@ -52,11 +53,15 @@ def attend_piece(
     total = T
     if READS == "list":
         total = tl.load(count + row)
+    runs = 0
     if READS == "ranges":
         runs = tl.load(count + row)
         total = tl.load(end + row * K + runs - 1, runs > 0, 0)
     chunk = tl.cdiv(tl.cdiv(total, tl.num_programs(1)), BLOCK_T) * BLOCK_T
     begin = piece * chunk
+    current = begin
+    if READS == "ranges":
+        current = find_run(end + row * K, begin, runs, STEPS)
     top = tl.full((BLOCK_R,), -float("inf"), tl.float32)
     mass = tl.zeros((BLOCK_R,), tl.float32)
     acc = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
@@ -68,7 +73,8 @@ def attend_piece(
             token = tl.load(start + row * K + place, live, 0).to(tl.int64) - first
             live = live & (token >= 0) & (token < T)
         if READS == "ranges":
-            run = row * K + tl.minimum(find_run(end + row * K, place, runs, STEPS), runs - 1)
+            run, current = tile_runs(end + row * K, at, current, runs, BLOCK_T)
+            run += row * K
             after = tl.load(end + run, live, 0) - place
             token = (tl.load(stop + run, live, 0) - after).to(tl.int64)
         row_mask = live[:, None] & (d < D)[None, :]
@@ -121,7 +127,7 @@ def decode(
     block_t = 32 if exactly or width > 128 else 64
     with device_of(q_HD):
         lists = read_lists(runs, entries, first, q_HD)
-        cuts = pieces(programs, expected or lists.expected, 4 * block_t, q_HD.device)
+        cuts = pieces(programs, expected or lists.expected, 2 * block_t, q_HD.device)
         out = torch.empty(cuts, heads, width, dtype=torch.float32, device=q_HD.device)
         lse = torch.empty(cuts, heads, dtype=torch.float32, device=q_HD.device)
         attend_piece[(programs, cuts)](
@@ -171,9 +177,9 @@ def read_lists(runs: Runs | None, entries: int, first: int, unused: Tensor) -> L
     if runs.size_NK is None:
         return Lists(start_NK, unused, unused, count_N, width, "list", width)
     end_NK, stop_NK = torch.empty_like(start_NK), torch.empty_like(start_NK)
-    size_NK = runs.size_NK.contiguous()
+    size_NK, kept_N = runs.size_NK.contiguous(), torch.empty_like(count_N)
     scan_runs[(rows,)](
-        start_NK, size_NK, count_N, end_NK, stop_NK, entries, first, width,
-        BLOCK=min(pow2(width, 16), 1024), num_warps=1,
+        start_NK, size_NK, count_N, unused, end_NK, stop_NK, kept_N, entries, first, width,
+        BEGINS=False, BLOCK=min(pow2(width, 16), 1024), num_warps=1,
     )  # fmt: skip
-    return Lists(start_NK, end_NK, stop_NK, count_N, width, "ranges", min(16 * width, entries))
+    return Lists(unused, end_NK, stop_NK, kept_N, width, "ranges", min(16 * width, entries))

@@ -124,7 +124,7 @@ def select_long_row(
 
 HELD = 16384
 """Clusters of a row that one program holds; their numbers fit 15 bits."""
-READ = 8192
+READ = 4096
 """Clusters that it reads at once where there are more."""
 
 
