@@ -127,7 +127,7 @@ def attended(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("backend", ["reference", TRITON])
+@pytest.mark.parametrize("backend", ["reference", "auto", TRITON])
 @pytest.mark.parametrize(("heads", "width", "softcap"), [(1, 16, None), (3, 80, 2.0)])
 def test_steps_beside_a_cache_read_what_plain_attention_reads(
     backend: Backend, dtype: torch.dtype, heads: int, width: int, softcap: float | None

@@ -30,7 +30,6 @@ if not torch.cuda.is_available():  # Triton reads it when kernels are defined
 
 LENGTHS = (180, 75, 3)
 BUFFERED = "retroinfer, wave_buffer"
-"""Its reference looks at every number; the kernels do not."""
 METHODS: dict[str, Method] = {
     "full": Full(),
     "retroinfer": RetroInfer(
@@ -144,7 +143,7 @@ def watched(session: StoreSession, steps: int, monkeypatch: pytest.MonkeyPatch) 
     return seen
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != BUFFERED])
+@pytest.mark.parametrize("name", METHODS)
 def test_steps_wait_for_nothing_and_are_the_same_operations(
     load: Load, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan_kernels.cached_decode import reference
+from longspan_kernels.cached_decode import cpu, reference
 from longspan_kernels.cached_decode.store import CachedStore
 from longspan_kernels.checks import check_runs, check_softcap
+from longspan_kernels.dispatch import not_plain, path
+from longspan_kernels.merge import merge
 from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.types import Partial
 
@@ -61,8 +63,11 @@ def cached_decode(
             expected=expected,
             stacked=stacked,
         )
-    found = reference.cached_decode(q_XD, store, runs, scale=scale, softcap=softcap)
-    return Partial(found.out[None], found.lse[None]) if stacked else found
+    if path(backend, cpu.obstacle(q_XD, store)) is None:
+        found = reference.cached_decode(q_XD, store, runs, scale=scale, softcap=softcap)
+        return Partial(found.out[None], found.lse[None]) if stacked else found
+    found = cpu.cached_decode(q_XD, store, runs, scale=scale, softcap=softcap, backend=backend)
+    return found if stacked else merge([found], stacked=True)
 
 
 def admit_pages(
@@ -72,7 +77,8 @@ def admit_pages(
 
     A page: head, first slot, size, first row of the pool, which no other page of the lists may
     name; int32, in host memory (pinned, where the store is on a GPU). Doing it again changes
-    nothing. Raises ValueError naming what does not fit; what the pages name is not looked at.
+    nothing. On a CPU nothing is copied, unless the reference is asked for: `cached_decode` reads
+    at home there. Raises ValueError naming what does not fit; what the pages name is not looked at.
     """
     lists, rows = admitted_BA4.shape, len(store.homes)
     if len(lists) != 3 or lists[0] != rows or lists[2] != 4 or count_B.shape != (rows,):
@@ -87,6 +93,8 @@ def admit_pages(
 
         triton.admit_pages(store, admitted_BA4, count_B)
         return
+    if path(backend, not_plain(_rows(store))) is not None:
+        return  # what is at home is read there
     reference.admit_pages(store, admitted_BA4, count_B)
 
 
