@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from nano_counts import CWE_EXACT, EASY, FWE_EXACT, cwe_sequence, fwe_sequence
-from nano_niah import choose_form, niah_sequence
+from nano_forms import choose_form
+from nano_niah import niah_sequence
 from nano_sequence import copy_sequence
 from nano_vt import vt_sequence
 

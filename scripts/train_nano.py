@@ -27,18 +27,12 @@ import torch
 from nano_batch import Writers
 from nano_curriculum import Curriculum
 from nano_model import build_model, load_weights, look_back_init
-from nano_sequence import Material
+from nano_prepare import POSITIONS, prepare
 from nano_step import Outcome, Stepper
-from nano_templates import load_templates
-from nano_tokenizer import build_tokenizer, copy_tokenizer, save_tokenizer, tokenizer_corpus
-
-from longspan.tasks.haystack import synthetic_words
+from nano_tokenizer import copy_tokenizer
 
 if TYPE_CHECKING:
     from nano_curriculum import Job
-
-PROSE_WORDS = 400_000
-POSITIONS = 262_144
 
 
 def arguments() -> argparse.Namespace:
@@ -67,30 +61,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--save-every", type=float, default=120, help="seconds")
     return parser.parse_args()
-
-
-def prepare(out: Path, seed: int) -> tuple[Material, Any]:
-    """The data generator and the tokenizer; the tokenizer is built once for each `out`."""
-    from transformers import AutoTokenizer
-    from wonderwords import RandomWord
-
-    templates = load_templates()
-    prose = synthetic_words(-1, PROSE_WORDS)
-    folder = out / "export"
-    if not (folder / "tokenizer.json").exists():
-        corpus = tokenizer_corpus(prose, templates.sentences())
-        save_tokenizer(build_tokenizer(corpus), folder, POSITIONS)
-    fast = AutoTokenizer.from_pretrained(folder)
-    backend = fast.backend_tokenizer
-    source = RandomWord()
-    adjectives, nouns = (
-        sorted(source.filter(include_categories=[category])) for category in ("adjective", "noun")
-    )
-
-    def encode(text: str) -> list[int]:
-        return list(backend.encode(text, add_special_tokens=False).ids)
-
-    return Material(encode, templates, prose, (adjectives, nouns), fast.eos_token_id, seed), fast
 
 
 class Trainer:

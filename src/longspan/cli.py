@@ -133,7 +133,7 @@ def _renewed(outcome: Outcome) -> Outcome:
     """With the comparison to a baseline that may have run after it."""
     from dataclasses import replace
 
-    from longspan.record.jsonl import write_json
+    from longspan.record.files import write_json
     from longspan.summary import refresh
 
     if outcome.folder is None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from longspan.measures.answers import Begun
-from longspan.record.jsonl import write_text
+from longspan.record.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from longspan.record.jsonl import read_json
+from longspan.record.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longspan.comparison import budget_curve, paired_bootstrap, pareto, significance
-from longspan.record.jsonl import read_json
+from longspan.record.files import read_json
 from longspan.record.jsonl import read_samples as read_file
 from longspan.statistics import needed_samples
 

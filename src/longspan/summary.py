@@ -7,7 +7,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from longspan import fingerprint
-from longspan.record.jsonl import read_json, read_samples
+from longspan.record.files import read_json
+from longspan.record.jsonl import read_samples
 from longspan.statistics import difference_interval, mean_interval
 
 if TYPE_CHECKING:

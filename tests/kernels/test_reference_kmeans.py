@@ -12,6 +12,7 @@ from torch import Tensor
 
 from longspan_kernels.segmented_kmeans import reference
 from longspan_kernels.segmented_kmeans.reference import segmented_kmeans
+from longspan_kernels.segmented_kmeans.reference_seeds import EVEN_SHARE, seeds
 
 if TYPE_CHECKING:
     from longspan_kernels.types import Clusters
@@ -63,8 +64,8 @@ def test_farthest_seeds_leave_no_key_far_from_all() -> None:
     x_GTD = tokens(600)[0] - 3
     unit_GTD = torch.nn.functional.normalize(x_GTD, dim=-1)
     worst = {}
-    for seeding in reference.EVEN_SHARE:
-        seed_GCD = torch.nn.functional.normalize(reference.seeds(x_GTD, 80, seeding), dim=-1)
+    for seeding in EVEN_SHARE:
+        seed_GCD = torch.nn.functional.normalize(seeds(x_GTD, 80, seeding), dim=-1)
         worst[seeding] = float((unit_GTD @ seed_GCD.mT).amax(-1).amin())
     assert worst["even"] < worst["mixed"] < worst["farthest"]
 

@@ -12,7 +12,7 @@ from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.types import Clusters
 
 if TYPE_CHECKING:
-    from longspan_kernels.segmented_kmeans.reference import Seeding
+    from longspan_kernels.segmented_kmeans.reference_seeds import Seeding
 
 
 def rows(groups: int, tokens: int, width: int) -> torch.Tensor:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longspan.record.base import Busy
-from longspan.record.jsonl import RunFolder, plain, read_samples, write_json
+from longspan.record.files import plain, write_json
+from longspan.record.jsonl import RunFolder, read_samples
 from longspan.types import Record
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from longspan import export, results
-from longspan.record.jsonl import RunFolder, write_json
+from longspan.record.files import write_json
+from longspan.record.jsonl import RunFolder
 from longspan.types import Record
 
 if TYPE_CHECKING:

@@ -26,9 +26,10 @@ from nano_attention import (
 from nano_batch import Asking
 from nano_clusters import Probe, clustered, summary_loss, wave_attention
 from nano_curriculum import WINDOW, Curriculum, Job
+from nano_forms import Form
 from nano_guide import GATHER_LAYERS, MOST_POINTERS, NEXT_LAYERS, Guide, pointers, targets
 from nano_model import build_model, look_back_init
-from nano_niah import Form, niah_sequence
+from nano_niah import niah_sequence
 from nano_sequence import END, NO_ANSWER, PARTS, Material, Sequence, Series, copy_sequence, pack
 from nano_templates import Templates
 from nano_vt import vt_sequence

@@ -8,12 +8,13 @@ from longspan_kernels.dense_decode.cpu import rows_obstacle
 from longspan_kernels.dispatch import path
 from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.segmented_kmeans import cpu, reference
+from longspan_kernels.segmented_kmeans.reference_seeds import EVEN_SHARE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan_kernels.dispatch import Backend
-    from longspan_kernels.segmented_kmeans.reference import Seeding
+    from longspan_kernels.segmented_kmeans.reference_seeds import Seeding
     from longspan_kernels.types import Clusters
 
 __all__ = ["segmented_kmeans"]
@@ -40,10 +41,8 @@ def segmented_kmeans(
     where keys or values hold NaN or infinity. RetroInfer, section 4.2.
     """
     reference.check(keys_GTD, values_GTD, clusters, segments, iterations)
-    if seeding not in reference.EVEN_SHARE:
-        raise ValueError(
-            f"seeding is {seeding!r}; it should be one of {', '.join(reference.EVEN_SHARE)}"
-        )
+    if seeding not in EVEN_SHARE:
+        raise ValueError(f"seeding is {seeding!r}; it should be one of {', '.join(EVEN_SHARE)}")
     if final not in ("segment", "global"):
         raise ValueError(f"final is {final!r}; it should be 'segment' or 'global'")
     if triton_serves(backend, (keys_GTD, values_GTD)):

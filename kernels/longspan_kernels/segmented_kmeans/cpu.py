@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from longspan_kernels.dispatch import native, thread_count
-from longspan_kernels.segmented_kmeans.reference import EVEN_SHARE
+from longspan_kernels.segmented_kmeans.reference_seeds import EVEN_SHARE
 from longspan_kernels.types import Clusters
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from longspan_kernels.segmented_kmeans.reference import Seeding
+    from longspan_kernels.segmented_kmeans.reference_seeds import Seeding
 
 
 def segmented_kmeans(

@@ -11,13 +11,13 @@ import triton
 import triton.language as tl
 
 from longspan_kernels.jit import device_of, pow2
-from longspan_kernels.segmented_kmeans import reference
+from longspan_kernels.segmented_kmeans import reference_seeds
 from longspan_kernels.segmented_kmeans.reference import bounds
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from longspan_kernels.segmented_kmeans.reference import Seeding
+    from longspan_kernels.segmented_kmeans.reference_seeds import Seeding
 
 HELD = 1 << 26
 """Numbers of keys that are held in float32 at once (256 MB; four times that with what is made of
@@ -61,7 +61,7 @@ def seeds(
         size, count = (edge[part + 1] - edge[part] for edge in (token_bounds, cluster_bounds))
         alike[size, count].append(part)
     found_GCD = keys_GTD.new_empty(groups, clusters, width, dtype=torch.float32)
-    make = partial(reference.seeds, seeding=seeding, pick=picked)
+    make = partial(reference_seeds.seeds, seeding=seeding, pick=picked)
     for (size, count), parts in alike.items():
         together = max(1, HELD // (groups * size * width))
         for first in range(0, len(parts), together):

@@ -15,7 +15,7 @@ from longspan_kernels.segmented_kmeans.seeds_triton import seeds
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from longspan_kernels.segmented_kmeans.reference import Seeding
+    from longspan_kernels.segmented_kmeans.reference_seeds import Seeding
     from longspan_kernels.types import Clusters
 
 

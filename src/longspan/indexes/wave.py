@@ -13,12 +13,11 @@ import torch
 
 from longspan.indexes import wave_meta
 from longspan.indexes.base import KeyIndex, SearchResult
-from longspan.indexes.wave_groups import Groups, grouped
+from longspan.indexes.wave_clustering import clustered
 from longspan.indexes.wave_mass import first_marked, gaussian_bias, tail
 from longspan.indexes.wave_options import WaveOptions
 from longspan.indexes.wave_rank import rank
 from longspan.types import Estimate, Runs
-from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.wave_decode.mass import covering, log_masses
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import Budget, Segment
+    from longspan.indexes.wave_groups import Groups
     from longspan.indexes.wave_meta import Meta
 
 
@@ -52,26 +52,13 @@ class WaveIndex(KeyIndex):
 
     def build(self, segment: Segment) -> Tensor:
         """Cluster a stretch of the prompt in segments of about `segment_tokens`."""
-        tokens = segment.keys_GTD.shape[1]
-        clusters = max(1, round(tokens / self.options.tokens_per_cluster))
-        segments = min(clusters, max(1, round(tokens / self.options.segment_tokens)))
-        found = segmented_kmeans(
-            segment.keys_GTD,
-            segment.values_GTD,
-            clusters=clusters,
-            segments=segments,
-            iterations=self.options.kmeans_rounds,
-            seeding=self.options.seeding,
-            final=self.options.final_assignment,
-        )
-        in_model = self.options.summaries == "model"
-        dtype = segment.keys_GTD.dtype if in_model else torch.float32
-        meta = wave_meta.Meta.of(found, segment.first_slot, segments, dtype)
-        if self.options.clusters_per_group is not None:
-            meta = self._grouped(meta, segments, self.options.clusters_per_group)
+        meta, groups, order_GT = clustered(segment, self.options)
+        if groups is not None:
+            before = 0 if self._meta is None else self.clusters
+            self.groups = groups if self.groups is None else self.groups.extended(groups, before)
         self._meta = meta if self._meta is None else self._meta.extended(meta)
-        self._tokens += tokens
-        return found.order_GT
+        self._tokens += segment.keys_GTD.shape[1]
+        return order_GT
 
     def append(self, segment: Segment) -> Tensor:
         """As `build`: old clusters never change."""
@@ -193,9 +180,3 @@ class WaveIndex(KeyIndex):
         groups, _, width = self.meta.centroids_GCD.shape
         row = width * self.meta.centroids_GCD.itemsize
         return products * groups * row + (1 + again) * row * int(estimate_G.sum())
-
-    def _grouped(self, meta: Meta, segments: int, a_group: int) -> Meta:
-        before = 0 if self._meta is None else self.clusters
-        meta, groups = grouped(meta, segments, a_group, self.options.kmeans_rounds)
-        self.groups = groups if self.groups is None else self.groups.extended(groups, before)
-        return meta

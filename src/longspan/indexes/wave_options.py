@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from longspan_kernels.segmented_kmeans.reference import Seeding
+    from longspan_kernels.segmented_kmeans.reference_seeds import Seeding
 
 Vote = Literal["sum", "max", "sized", "unmet"]
 """How a group's query heads rank clusters: `sum` of their softmax shares over the centroids (the

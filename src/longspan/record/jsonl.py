@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import shutil
 import socket
@@ -12,6 +11,7 @@ from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from longspan.record.base import Busy
+from longspan.record.files import plain, read_json, write_json, write_text
 from longspan.types import Record
 
 if TYPE_CHECKING:
@@ -51,46 +51,6 @@ def read_samples(path: Path) -> Samples:
             records.setdefault((record.id, record.sample), record)
     clean = lines[-1] == b"" and len(lines) == len(records) + 1
     return Samples(list(records.values()), fingerprints, corrupt, clean)
-
-
-def plain(value: Any) -> Any:
-    """`value` in JSON's types; numbers that JSON cannot write become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if hasattr(value, "item") and not isinstance(value, str | bytes):
-        return plain(value.item())
-    return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write the whole file or nothing."""
-    write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write the whole file or nothing."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is none."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 class RunFolder:

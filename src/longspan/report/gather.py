@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longspan import results
-from longspan.record.jsonl import read_json
+from longspan.record.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
