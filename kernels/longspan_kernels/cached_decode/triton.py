@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan_kernels.dense_decode.triton import finished
+from longspan_kernels.dense_decode.triton import finished, read_lists
 from longspan_kernels.jit import (
     capped,
     device_of,
@@ -19,7 +19,6 @@ from longspan_kernels.jit import (
     fold,
     pieces,
     pow2,
-    scan_runs,
     tile_runs,
 )
 from longspan_kernels.types import Partial
@@ -155,31 +154,23 @@ def cached_decode(
 ) -> Partial:
     """As the reference."""
     (heads, width), (rows, _, _) = q_XD.shape, store.near_keys_NCD.shape
-    assert runs.size_NK is not None
-    start_NK, size_NK = runs.start_NK.contiguous(), runs.size_NK.contiguous()
-    count_N, runs_wide = runs.count_N.contiguous(), start_NK.shape[1]
     a_row = heads // rows
     block_r = min(pow2(a_row, 16), 32)
     programs = rows * -(-a_row // block_r)
     exactly = exact(q_XD, store.near_keys_NCD, store.near_values_NCD)
     block_t = 32 if exactly or width > 128 else 64
     with device_of(q_XD):
-        begin_NK, end_NK, stop_NK = (torch.empty_like(start_NK) for _ in range(3))
-        kept_N = torch.empty_like(count_N)
-        scan_runs[(rows,)](
-            start_NK, size_NK, count_N, begin_NK, end_NK, stop_NK, kept_N, ENDLESS, 0, runs_wide,
-            BEGINS=True, BLOCK=min(pow2(runs_wide, 16), 1024), num_warps=1,
-        )  # fmt: skip
-        cuts = pieces(programs, expected or 16 * runs_wide, 2 * block_t, q_XD.device)
+        lists = read_lists(runs, ENDLESS, 0, q_XD, begins=True)
+        cuts = pieces(programs, expected or lists.expected, 2 * block_t, q_XD.device)
         out = torch.empty(cuts, heads, width, dtype=torch.float32, device=q_XD.device)
         lse = torch.empty(cuts, heads, dtype=torch.float32, device=q_XD.device)
         attend_cached[(programs, cuts)](
             q_XD, store.near_keys_NCD, store.near_values_NCD, store.pool_keys_VD,
             store.pool_values_VD, store.address_2SN, store.first_SN, store.gap_2N,
-            store.row_of_NT, store.owner_P, begin_NK, end_NK, stop_NK, kept_N, out, lse,
-            scale, softcap or 0.0, runs_wide, rows, a_row, heads, width, store.row_of_NT.shape[1],
+            store.row_of_NT, store.owner_P, *lists[:4], out, lse,
+            scale, softcap or 0.0, lists.width, rows, a_row, heads, width, store.row_of_NT.shape[1],
             q_XD.stride(0), *store.near_keys_NCD.stride()[:2], *store.near_values_NCD.stride()[:2],
-            STEPS=runs_wide.bit_length(), CAPPED=softcap is not None, EXACT=exactly,
+            STEPS=lists.width.bit_length(), CAPPED=softcap is not None, EXACT=exactly,
             PAGE=store.page, ROW=width * store.near_keys_NCD.itemsize, S=len(store.first_SN),
             BLOCK_R=block_r, BLOCK_D=pow2(width, 16), BLOCK_T=block_t,
             num_warps=8 if exactly else 4,

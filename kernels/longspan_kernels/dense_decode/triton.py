@@ -168,8 +168,12 @@ class Lists(NamedTuple):
     """About how many entries a row reads; only the host's guess."""
 
 
-def read_lists(runs: Runs | None, entries: int, first: int, unused: Tensor) -> Lists:
-    """Scan the runs, where there are any with sizes, for the places of their entries."""
+def read_lists(
+    runs: Runs | None, entries: int, first: int, unused: Tensor, begins: bool = False
+) -> Lists:
+    """Scan the runs, where there are any with sizes, for the places of their entries; `begins`: and
+    keep where those that have any start.
+    """
     if runs is None:
         return Lists(unused, unused, unused, unused, 1, "all", entries)
     start_NK, count_N = runs.start_NK.contiguous(), runs.count_N.contiguous()
@@ -178,8 +182,9 @@ def read_lists(runs: Runs | None, entries: int, first: int, unused: Tensor) -> L
         return Lists(start_NK, unused, unused, count_N, width, "list", width)
     end_NK, stop_NK = torch.empty_like(start_NK), torch.empty_like(start_NK)
     size_NK, kept_N = runs.size_NK.contiguous(), torch.empty_like(count_N)
+    begin_NK = torch.empty_like(start_NK) if begins else unused
     scan_runs[(rows,)](
-        start_NK, size_NK, count_N, unused, end_NK, stop_NK, kept_N, entries, first, width,
-        BEGINS=False, BLOCK=min(pow2(width, 16), 1024), num_warps=1,
+        start_NK, size_NK, count_N, begin_NK, end_NK, stop_NK, kept_N, entries, first, width,
+        BEGINS=begins, BLOCK=min(pow2(width, 16), 1024), num_warps=1,
     )  # fmt: skip
-    return Lists(unused, end_NK, stop_NK, kept_N, width, "ranges", min(16 * width, entries))
+    return Lists(begin_NK, end_NK, stop_NK, kept_N, width, "ranges", min(16 * width, entries))
