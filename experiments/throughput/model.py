@@ -135,9 +135,13 @@ class ReplayedLayer(StaticLayer):
         seen_BHD = self.queries_NHD[(at_B + 7 * row_B) % len(self.queries_NHD)]
         return self.layer.step(seen_BHD, k_BGD, v_BGD, at_B)
 
-    def update(self, lengths: Sequence[int]) -> None:
+    def update(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
         """See StaticLayer."""
-        self.layer.update(lengths)
+        self.layer.update(lengths, decoding)
+
+    def abandon(self) -> None:
+        """See StaticLayer."""
+        self.layer.abandon()
 
     def settle(self, lengths: Sequence[int]) -> None:
         """See StaticLayer."""

@@ -140,7 +140,10 @@ class StockLayer(StaticLayer):
             self.whole_B2GCD[:, number].transpose(1, 2)[self.row_B, at_B] = new_BGD
         return self.method.attend(q_BHD, self.whole_B2GCD[:, :, :, : self.used])
 
-    def update(self, lengths: Sequence[int]) -> None:
+    def update(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
+        """See StaticLayer: nothing."""
+
+    def abandon(self) -> None:
         """See StaticLayer: nothing."""
 
     def settle(self, lengths: Sequence[int]) -> None:

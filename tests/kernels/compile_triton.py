@@ -140,6 +140,7 @@ def main() -> None:
     prefill(torch.bfloat16, 128)
     copies(torch.bfloat16)
     cached(torch.bfloat16, 128)
+    cached(torch.float16, 80)
     places(torch.bfloat16)
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 import weakref
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -239,6 +240,60 @@ def test_indexes_built_while_layers_read_are_done_before_it(load: Load, name: st
         assert (session._rows[0].static is not None) == bool(options)
         said.append(torch.stack(tokens))
     assert torch.equal(*said)
+
+
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+def test_a_step_that_is_interrupted_is_done_again(
+    load: Load, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, wherever it was: before a layer's update, and between two layers."""
+    right, found = sessions(load, METHODS[name])
+    greedy(right, 2)
+    greedy(found, 2)
+    step = found._rows[0].static
+    assert step is not None
+    for method, layer in (("update", 1), ("step", 1), ("update", 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(step.layers[layer], method, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                found.decode([5] * len(LENGTHS))
+    start = time.perf_counter()
+    for a_BV, b_BV in zip(greedy(right, 40), greedy(found, 40), strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+    assert found.states[0]
+    assert time.perf_counter() - start < 50, "a step that was given up was waited for"
+
+
+def interrupt(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_rows_that_rest_leave_no_trace_in_the_traffic(load: Load) -> None:
+    _, session = sessions(load, METHODS[BUFFERED])
+    greedy(session, 3)
+    traffic = [state.placement.traffic for state in session.states[0]]  # type: ignore[attr-defined]
+    before = asdict(traffic[1])
+    asked = asdict(traffic[0])
+    view = session.select([0])
+    greedy(view, 10)
+    assert view.states
+    assert asdict(traffic[1]) == before
+    assert asdict(traffic[0]) != asked
+
+
+@pytest.mark.parametrize("budgets", [(0.6, 0.4), (0.6, 0.2), (0.05, 0.95)])
+def test_what_is_retrieved_takes_nothing_from_what_is_estimated(
+    load: Load, budgets: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few clusters, all or most of which are read."""
+    monkeypatch.setattr("longspan.models.static.AHEAD_TOKENS", 10)
+    method = RetroInfer(
+        update_tokens=32, local_tokens=8, tokens_per_cluster=16, placement="gpu",
+        retrieval_budget=budgets[0], estimation_budget=budgets[1],
+    )  # fmt: skip
+    right, found = sessions(load, method, (110, 90))
+    for a_BV, b_BV in zip(greedy(right, 40), greedy(found, 40), strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["retroinfer", BUFFERED])

@@ -58,8 +58,10 @@ class CachedStore:
         page: int,
     ) -> CachedStore:
         """A pool of so many pages, with nothing in it. Raises ValueError where a part's tokens do
-        not follow one another.
+        not follow one another, or numbers are whole.
         """
+        if not near_keys_NCD.is_floating_point():
+            raise ValueError(f"keys are {near_keys_NCD.dtype}; right is a floating-point type")
         heads, _, size = near_keys_NCD.shape
         parts = max([1, *map(len, homes)])
         address_2SN = torch.zeros(2, parts, heads, dtype=torch.int64)
@@ -78,7 +80,7 @@ class CachedStore:
         return cls(
             near_keys_NCD,
             near_values_NCD,
-            gap_2N,
+            gap_2N.contiguous(),
             homes,
             address_2SN.to(near),
             first_SN.to(near),

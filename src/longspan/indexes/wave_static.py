@@ -53,7 +53,10 @@ class StaticClusters:
             min(count, -(-each * count // tokens) + 2)
             for each in (most.retrieve_tokens, most.estimate_tokens)
         )
-        self.estimate = min(self.estimate, count - self.retrieve) if most.estimate_tokens else 0
+        self.estimate = self.estimate if most.estimate_tokens else 0
+        count = max(
+            count, self.retrieve + self.estimate
+        )  # the slack of one is not the other's loss
         shape, dtype = (rows, self.groups, count), torch.float32
         if options.summaries == "model":
             dtype = geometry.dtype

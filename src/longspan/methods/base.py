@@ -93,8 +93,14 @@ class StaticLayer(ABC):
         """
 
     @abstractmethod
-    def update(self, lengths: Sequence[int]) -> None:
-        """What must happen outside a step before each row gets its next token."""
+    def update(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
+        """What must happen outside a step, before the rows of these numbers get their next token
+        and the others rest.
+        """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """The step after the last `update` did not come to its end; the next one may."""
 
     @abstractmethod
     def settle(self, lengths: Sequence[int]) -> None:

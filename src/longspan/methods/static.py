@@ -55,9 +55,13 @@ class StaticStored(StaticLayer):
         runs = zone_runs(at_B, len(self.pool.keys_NCD))
         return [self.pool.attend(q_XD, runs, self.capacity)]
 
-    def update(self, lengths: Sequence[int]) -> None:
+    def update(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
         """See StaticLayer."""
-        self.pool.begin()
+        self.pool.begin(decoding)
+
+    def abandon(self) -> None:
+        """See StaticLayer."""
+        self.pool.abandon()
 
     def settle(self, lengths: Sequence[int]) -> None:
         """See StaticLayer."""

@@ -87,11 +87,11 @@ class StaticWave(StaticStored):
             parts.append(summarised(self.geometry, q_XD, estimate, stacked=True))
         return parts
 
-    def update(self, lengths: Sequence[int]) -> None:
+    def update(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
         """See StaticLayer."""
         if max(lengths) >= self._due:
             self._absorb(lengths)
-        super().update(lengths)
+        super().update(lengths, decoding)
 
     def _absorb(self, lengths: Sequence[int]) -> None:
         """Let the indexes take in what waits for them."""

@@ -99,18 +99,21 @@ def check_pools(
     """Raises ValueError with the estimate where buffers of so many tokens a row do not fit beside
     what the rows hold. Layers move one by one, and what a row has for itself alone is freed.
     """
-    place, tokens, cached = getattr(method, "place", None), max(limits), 0.0
+    place, tokens, cached, table = getattr(method, "place", None), max(limits), 0.0, 0
     freed = sum(state.store.nbytes for row in rows if not row.shared for state in row.states)  # type: ignore[attr-defined]
     if place is not None and place.placement == "wave_buffer":
-        # what is frozen stays in host memory, beside a table of 4 bytes a slot here
+        # what is frozen stays in host memory; of each of its slots there is a number here
         frozen = [row.states[0].store.frozen for row in rows]  # type: ignore[attr-defined]
         tokens = max(map(int.__sub__, limits, frozen))
         cached, freed = place.cache_budget * sum(frozen), 0
+        table = 4 * len(rows) * max(frozen)
     layers = [
         round(
             each.kv_heads
-            * (len(rows) * tokens + cached)
-            * (2 * each.head_size * each.dtype.itemsize + 4)
+            * (
+                (len(rows) * tokens + cached) * (2 * each.head_size * each.dtype.itemsize + 4)
+                + table
+            )
         )
         for each in geometries
     ]

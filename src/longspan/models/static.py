@@ -76,13 +76,19 @@ class StaticStep:
         """Give some of the rows one more token; returns their logits [len(rows), V]."""
         given = {id(row): token for row, token in zip(rows, tokens, strict=True)}
         lengths = self.lengths
-        for layer in self.layers:
-            layer.update(lengths)
-        self.say([given.get(id(row), 0) for row in self.rows])
-        if self.graph is None:
-            self.logits_BV = self.step()
-        else:
-            self.graph.replay()
+        decoding = [number for number, row in enumerate(self.rows) if id(row) in given]
+        try:
+            for layer in self.layers:
+                layer.update(lengths, decoding)
+            self.say([given.get(id(row), 0) for row in self.rows])
+            if self.graph is None:
+                self.logits_BV = self.step()
+            else:
+                self.graph.replay()
+        except BaseException:
+            for layer in self.layers:
+                layer.abandon()
+            raise
         assert self.logits_BV is not None
         self._write_tapes(rows)
         place = {id(row): number for number, row in enumerate(self.rows)}

@@ -3,12 +3,14 @@ there, what came after it lies near, and steps find out by themselves what is ca
 
 A step attends every slot where it is (its own look-up on the device, no buffer to gather in), says
 what it read, and copies what the step before it let in. The caches' policy works on the CPU beside
-the steps, and no step waits for it.
+the steps: the next one waits for what of this is left.
 """
 
 from __future__ import annotations
 
 import time
+import weakref
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ import torch
 from longspan.placement.base import Traffic
 from longspan.placement.pool import Pool
 from longspan.placement.wave_buffer import CLUSTER_PAGE
+from longspan.tensors import wait_for_devices
 from longspan_kernels.block_cache import CacheSteps, packed
 from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_decode
 from longspan_kernels.step_slots import append_token
@@ -77,6 +80,9 @@ class CachedPool(Pool):
             policy=where.cache_policy,
             pinned=device.type == "cuda",
         )
+        self._decoding: Sequence[int] = ()
+        if device.type == "cuda":  # a step in flight reads and writes lists in host memory
+            weakref.finalize(self, wait_for_devices)
         self._raised = torch.ones(1, dtype=torch.int32, device=device)
         for placement, count in zip(placements, pages, strict=True):
             placement.pool_bytes = self.cached.nbytes * count // max(1, sum(pages))
@@ -107,18 +113,28 @@ class CachedPool(Pool):
         self.steps.flag.copy_(self._raised, non_blocking=True)
         return found
 
-    def begin(self) -> None:
+    def begin(self, decoding: Sequence[int]) -> None:
         """See Pool."""
         self.wait()
+        self._decoding = decoding
         self.steps.begin()
+
+    def abandon(self) -> None:
+        """See Pool. What a GPU still has to say is said before the next step begins."""
+        wait_for_devices()
+        with suppress(RuntimeError):
+            self.steps.wait(0.0)
 
     def wait(self) -> None:
         """See Pool: closes the accounts of the last step."""
         start = time.perf_counter()
         counts = self.steps.wait()
-        waited = (time.perf_counter() - start) / len(self.placements)
+        waited = (time.perf_counter() - start) / max(1, len(self._decoding))
         token_bytes = 2 * self.geometry.head_size * self.geometry.dtype.itemsize
-        for placement, count in zip(self.placements, counts, strict=False):
+        for row, count in enumerate(counts):
+            if row not in self._decoding:
+                continue  # what it reads while it rests is nobody's
+            placement = self.placements[row]
             crossed = (count.miss_entries + count.admitted_entries) * token_bytes
             placement.last = Traffic(count.hit_entries, count.miss_entries, crossed, waited)
             placement.traffic.add(placement.last)

@@ -82,8 +82,11 @@ class Pool:
             stacked=True,
         )
 
-    def begin(self) -> None:
-        """Before a step, outside of it."""
+    def begin(self, decoding: Sequence[int]) -> None:
+        """Before a step of these rows, outside of it."""
+
+    def abandon(self) -> None:
+        """The step that was begun did not come to its end."""
 
     def wait(self) -> None:
         """Have done what the last step left to be done."""

@@ -1,12 +1,14 @@
 // The caches of several rows, brought up to date beside decode steps that never wait for them: a step leaves the list of what
-// it read and raises a flag; a worker that waits for the flag leaves the list of what the next step must copy.
+// it read and raises a flag; then workers, a task a cache, leave the list of what the next step must copy.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <vector>
 
@@ -47,33 +49,56 @@ class CacheSteps {
         given_up_ = false;
         std::atomic_ref(*lists_.flag).store(0, std::memory_order_release);
         if (!flags_) flags_ = Flags::shared();
-        auto task = std::make_shared<std::packaged_task<std::vector<StepCount>()>>([this] { return work(); });
-        pending_ = task->get_future();
-        flags_->await(*lists_.flag, given_up_, [task] { (*task)(); });
+        turn_ = std::make_shared<Turn>(caches_.size());
+        done_ = turn_->done.get_future();
+        // not a share in the workers: the last one must not be let go by a worker
+        flags_->await(*lists_.flag, given_up_, [this, turn = turn_, workers = &flags_->workers()] {
+            for (std::size_t number = 0; number < turn->counts.size(); ++number)
+                workers->post([this, turn, number] { work(*turn, number); });
+        });
     }
 
     // Before the next one; nothing where none was begun. A step that never raised its flag is given up.
     std::vector<StepCount> wait(double seconds) {
-        if (!pending_.valid()) return {};
-        if (pending_.wait_for(std::chrono::duration<double>(seconds)) != std::future_status::ready) {
+        if (!done_.valid()) return {};
+        if (done_.wait_for(std::chrono::duration<double>(seconds)) != std::future_status::ready) {
             give_up();
             throw std::runtime_error("a decode step never said what it read");
         }
-        return pending_.get();
+        done_.get();
+        return turn_->counts;
     }
 
    private:
+    // What one step leaves to be done, a task a cache. Outlives its steps until the last task is over.
+    struct Turn {
+        explicit Turn(std::size_t caches) : counts(caches), left(caches) {}
+        std::vector<StepCount> counts;
+        std::promise<void> done;
+        std::atomic<std::size_t> left;
+        std::mutex mutex;
+        std::exception_ptr error;
+    };
+
     void give_up() {
         given_up_ = true;
-        if (pending_.valid()) pending_.wait();
-        pending_ = {};
+        if (done_.valid()) done_.wait();
+        done_ = {};
     }
 
-    std::vector<StepCount> work() {
-        std::vector<StepCount> counts;
-        if (given_up_) return counts;
-        for (std::size_t number = 0; number < caches_.size(); ++number) counts.push_back(update(number));
-        return counts;
+    // Uses nothing but the turn after it has counted itself off.
+    void work(Turn& turn, std::size_t number) {
+        try {
+            if (!given_up_) turn.counts[number] = update(number);
+        } catch (...) {
+            const std::lock_guard lock(turn.mutex);
+            turn.error = std::current_exception();
+        }
+        if (turn.left.fetch_sub(1) > 1) return;
+        if (turn.error)
+            turn.done.set_exception(turn.error);
+        else
+            turn.done.set_value();
     }
 
     StepCount update(std::size_t number) {
@@ -102,7 +127,8 @@ class CacheSteps {
     std::vector<std::int64_t> first_row_;
     StepLists lists_;
     std::shared_ptr<Flags> flags_;
-    std::future<std::vector<StepCount>> pending_;
+    std::shared_ptr<Turn> turn_;
+    std::future<void> done_;
     std::atomic<bool> given_up_ = false;
 };
 

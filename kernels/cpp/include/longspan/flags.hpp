@@ -41,6 +41,8 @@ class Flags {
         return flags;
     }
 
+    Workers& workers() { return *workers_; }
+
     // `task` runs once, when the flag or `given_up` is not 0; both must live until then.
     void await(std::int32_t& flag, const std::atomic<bool>& given_up, std::function<void()> task) {
         {
