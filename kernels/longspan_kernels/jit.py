@@ -98,6 +98,19 @@ def fold(score, top, mass):
     return fade, weight, new_top, mass * fade + tl.sum(weight, 1)
 
 
+@triton.jit
+def store_rows(out, lse, row, inside, acc, top, mass, D, BLOCK_D: tl.constexpr):
+    """What a running softmax came to, in rows [R] of `out` and `lse`; 0 and -inf where it saw
+    nothing.
+    """
+    d = tl.arange(0, BLOCK_D)
+    empty = mass == 0.0
+    mass = tl.where(empty, 1.0, mass)
+    mask = inside[:, None] & (d < D)[None, :]
+    tl.store(out + row[:, None] * D + d[None, :], acc / mass[:, None], mask)
+    tl.store(lse + row, tl.where(empty, -float("inf"), top + tl.log(mass)), inside)
+
+
 def pow2(number: int, least: int = 1) -> int:
     """The next power of two, at least `least`."""
     return max(least, 1 << max(0, number - 1).bit_length())

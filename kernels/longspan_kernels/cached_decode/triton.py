@@ -19,6 +19,7 @@ from longspan_kernels.jit import (
     fold,
     pieces,
     pow2,
+    store_rows,
     tile_runs,
 )
 from longspan_kernels.types import Partial
@@ -107,12 +108,7 @@ def attend_cached(
         v_TD = tl.load(v_T[:, None] + d[None, :], row_mask, 0).to(q_RD.dtype)
         acc = acc * fade[:, None]
         acc += tl.dot(weight.to(q_RD.dtype), v_TD, input_precision="ieee")
-
-    empty = mass == 0.0
-    mass = tl.where(empty, 1.0, mass)
-    out_row = piece.to(tl.int64) * HEADS + head
-    tl.store(out + out_row[:, None] * D + d[None, :], acc / mass[:, None], lane_mask)
-    tl.store(lse + out_row, tl.where(empty, -float("inf"), top + tl.log(mass)), lane < R)
+    store_rows(out, lse, piece.to(tl.int64) * HEADS + head, lane < R, acc, top, mass, D, BLOCK_D)
 
 
 @triton.jit

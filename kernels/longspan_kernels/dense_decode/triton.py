@@ -17,6 +17,7 @@ from longspan_kernels.jit import (
     pieces,
     pow2,
     scan_runs,
+    store_rows,
     tile_runs,
 )
 from longspan_kernels.merge.triton import merge_stacks
@@ -94,12 +95,7 @@ def attend_piece(
         v_TD = tl.load(values + v_at, row_mask, 0).to(q_RD.dtype)
         acc = acc * fade[:, None]
         acc += tl.dot(weight.to(q_RD.dtype), v_TD, input_precision="ieee")
-
-    empty = mass == 0.0
-    mass = tl.where(empty, 1.0, mass)
-    out_row = piece.to(tl.int64) * HEADS + head
-    tl.store(out + out_row[:, None] * D + d[None, :], acc / mass[:, None], lane_mask)
-    tl.store(lse + out_row, tl.where(empty, -float("inf"), top + tl.log(mass)), lane < R)
+    store_rows(out, lse, piece.to(tl.int64) * HEADS + head, lane < R, acc, top, mass, D, BLOCK_D)
 
 
 def decode(
