@@ -97,10 +97,23 @@ def test_steps_that_were_given_up_hold_nobody_up() -> None:
     assert time.perf_counter() - start < 20
 
 
-def test_a_broken_list_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("value", "message"), [(WIDTH + 1, "more runs than it has"), (-1, "more runs than it has")]
+)
+def test_a_broken_list_is_an_error(value: int, message: str) -> None:
     steps = made("native", (5,), 9)
     steps.begin()
-    steps.read.fill_(WIDTH + 1)
+    steps.read.fill_(value)
     steps.flag.fill_(1)
-    with pytest.raises(RuntimeError, match="list is broken"):
+    with pytest.raises(ValueError, match=message):
+        steps.wait()
+
+
+def test_a_run_before_the_first_slot_is_an_error() -> None:
+    steps = made("native", (5,), 9)
+    steps.begin()
+    start_NK = torch.full((GROUPS, WIDTH), -3)
+    steps.read.copy_(packed(start_NK, torch.ones_like(start_NK), torch.full((GROUPS,), 1)))
+    steps.flag.fill_(1)
+    with pytest.raises(ValueError, match="begins before slot 0"):
         steps.wait()

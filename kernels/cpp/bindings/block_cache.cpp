@@ -21,11 +21,7 @@ RunsView checked_runs(const IntsIn& starts, const std::optional<IntsIn>& sizes, 
     require(!sizes || sizes->size() == starts.size(), "sizes are not shaped as starts");
     const RunsView runs{starts.data(), sizes ? sizes->data() : nullptr, counts.data(), static_cast<std::int64_t>(starts.shape(0)),
                         static_cast<std::int64_t>(starts.shape(1))};
-    for (std::int64_t row = 0; row < runs.rows; ++row) {
-        require(runs.counts[row] >= 0 && runs.counts[row] <= runs.width, "a row counts more runs than it has");
-        for (std::int64_t at = row * runs.width; at < row * runs.width + runs.counts[row]; ++at)
-            require(runs.starts[at] >= 0 && (!runs.sizes || runs.sizes[at] >= 0), "a run begins before slot 0 or has a negative size");
-    }
+    check_runs(runs);
     return runs;
 }
 

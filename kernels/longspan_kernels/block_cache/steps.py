@@ -75,7 +75,8 @@ class CacheSteps:
 
     def wait(self, seconds: float = 60.0) -> list[StepCount]:
         """Before the next one, or before `admitted` is looked at; a count a cache, or none where no
-        step was begun. Raises RuntimeError where the step did not say what it read.
+        step was begun. Raises RuntimeError where the step did not say what it read, ValueError
+        where that is no list of runs.
         """
         return [StepCount(*counts) for counts in self._steps.wait(seconds)]
 

@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 
 
 @triton.jit
+def wanted(most, row, live, G, FIRST, SECOND):
+    """How many clusters of a row are the best ones, and how many these and the next ones are."""
+    first = tl.minimum(tl.minimum(tl.load(most + row), FIRST), live)
+    return first, first + tl.minimum(tl.minimum(tl.load(most + G + row), SECOND), live - first)
+
+
+@triton.jit
+def narrowed(low, middle, high, enough):
+    """The half in which the border lies."""
+    return tl.where(enough, middle, low), tl.where(enough, high, middle)
+
+
+@triton.jit
 def select_row(
     vote, most, first, second, count, C, G, FIRST, SECOND,
     BLOCK: tl.constexpr, ROUNDS: tl.constexpr,
@@ -27,8 +40,7 @@ def select_row(
     c = tl.arange(0, BLOCK)
     bits = tl.load(vote + row * C + c, c < C, -float("inf")).to(tl.int32, bitcast=True)
     live = tl.sum((bits >= 0).to(tl.int32), 0)  # an empty cluster's vote is -inf
-    wanted_1 = tl.minimum(tl.minimum(tl.load(most + row), FIRST), live)
-    wanted_2 = wanted_1 + tl.minimum(tl.minimum(tl.load(most + G + row), SECOND), live - wanted_1)
+    wanted_1, wanted_2 = wanted(most, row, live, G, FIRST, SECOND)
     # at least wanted_i votes are low_i or more, fewer are high_i or more
     low_1 = tl.zeros((), tl.int32)
     low_2 = tl.zeros((), tl.int32)
@@ -41,10 +53,8 @@ def select_row(
         both = tl.sum(both, 0)
         enough_1 = (both & 0xFFFF) >= wanted_1
         enough_2 = (both >> 16) >= wanted_2
-        low_1 = tl.where(enough_1, middle_1, low_1)
-        high_1 = tl.where(enough_1, high_1, middle_1)
-        low_2 = tl.where(enough_2, middle_2, low_2)
-        high_2 = tl.where(enough_2, high_2, middle_2)
+        low_1, high_1 = narrowed(low_1, middle_1, high_1, enough_1)
+        low_2, high_2 = narrowed(low_2, middle_2, high_2, enough_2)
     above = (bits > low_1).to(tl.int32) + ((bits > low_2).to(tl.int32) << 16)
     equal = (bits == low_1).to(tl.int32) + ((bits == low_2).to(tl.int32) << 16)
     more, equals = tl.sum(above, 0), tl.cumsum(equal, 0)
@@ -76,8 +86,7 @@ def select_long_row(
     live = tl.zeros((), tl.int32)
     for begin in range(0, C, BLOCK):
         live += tl.sum((vote_bits(vote, row, begin + tl.arange(0, BLOCK), C) >= 0).to(tl.int32), 0)
-    wanted_1 = tl.minimum(tl.minimum(tl.load(most + row), FIRST), live)
-    wanted_2 = wanted_1 + tl.minimum(tl.minimum(tl.load(most + G + row), SECOND), live - wanted_1)
+    wanted_1, wanted_2 = wanted(most, row, live, G, FIRST, SECOND)
     low_1 = tl.zeros((), tl.int32)
     low_2 = tl.zeros((), tl.int32)
     high_1 = tl.full((), 0x7FFFFFFF, tl.int32)
@@ -93,10 +102,8 @@ def select_long_row(
             found_2 += tl.sum((bits >= middle_2).to(tl.int32), 0)
         enough_1 = found_1 >= wanted_1
         enough_2 = found_2 >= wanted_2
-        low_1 = tl.where(enough_1, middle_1, low_1)
-        high_1 = tl.where(enough_1, high_1, middle_1)
-        low_2 = tl.where(enough_2, middle_2, low_2)
-        high_2 = tl.where(enough_2, high_2, middle_2)
+        low_1, high_1 = narrowed(low_1, middle_1, high_1, enough_1)
+        low_2, high_2 = narrowed(low_2, middle_2, high_2, enough_2)
     ties_1, ties_2 = wanted_1, wanted_2
     for begin in range(0, C, BLOCK):
         bits = vote_bits(vote, row, begin + tl.arange(0, BLOCK), C)

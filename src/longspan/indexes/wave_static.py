@@ -75,9 +75,8 @@ class StaticClusters:
             views[name] = buffer[row, :, : index.clusters]
             views[name].copy_(getattr(index.meta, name))
         index.lie_in(**views)
-        size_GC = self._buffers["size_GC"][row]
         heads = slice(row * self.groups, (row + 1) * self.groups)
-        self._bias_NC[heads] = size_GC.clamp(min=1).float().log()
+        self._bias_NC[heads, : index.clusters] = index.meta.log_size_GC
         self._counts_2N[0, heads], self._counts_2N[1, heads] = index.ranked(budget)
 
     def search(self, q_XD: Tensor, scale: float) -> tuple[tuple[Tensor, ...], Estimate | None]:

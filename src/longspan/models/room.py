@@ -107,14 +107,9 @@ def check_pools(
         tokens = max(map(int.__sub__, limits, frozen))
         cached, freed = place.cache_budget * sum(frozen), 0
         table = 4 * len(rows) * max(frozen)
+    slots = len(rows) * tokens + cached
     layers = [
-        round(
-            each.kv_heads
-            * (
-                (len(rows) * tokens + cached) * (2 * each.head_size * each.dtype.itemsize + 4)
-                + table
-            )
-        )
+        round(each.kv_heads * (slots * (2 * each.head_size * each.dtype.itemsize + 4) + table))
         for each in geometries
     ]
     wanted, free = sum(layers) + max(layers) - freed, available(geometries[0].device)

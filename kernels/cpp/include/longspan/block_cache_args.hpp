@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
 #include <vector>
 
 #include "longspan/decode_args.hpp"
@@ -56,6 +57,17 @@ struct LookUp {
     std::vector<std::int64_t> lengths;  // entries of the buffer, a row each
     std::int64_t hit_blocks = 0, miss_blocks = 0, hit_entries = 0, miss_entries = 0;
 };
+
+// What a cache is asked names blocks: slots and sizes are not negative. Throws std::invalid_argument.
+inline void check_runs(const RunsView& runs) {
+    for (std::int64_t row = 0; row < runs.rows; ++row) {
+        if (runs.counts[row] < 0 || runs.counts[row] > runs.width)
+            throw std::invalid_argument("a row counts more runs than it has");
+        for (std::int64_t at = row * runs.width; at < row * runs.width + runs.counts[row]; ++at)
+            if (runs.starts[at] < 0 || (runs.sizes && runs.sizes[at] < 0))
+                throw std::invalid_argument("a run begins before slot 0 or has a negative size");
+    }
+}
 
 // Where an update's copies come from, and how many pages it may let in at most.
 struct Admitting {

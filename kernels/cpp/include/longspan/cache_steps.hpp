@@ -106,8 +106,7 @@ class CacheSteps {
         const std::int64_t groups = cache.options().groups, first = static_cast<std::int64_t>(number) * groups;
         const std::int64_t at = first * lists_.read.width;
         const RunsView mine{lists_.read.starts + at, lists_.read.sizes + at, lists_.read.counts + first, groups, lists_.read.width};
-        for (std::int64_t row = 0; row < groups; ++row)
-            if (mine.counts[row] < 0 || mine.counts[row] > mine.width) throw std::runtime_error("a decode step's list is broken");
+        check_runs(mine);
         const LookUp found = cache.look_up(mine);
         const Admission let_in = cache.update(found, {true, lists_.most});
         std::int32_t* out = lists_.admitted + static_cast<std::int64_t>(number) * lists_.most * 4;
