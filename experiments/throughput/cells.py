@@ -110,7 +110,10 @@ def measure(unit: Unit, sizes: Sizes) -> list[dict[str, Any]]:
         return [row | cell(unit, sizes, base, row)]
     except (torch.OutOfMemoryError, MemoryError) as error:
         return [{**row, "note": f"out of memory: {str(error)[:80]}"}]
-    except torch._dynamo.exc.BackendCompilerFailed as error:
+    except (
+        torch._dynamo.exc.BackendCompilerFailed,
+        torch._dynamo.exc.FailOnRecompileLimitHit,  # a shape a step, where there are no graphs
+    ) as error:
         return [{**row, "note": f"does not compile here: {str(error).splitlines()[0][:80]}"}]
 
 

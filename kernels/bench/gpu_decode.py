@@ -78,11 +78,11 @@ def decoding(rows: int, tokens: int, peak: float) -> Table:
 
     given: dict[str, Any] = {"retrieve": read, "estimate": wanted - read, "want_scores": False}
     most_2G = torch.tensor([[read], [wanted - read]], device="cuda").expand(-1, rows).int()
+    other = seconds(by_torch)
     for name, limits in (("scores sorted", None), ("selected as in a graph", most_2G)):
         call = partial(wave_search, q, centroids, sizes, scale=SCALE, most_2G=limits, **given)
-        bytes_read = centroids.nbytes
-        other = seconds(by_torch)
-        table.rows.append(row(f"wave_search, {name}", seconds(call), bytes_read, peak, other))
+        taken = seconds(call)
+        table.rows.append(row(f"wave_search, {name}", taken, centroids.nbytes, peak, other))
     return table
 
 
