@@ -24,8 +24,9 @@ LEAST_EXACT: Final = {"vt": 400, "cwe": CWE_EXACT, "fwe": FWE_EXACT}
 """Tokens that hold the form of the evaluation."""
 COUNTING: Final = ("cwe", "fwe")
 """Tasks without a haystack: every token counts, and no length is virtual."""
+SHARED: Final = ("niah", "values", "vt", "cwe", "fwe")
 SHARES: Final = (0.34, 0.26, 0.18, 0.11, 0.11)
-"""Of jobs, once copying has formed: niah, values, vt, cwe, fwe."""
+"""Of jobs, once copying has formed, by the tasks of SHARED."""
 GATE: Final = 0.68
 WINDOW: Final = 20
 
@@ -62,6 +63,7 @@ class Curriculum:
     longest_real: int = 4500
     """Up to so many tokens a job may stay as long as it is; see `choose`."""
     copying: bool = True
+    shares: tuple[float, ...] = SHARES
     lengths: dict[str, int] = field(default_factory=lambda: dict(START))
     recent: dict[str, deque[float]] = field(default_factory=dict)
     exact: dict[str, deque[float]] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Curriculum:
         task = "copy"
         if formed or not self.copying:
             share = 0.15 if self.copying else 0.0
-            task = rng.choices(tuple(START), (share, *SHARES))[0]
+            task = rng.choices(tuple(START), (share, *self.shares))[0]
             self.copying = self.copying and self.lengths["niah"] < 400
         top = self.lengths[task]
         counts = task == "copy" or rng.random() < 0.4

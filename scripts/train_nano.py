@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from nano_batch import Writers
-from nano_curriculum import Curriculum
+from nano_curriculum import SHARED, SHARES, Curriculum
 from nano_model import build_model, load_weights, look_back_init
 from nano_prepare import POSITIONS, prepare
 from nano_step import Outcome, Stepper
@@ -54,6 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--theta", type=float, default=1e8)
     parser.add_argument("--real", type=int, default=1024, help="longer than this becomes virtual")
     parser.add_argument("--longest", type=int, default=20_000)
+    parser.add_argument("--shares", type=shares, default=SHARES, help=f"of {', '.join(SHARED)}")
     parser.add_argument("--truly-long", type=float, default=0.0, help="share of jobs not virtual")
     parser.add_argument("--longest-real", type=int, default=4500, help="longer ones always are")
     parser.add_argument(
@@ -61,6 +62,16 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--save-every", type=float, default=120, help="seconds")
     return parser.parse_args()
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Weights of the tasks, as many as there are tasks."""
+    weights = tuple(float(each) for each in text.split(","))
+    if len(weights) != len(SHARED) or min(weights) < 0 or not sum(weights) > 0:
+        raise argparse.ArgumentTypeError(
+            f"{text}: {len(SHARED)} numbers with commas, none below 0, not all 0"
+        )
+    return weights
 
 
 class Trainer:
@@ -89,7 +100,7 @@ class Trainer:
             self.model.parameters(), options.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
         lengths = options.tokens, options.real, options.longest, options.longest_real
-        self.curriculum = Curriculum(*lengths, copying=options.start is None)
+        self.curriculum = Curriculum(*lengths, copying=options.start is None, shares=options.shares)
         self.curriculum.begin(options.begin)
         self.counts = {"step": 0, "tokens": 0}
         self.spent = 0.0

@@ -18,7 +18,7 @@ from longspan.methods.retroinfer import RetroInfer
 from longspan.studies.allocation import calibrated, pyramid
 from longspan.studies.plots import curves, key, panels
 from longspan.studies.scored import compared, scored
-from longspan.studies.study import Study, begin
+from longspan.studies.study import Study, begin, launch
 from longspan.studies.trace import Read, replay
 
 if TYPE_CHECKING:
@@ -184,4 +184,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

@@ -23,7 +23,7 @@ from longspan.indexes.wave_options import WaveOptions
 from longspan.studies.plots import key, panels
 from longspan.studies.search import Built
 from longspan.studies.step import Step
-from longspan.studies.study import Study, begin
+from longspan.studies.study import Study, begin, launch
 from longspan.studies.timing import best_seconds
 
 sys.path.append(str(Path(__file__).parents[2] / "kernels" / "bench"))
@@ -127,4 +127,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

@@ -18,7 +18,7 @@ import torch
 from longspan.indexes.base import Budget
 from longspan.studies.plots import curves, key, panels
 from longspan.studies.search import Built, contenders
-from longspan.studies.study import Study, begin
+from longspan.studies.study import Study, begin, launch
 from longspan.studies.timing import best_seconds
 from longspan.studies.trace import Read, Trace
 from longspan_kernels.dense_decode import dense_decode
@@ -181,4 +181,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from longspan.studies.plots import MARKS, key, panels
-from longspan.studies.study import Study, begin, machine
+from longspan.studies.study import Study, begin, launch, machine
 from longspan.studies.timing import best_seconds
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.dispatch import native
@@ -188,4 +188,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from functools import partial
@@ -23,6 +24,7 @@ from longspan.models.generation import Stream, generate
 from longspan.record.jsonl import RunFolder
 from longspan.runner import prepare
 from longspan.screen import Screen
+from longspan.studies.study import launch
 from longspan.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -72,11 +74,15 @@ def composed(overrides: list[str]) -> Any:
         return OmegaConf.to_container(compose("config", overrides), resolve=True)
 
 
-def main() -> None:
+def main(given: list[str]) -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
-    arguments, overrides = parser.parse_known_args()
+    arguments, overrides = parser.parse_known_args(given)
+    for name in ("samples", "rounds"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} = {getattr(arguments, name)}: right would be 1 or more")
     config = composed([f"samples={arguments.samples}", *overrides])
     with Screen() as screen:
         run = prepare(config, Workbench(), screen)
@@ -99,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(launch(main))

@@ -16,7 +16,7 @@ import torch
 
 from longspan.studies.plots import curves, heat, key, panels
 from longspan.studies.search import Built, contenders, least
-from longspan.studies.study import Study, begin
+from longspan.studies.study import Study, begin, launch
 from longspan.studies.trace import Read, Trace
 
 sys.path.append(str(Path(__file__).parents[2] / "kernels" / "bench"))
@@ -167,4 +167,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

@@ -17,7 +17,7 @@ from longspan.methods.full import Full
 from longspan.studies.plots import key, panels
 from longspan.studies.quantised import FORMATS, WHICH, Quantised
 from longspan.studies.scored import compared, scored
-from longspan.studies.study import Study, begin
+from longspan.studies.study import Study, begin, launch
 from longspan.studies.timing import best_seconds
 from longspan.studies.trace import Trace
 from longspan_kernels.dense_decode import dense_decode
@@ -177,4 +177,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

@@ -19,7 +19,7 @@ from longspan.prefill.full import FullPrefill
 from longspan.prefill.minference import MInference
 from longspan.prefill.xattention import XAttention
 from longspan.studies.plots import curves, panels
-from longspan.studies.study import Study, begin
+from longspan.studies.study import Study, begin, launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,4 +128,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

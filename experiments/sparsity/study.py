@@ -14,7 +14,7 @@ import torch
 
 from longspan.methods.retroinfer import RetroInfer
 from longspan.studies.plots import curves, heat, key, panels
-from longspan.studies.study import Study, begin
+from longspan.studies.study import Study, begin, launch
 from longspan.studies.trace import Read, Trace
 from longspan_kernels.block_cache import Policy, optimum, simulate
 
@@ -196,4 +196,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from longspan.studies.plots import curves, panels
-from longspan.studies.study import begin
+from longspan.studies.study import begin, launch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cells import Sizes, measure, names
@@ -62,4 +62,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

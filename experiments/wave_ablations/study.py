@@ -17,7 +17,7 @@ from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
 from longspan.methods.retroinfer import RetroInfer
 from longspan.studies.scored import compared, scored
-from longspan.studies.study import Study, begin
+from longspan.studies.study import Study, begin, launch
 from longspan.studies.trace import Read, replay
 
 if TYPE_CHECKING:
@@ -134,4 +134,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(launch(main))

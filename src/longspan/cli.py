@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longspan.errors import FAILED, INTERRUPTED, WRONG_REQUEST, explain
+from longspan.errors import FAILED, WRONG_REQUEST, fail, interrupted, wants_debug
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -49,7 +47,7 @@ def main(argv: Sequence[str], conf: Path) -> int:
         arguments = parser.parse_args(list(argv))
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
-    debug = any(each.replace(" ", "").lower() == "debug=true" for each in arguments.overrides)
+    debug = wants_debug(arguments.overrides)
     try:
         hydra = composition.opened(arguments, conf)
         arguments.overrides = composition.without_papers(hydra, arguments.overrides)
@@ -59,10 +57,9 @@ def main(argv: Sequence[str], conf: Path) -> int:
         sweep = composition.is_sweep(hydra, arguments)
         outcomes = _run(hydra, arguments, sweep=sweep)
     except KeyboardInterrupt:
-        _say("interrupted; what is recorded is kept, and the same command goes on")
-        return INTERRUPTED
+        return interrupted()
     except Exception as error:
-        return _fail(error, debug)[1]
+        return fail(error, debug)[1]
     finally:
         GlobalHydra.instance().clear()
     return _report(outcomes, sweep=sweep)
@@ -91,7 +88,7 @@ def job(config: DictConfig, workbench: Workbench, group: str | None = None) -> O
             run = prepare(plain, workbench, screen, alone=alone)
             folder, summary = execute(run, screen)
     except Exception as error:
-        line, code = _fail(error, debug)
+        line, code = fail(error, debug)
         return Outcome(overrides, code, line)
     return Outcome(overrides, 0, None, str(folder), summary)
 
@@ -143,15 +140,3 @@ def _renewed(outcome: Outcome) -> Outcome:
         return outcome
     write_json(Path(outcome.folder) / "summary.json", summary)
     return replace(outcome, summary=summary)
-
-
-def _fail(error: BaseException, debug: bool) -> tuple[str, int]:
-    line, code = explain(error)
-    if debug:
-        traceback.print_exception(error)
-    _say(f"error: {line}")
-    return line, code
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -5,12 +5,39 @@ from __future__ import annotations
 import difflib
 import errno
 import re
+import sys
+import traceback
+from typing import TYPE_CHECKING
 
 from longspan.record.base import Busy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FAILED = 1
 WRONG_REQUEST = 2
 INTERRUPTED = 130
+
+
+def wants_debug(overrides: Iterable[str]) -> bool:
+    """Whether debug=true is among them; known before anything is composed."""
+    return any(each.replace(" ", "").lower() == "debug=true" for each in overrides)
+
+
+def fail(error: BaseException, debug: bool) -> tuple[str, int]:
+    """Say the error, where it came from if `debug`; the line and the exit code."""
+    line, code = explain(error)
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    return line, code
+
+
+def interrupted() -> int:
+    """Say what Ctrl-C left; the exit code."""
+    line = "interrupted; what is recorded is kept, and the same command goes on"
+    print(line, file=sys.stderr, flush=True)
+    return INTERRUPTED
 
 
 def explain(error: BaseException) -> tuple[str, int]:

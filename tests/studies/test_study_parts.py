@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -23,14 +25,13 @@ from longspan.studies.once import Once, branch
 from longspan.studies.quantised import FORMATS, Format
 from longspan.studies.rows import Rows
 from longspan.studies.scored import compared
-from longspan.studies.study import begin
+from longspan.studies.study import begin, launch
 from longspan.studies.trace import Trace, replay
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from longspan.models.base import Model
 
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "sparsity" / "study.py"
 PROMPT, STEPS = 1301, 3
 
 
@@ -194,6 +195,42 @@ def test_a_wrong_line_is_refused(
         begin(__file__, "", Sizes(), line)
     assert left.value.code == 2
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "named", "code"),
+    [
+        ("steps=3", "error: steps: no such key", 2),
+        ("task=nope", "error: task = 'nope'", 2),
+        ("model.dtype=nope", "error: model.dtype = 'nope'", 2),
+        ("debug=true", "ZeroDivisionError", 1),
+    ],
+)
+def test_what_goes_wrong_is_said_in_a_line(
+    override: str,
+    named: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def main(arguments: list[str]) -> None:
+        study, _ = begin(str(EXPERIMENT), "", Sizes(), arguments)
+        study.run(model="nano", samples=1)
+        _ = 1 // 0
+
+    monkeypatch.setattr(sys, "argv", ["study.py", override])
+    assert launch(main) == code
+    said = capsys.readouterr().err
+    assert named in said
+    assert ("Traceback" in said) == (override == "debug=true")
+
+
+def test_an_interrupted_study_says_that_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    assert launch(main) == 130
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_variants_are_compared_on_the_same_examples() -> None:

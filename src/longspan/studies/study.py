@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from longspan.errors import fail, interrupted, wants_debug
 from longspan.export import to_csv, to_markdown
 from longspan.record.environment import environment
 from longspan.request import parse_tokens
@@ -146,6 +148,20 @@ def begin(file: str, doc: str | None, sizes: T, arguments: Sequence[str]) -> tup
     sizes = type(sizes)(**{**defaults, **values})
     out = given.out or given.results / name
     return Study(name, path, out, given.results, overrides, sizes), sizes
+
+
+def launch(main: Callable[[list[str]], None]) -> int:
+    """Run a study with this command line; the exit code, as run.py's: 2 the request was wrong,
+    130 interrupted. One line says what went wrong.
+    """
+    arguments = sys.argv[1:]
+    try:
+        main(arguments)
+    except KeyboardInterrupt:
+        return interrupted()
+    except Exception as error:
+        return fail(error, wants_debug(arguments))[1]
+    return 0
 
 
 def machine() -> str:
