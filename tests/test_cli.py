@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_run_py_is_short_and_gives_its_exit_code() -> None:
     assert done.stdout == ""
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "run.py", "--help"], cwd=ROOT, stdout=pipe, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    assert done.stderr == b""
+
+
 def test_a_study_brings_its_own_configuration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,4 +102,8 @@ def test_a_study_may_be_a_sweep_by_itself(
         "hydra: {mode: MULTIRUN, sweeper: {params: {ctx: 'banana,apple'}}}\n"
     )
     assert main(["-cd", str(tmp_path), "-cn", "sweep"], ROOT / "conf") == 2
-    assert "0 of 2 jobs done, 2 not" in capsys.readouterr().out
+    done = capsys.readouterr()
+    assert "0 of 2 jobs done, 2 not" in done.out
+    assert [line for line in done.err.splitlines() if line.startswith("job ")] == [
+        "job 1 of 2: ctx=banana", "job 2 of 2: ctx=apple"
+    ]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,7 +53,7 @@ class Sizes:
     steps: int = 16
     answer: int = 64
     """Tokens of an answer at most: a wrong one would go on to what the task allows."""
-    mean: float = 0.05
+    mean: float = field(default=0.05, metadata={"least": LADDER[0], "most": 1})
     """Share of the clusters that the layers divide among themselves."""
 
 

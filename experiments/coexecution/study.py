@@ -57,6 +57,11 @@ class Sizes:
     width: int = 128
     rounds: int = 40
 
+    def __post_init__(self) -> None:
+        if self.heads % self.groups:
+            right = f"a multiple of --groups = {self.groups}"
+            raise ValueError(f"--heads = {self.heads}: right would be {right}")
+
 
 def measure(
     built: Built, queries: Iterator[Tensor], sizes: Sizes, name: str

@@ -5,9 +5,10 @@ python experiments/context/study.py --out experiments/context
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -42,14 +43,15 @@ class Sizes:
 
     made: tuple[int, ...] = (4096, 16_384, 65_536, 262_144, 1_048_576)
     """Keys of the generator that imitates a head of a large model."""
-    model: tuple[int, ...] = (4096, 16_384)
+    model: tuple[int, ...] = field(default=(4096, 16_384), metadata={"least": 0})
     """Tokens that the model reads, for keys of its own; 0 for none."""
     task: str = "ruler_niah_multikey_1"
-    layer: int = -1
-    slow: int = 65_536
-    """Most keys that a graph is built over."""
+    layer: int = field(default=-1, metadata={"least": -math.inf})
+    """Of the model; -1 is its last."""
+    slow: int = field(default=65_536, metadata={"least": 0})
+    """Most keys that a graph is built over; 0 for no graphs."""
     top: int = 100
-    share: float = 0.018
+    share: float = field(default=0.018, metadata={"most": 1})
     """What the wave index retrieves."""
     queries: int = 16
     rounds: int = 5
@@ -121,6 +123,9 @@ def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
     lengths = [each for each in sizes.model if each]
     runs = {each: study.run(task=sizes.task, ctx=each, samples=1) for each in lengths}
     model = next(iter(runs.values())).model if runs else None
+    layers = len(model.geometries) if model else 0
+    if layers and not -layers <= sizes.layer < layers:
+        raise ValueError(f"--layer = {sizes.layer}: right would be from {-layers} to {layers - 1}")
 
     @cache
     def keys(source: str, tokens: int) -> Keys:

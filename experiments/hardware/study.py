@@ -7,7 +7,7 @@ python experiments/hardware/study.py --join a.csv,b.csv --out .
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -37,10 +37,10 @@ RUN_TOKENS = 16
 class Sizes:
     """Defaults of the command line; the shape is that of a layer of an 8B model."""
 
-    tokens: int = 32_768
+    tokens: int = field(default=32_768, metadata={"least": RUN_TOKENS})
     megabytes: int = 256
     """What is read or copied to find the bandwidth."""
-    threads: tuple[int, ...] = (0,)
+    threads: tuple[int, ...] = field(default=(0,), metadata={"least": 0, "most": 1024})
     """0: 1, 2, 4 ... and as many as there are."""
     rounds: int = 25
     join: str = ""

@@ -6,7 +6,7 @@ python experiments/ood/study.py --out experiments/ood
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +40,12 @@ class Sizes:
     examples: int = 1
     steps: int = 16
     top: int = 100
-    synthetic: int = 32_768
+    synthetic: int = field(default=32_768, metadata={"least": 0})
     """Keys of the generator that imitates a large model; 0 leaves it out."""
+
+    def __post_init__(self) -> None:
+        if 0 < self.synthetic < 10:  # a tenth of them is held out
+            raise ValueError(f"--synthetic = {self.synthetic}: right would be 0, or 10 or more")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from longspan.prefill.full import FullPrefill
 from longspan.prefill.minference import MInference
 from longspan.prefill.xattention import XAttention
 from longspan.studies.plots import curves, panels
-from longspan.studies.study import Study, begin, launch
+from longspan.studies.study import begin, launch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.placement.part import Part
+    from longspan.runner import Run
     from longspan.types import LayerGeometry, Partial
 
 # The authors' budgets are for 128k and more: a sixteenth of them for contexts of 8k to 32k.
@@ -86,9 +87,8 @@ class Measured(Prefill):
         return right
 
 
-def measure(study: Study, sizes: Sizes, ctx: int, name: str) -> list[dict[str, Any]]:
+def measure(run: Run, name: str) -> list[dict[str, Any]]:
     """Means over layers, chunks and examples."""
-    run = study.run(method="full", task=sizes.task, ctx=ctx, samples=sizes.examples)
     measured = Measured(PREFILLS[name])
     for example in run.examples:
         subject = Subject(
@@ -99,7 +99,7 @@ def measure(study: Study, sizes: Sizes, ctx: int, name: str) -> list[dict[str, A
     mean = {key: sums[key] / sums["chunks"] for key in ("mass", "worst", "error")}
     return [
         {
-            "context": ctx,
+            "context": run.request.ctx,
             "prefill": name,
             "mass recovered %": 100 * mean["mass"],
             "of the worst head %": 100 * mean["worst"],
@@ -116,8 +116,12 @@ def main(arguments: list[str]) -> None:
     study, sizes = begin(__file__, __doc__, Sizes(), arguments)
     units = [(ctx, name) for ctx in sizes.ctx for name in PREFILLS]
     with torch.inference_mode():
-        model = study.run(method="full", task=sizes.task, ctx=sizes.ctx[0], samples=1).model
-        frame = study.rows(units, lambda unit: measure(study, sizes, *unit), model=model)
+        runs = {
+            ctx: study.run(method="full", task=sizes.task, ctx=ctx, samples=sizes.examples)
+            for ctx in sizes.ctx
+        }
+        model = runs[sizes.ctx[0]].model
+        frame = study.rows(units, lambda unit: measure(runs[unit[0]], unit[1]), model=model)
     figure, (left, right) = panels(2)
     curves(left, frame, "context", "mass recovered %", "prefill")
     curves(right, frame, "context", "faster", "prefill")

@@ -6,7 +6,7 @@ python experiments/sparsity/study.py --out experiments/sparsity
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
@@ -43,7 +43,8 @@ class Sizes:
     )  # fmt: skip
     ctx: int = 8192
     examples: int = 2
-    steps: int = 32
+    steps: int = field(default=32, metadata={"least": 2})
+    """Two at least, to be compared."""
 
 
 def kept(size: float, tokens: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -15,7 +16,9 @@ from longspan.measures.memory import peak_host_bytes
 from longspan.methods.full import Full
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
+from longspan.models.decoder import Graphs
 from longspan.placement.base import PlacementName
+from longspan.studies.sizes import one_of
 
 if TYPE_CHECKING:
     from longspan.models.decoder import Decoder
@@ -31,29 +34,52 @@ SPARE = 0.9
 @dataclass(frozen=True)
 class Sizes:
     """Defaults of the command line. `layers` are measured and scaled to those of the model;
-    `memory_gb` 0: what the machine has; `batches`: numbers, or `largest`, the one that the whole
-    model would hold, but `most`.
+    `warmup` may be 0; `memory_gb` 0: what the machine has; `batches`: numbers, or `largest`, the
+    one that the whole model would hold, but `most`.
     """
 
-    geometries: tuple[str, ...] = ("llama3_8b", "qwen25_7b", "qwen25_72b")
-    contexts: tuple[int, ...] = (30_000, 60_000, 120_000, 1_000_000)
+    geometries: tuple[str, ...] = field(
+        default=("llama3_8b", "qwen25_7b", "qwen25_72b"), metadata={"among": GEOMETRIES}
+    )
+    contexts: tuple[int, ...] = field(
+        default=(30_000, 60_000, 120_000, 1_000_000), metadata={"least": 2}
+    )
     batches: tuple[str, ...] = ("1", FITS)
     methods: tuple[str, ...] = ("full", "retroinfer", "retrieval_attention")
     """Kinds, or single rows such as retroinfer:gpu."""
     layers: int = 2
-    warmup: int = 3
+    warmup: int = field(default=3, metadata={"least": 0})
     steps: int = 24
     new: int = 100
     """Tokens of an answer, in the end-to-end time."""
     chunk: int = 8192
-    device: str = "auto"
-    memory_gb: float = 0.0
+    device: str = field(default="auto", metadata={"among": ("auto", "cpu", "cuda")})
+    memory_gb: float = field(default=0.0, metadata={"least": 0})
     most: int = 128
-    graphs: str = "auto"
+    graphs: str = field(default="auto", metadata={"among": get_args(Graphs)})
     """See Graphs; eager: the steps of a graph, without one, also on a CPU."""
+
+    def __post_init__(self) -> None:
+        for batch in self.batches:
+            if batch != FITS and not re.fullmatch(r"[1-9]\d*", batch):
+                raise ValueError(f"--batches = {batch!r}: right would be a number or {FITS}")
+        if self.warmup + self.steps > CAPACITY:
+            right = f"{CAPACITY} at most, with --warmup = {self.warmup} before them"
+            raise ValueError(f"--steps = {self.steps}: right would be {right}")
+
+    def here(self) -> Sizes:
+        """With the device that `auto` is. Raises ValueError where there is none."""
+        cuda = torch.cuda.is_available()
+        if self.device == "cuda" and not cuda:
+            raise ValueError("--device = 'cuda': there is none here; right would be cpu")
+        device = ("cuda" if cuda else "cpu") if self.device == "auto" else self.device
+        if self.graphs == "on" and device == "cpu":
+            raise ValueError("--graphs = 'on': a CPU has none; right would be auto, off or eager")
+        return replace(self, device=device)
 
 
 Unit = tuple[str, int, str, str]
+KINDS = {"retroinfer": RetroInfer, "retrieval_attention": RetrievalAttention}
 
 
 def method(name: str, rows: int, capacity: int) -> Any:
@@ -61,14 +87,24 @@ def method(name: str, rows: int, capacity: int) -> Any:
     kind, _, how = name.partition(":")
     if kind == "full":
         return Full() if how == "ours" else Stock(how, rows, capacity)
-    made = {"retroinfer": RetroInfer, "retrieval_attention": RetrievalAttention}[kind]
-    return made(placement=how)  # type: ignore[call-arg]
+    return KINDS[kind](placement=how)  # type: ignore[call-arg]
 
 
 def names(wanted: tuple[str, ...], device: str) -> list[str]:
-    """Every method in every placement and kernel that makes a difference here."""
-    placements = get_args(PlacementName) if device == "cuda" else ("cpu", "wave_buffer")
-    ways: dict[str, Any] = {"full": ["ours", *kernels(device)], "retroinfer": placements}
+    """Every method in every placement and kernel that makes a difference here. Raises ValueError
+    for what is neither a method nor a single row.
+    """
+    every, full = get_args(PlacementName), ["ours", *kernels(device)]
+    placements = every if device == "cuda" else ("cpu", "wave_buffer")
+    ways: dict[str, Any] = {"full": full, "retroinfer": placements}
+    for name in wanted:
+        kind, colon, how = name.partition(":")
+        possible = {"full": full, **dict.fromkeys(KINDS, every)}
+        if kind not in possible:
+            raise ValueError(f"--methods = {name!r}: right would be {one_of(possible)}")
+        if colon and how not in possible[kind]:
+            right = one_of(f"{kind}:{each}" for each in possible[kind])
+            raise ValueError(f"--methods = {name!r}: right would be {kind}, {right} on {device}")
     return [
         name
         for kind in wanted

@@ -32,8 +32,7 @@ def with_prefill(frame: Any, prefill: Any, sizes: Sizes) -> Any:
 def main(arguments: list[str]) -> None:
     """Measure what is missing; write table and figure."""
     study, sizes = begin(__file__, __doc__, Sizes(), arguments)
-    if sizes.device == "auto":
-        sizes = Sizes(**{**vars(sizes), "device": "cuda" if torch.cuda.is_available() else "cpu"})
+    sizes = sizes.here()
     methods = names(sizes.methods, sizes.device)
     places = [(g, c) for g in sizes.geometries for c in sizes.contexts]
     units = [(g, c, b, name) for g, c in places for b in sizes.batches for name in methods]

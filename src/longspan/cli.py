@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +61,9 @@ def main(argv: Sequence[str], conf: Path) -> int:
         outcomes = _run(hydra, arguments, sweep=sweep)
     except KeyboardInterrupt:
         return interrupted()
+    except BrokenPipeError:  # whoever read the output has seen enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except Exception as error:
         return fail(error, debug)[1]
     finally:
@@ -65,11 +71,17 @@ def main(argv: Sequence[str], conf: Path) -> int:
     return _report(outcomes, sweep=sweep)
 
 
-def job(config: DictConfig, workbench: Workbench, group: str | None = None) -> Outcome:
-    """Run one composed configuration; whatever goes wrong is in the outcome.
+@dataclass(frozen=True)
+class Sweep:
+    """What a job knows of the sweep that it belongs to."""
 
-    `group` names the sweep that it belongs to, for recorders that show sweeps together.
-    """
+    name: str
+    """For recorders that show sweeps together."""
+    overrides: tuple[str, ...]
+
+
+def job(config: DictConfig, workbench: Workbench, sweep: Sweep | None = None) -> Outcome:
+    """Run one composed configuration; whatever goes wrong is in the outcome."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -82,9 +94,11 @@ def job(config: DictConfig, workbench: Workbench, group: str | None = None) -> O
     debug = config.get("debug") is True
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        if group and "group" in plain["recorder"]:
-            plain["recorder"]["group"] = plain["recorder"]["group"] or group
+        if sweep and "group" in plain["recorder"]:
+            plain["recorder"]["group"] = plain["recorder"]["group"] or sweep.name
         with Screen() as screen:
+            if sweep:
+                screen.note(_begins(composed, sweep))
             run = prepare(plain, workbench, screen, alone=alone)
             folder, summary = execute(run, screen)
     except Exception as error:
@@ -98,16 +112,31 @@ def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
     from longspan.workbench import Workbench
 
     workbench = Workbench()
-    group = _sweep_name([str(arguments.config_name), *arguments.overrides]) if sweep else None
-
-    def task(config: DictConfig) -> Outcome:
-        return job(config, workbench, group)
-
     name = composition.config_name(arguments)
     if not sweep:
-        return [hydra.run(name, task, arguments.overrides).return_value]
-    batches = hydra.multirun(name, task, composition.for_sweep(hydra, arguments.overrides))
+        alone = partial(job, workbench=workbench)
+        return [hydra.run(name, alone, arguments.overrides).return_value]
+    overrides = composition.for_sweep(hydra, arguments.overrides)
+    known = Sweep(_sweep_name([str(arguments.config_name), *arguments.overrides]), tuple(overrides))
+    each = partial(job, workbench=workbench, sweep=known)
+    batches = hydra.multirun(name, each, overrides)
     return [done.return_value for batch in batches for done in batch]
+
+
+def _begins(composed: Any, sweep: Sweep) -> str:
+    """Which job of how many it is, and what only some of them have."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    number = composed.job.num
+    if BasicSweeper.__name__ not in composed.sweeper._target_:  # another may not know how many
+        return f"job {number + 1}: {' '.join(composed.overrides.task)}"
+    given = [f"{key}={value}" for key, value in (composed.sweeper.params or {}).items()]
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*given, *sweep.overrides]), None)
+    told = [each for each in jobs[number] if not all(each in other for other in jobs)]
+    return " ".join([f"job {number + 1} of {len(jobs)}{':' * bool(told)}", *told])
 
 
 def _sweep_name(overrides: Sequence[str]) -> str:

@@ -61,7 +61,7 @@ def check(hydra: Hydra, overrides: Sequence[str]) -> None:
             continue
         value = each.value()
         if name == "results":
-            _check_folder(name, value)
+            check_folder(name, value)
         if name in groups and isinstance(value, list):
             names = ",".join(map(str, value))
             raise ValueError(f"{name} = {value}: a run has one; right would be -m {name}={names}")
@@ -70,7 +70,7 @@ def check(hydra: Hydra, overrides: Sequence[str]) -> None:
             raise ValueError(f"{name} = {value!r}: no name of an option; right would be {options}")
 
 
-def _check_folder(name: str, value: Any) -> None:
+def check_folder(name: str, value: Any) -> None:
     """ValueError where `value` is no folder and none can be made there."""
     if value in (None, ""):
         raise ValueError(f"{name} = {value!r}: right would be a folder")

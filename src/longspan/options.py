@@ -22,6 +22,8 @@ Slack = Annotated[float, Field(ge=1)]
 """How many times what is wanted."""
 Tokens = Annotated[int, Field(ge=0)]
 """A count of tokens, 0 allowed."""
+Layers = Annotated[tuple[Tokens, ...], Field(strict=False)]
+"""Numbers of layers, from 0."""
 Count = Annotated[int, Field(ge=1)]
 """A count of at least one."""
 SEEDS = 2**31
@@ -38,5 +40,7 @@ T = TypeVar("T")
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def settings(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, keyword-only dataclass whose fields are validated strictly."""
-    config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    config = ConfigDict(
+        extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
     return cast("type[T]", dataclass(cls, frozen=True, kw_only=True, config=config))

@@ -88,6 +88,7 @@ def prepare(
     with screen.stage(f"loading {config['model'].get('path', 'model')}"):
         model = workbench.model(config["model"])
     _check_ctx(request, model)
+    _check_budgets(method, model)
     with screen.stage(f"preparing {task.label}"):
         examples = workbench.examples(task, model, request)
     if not examples:
@@ -115,6 +116,7 @@ def execute(run: Run, screen: Screen) -> tuple[Path, dict[str, Any]]:
         folder.write("fingerprint.json", {"pairing": fingerprint.pairing(identity), **identity})
         for number in folder.corrupt:
             screen.note(f"samples.jsonl: line {number} is no sample; it is answered again")
+        _tell_of_recorded(run, folder, screen)
         run.recorder.open(folder.path, run.config, digest)
         try:
             for measure in (passes.quality, passes.recall, passes.latency):
@@ -145,11 +147,28 @@ def _tell_of_other_source(folder: RunFolder, here: dict[str, Any], screen: Scree
         )
 
 
+def _tell_of_recorded(run: Run, folder: RunFolder, screen: Screen) -> None:
+    """Say it where nothing is left to answer; the pass itself says what it goes on from."""
+    done, count = folder.done, run.task.samples_per_example
+    wanted = [(each.id, sample) for each in run.examples for sample in range(count)]
+    if run.request.measure.quality and done.issuperset(wanted):
+        screen.note(f"all {len(wanted)} samples are already in {folder.path}")
+
+
 def _check_ctx(request: Request, model: Model) -> None:
     if request.ctx and model.max_positions and request.ctx > model.max_positions:
         raise ValueError(
             f"ctx = {tokens_label(request.ctx)}: {model.name} has {model.max_positions} positions; "
             f"right would be at most {tokens_label(model.max_positions)}"
+        )
+
+
+def _check_budgets(method: Method, model: Model) -> None:
+    budgets = getattr(method, "layer_budgets", None)
+    if budgets is not None and len(budgets) != model.layers:
+        raise ValueError(
+            f"method.layer_budgets has {len(budgets)} entries; right would be {model.layers}, one"
+            f" for each layer of {model.name}"
         )
 
 

@@ -1,9 +1,12 @@
-"""What a run shows while it works: bars with the time left, on stderr, gone when it is done."""
+"""What a run shows while it works, on stderr: bars with the time left, gone when it is done; where
+nobody looks, a line now and then.
+"""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
-    from rich.progress import Task
+    from rich.progress import Task, TaskID
+
+FIRST_S, MOST_S = 10.0, 60.0
+"""Until a line without a terminal; the next ones take twice as long each, but at most so long."""
 
 
 class Pace(ProgressColumn):
@@ -35,9 +41,11 @@ def _clock(seconds: float | None) -> str:
 
 
 class Screen:
-    """Bars while it is entered, lines at any time. Without a terminal there are lines only."""
+    """Bars while it is entered, notes at any time. Without a terminal a line in place of the bars,
+    from time to time, which says how far the stages are that have begun.
+    """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, first_s: float = FIRST_S) -> None:
         self.console = console or Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
@@ -47,9 +55,17 @@ class Screen:
             transient=True,
             disable=not self.console.is_terminal,
         )
+        self._first_s = first_s
+        self._said: set[TaskID] = set()
+        self._left = Event()
+        self._teller: Thread | None = None
 
     def __enter__(self) -> Self:
         self._bars.start()
+        if not self.console.is_terminal:
+            self._left.clear()
+            self._teller = Thread(target=self._tell, daemon=True)
+            self._teller.start()
         return self
 
     def __exit__(
@@ -59,6 +75,9 @@ class Screen:
         trace: TracebackType | None,
     ) -> None:
         self._bars.stop()
+        if self._teller is not None:
+            self._left.set()
+            self._teller.join()
 
     def note(self, text: str) -> None:
         """One line above the bars."""
@@ -70,5 +89,17 @@ class Screen:
         bar = self._bars.add_task(what, total=total)
         try:
             yield lambda done: self._bars.update(bar, completed=done)
+            outermost = self._bars.tasks[0]
+            if bar in self._said and outermost.id == bar:
+                self.note(f"{what}: done in {_clock(outermost.elapsed)}")
         finally:
             self._bars.remove_task(bar)
+
+    def _tell(self) -> None:
+        pause_s, pace = self._first_s, Pace()
+        while not self._left.wait(pause_s):
+            pause_s = min(2 * pause_s, MOST_S)
+            stages = self._bars.tasks
+            if stages:
+                self.note("; ".join(f"{each.description}: {pace.render(each)}" for each in stages))
+            self._said.update(each.id for each in stages)

@@ -14,6 +14,7 @@ import torch
 
 from longspan.prefill.minference import MInference
 from longspan.prefill.xattention import XAttention
+from longspan.studies.study import launch
 
 pytest.importorskip("matplotlib", reason="no plots extra")
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -104,6 +105,63 @@ def test_a_study_makes_its_files_and_measures_once(name: str, tmp_path: Path) ->
     assert {"table.csv", "table.md"} <= files.keys()
     assert len(files) > 2 or name == "wave_ablations", "figures"
     assert all(len(data) < 150_000 for file, data in files.items() if file.endswith(".svg"))
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "named"),
+    [
+        ("throughput", "--geometries foo", "--geometries = 'foo': right would be llama3_8b, "),
+        ("throughput", "--layers 0", "--layers = 0: "),
+        ("throughput", "--contexts 4k,0", "--contexts = 0: "),
+        ("throughput", "--device tpu", "--device = 'tpu': right would be auto, cpu or cuda"),
+        ("throughput", "--batches 1,x", "--batches = 'x': right would be a number or largest"),
+        ("throughput", "--batches 0", "--batches = '0': "),
+        ("throughput", "--graphs foo", "--graphs = 'foo': right would be auto, on, off or eager"),
+        ("throughput", "--graphs on --device cpu", "--graphs = 'on': "),
+        ("throughput", "--memory-gb nan", "--memory-gb = 'nan': "),
+        ("throughput", "--steps 300", "--steps = 300: right would be 256 at most, with --warmup"),
+        (
+            "throughput",
+            "--methods foo",
+            "--methods = 'foo': right would be full, retroinfer or retrieval_attention",
+        ),
+        (
+            "throughput",
+            "--methods full,full:fast --device cpu",
+            "--methods = 'full:fast': right would be full, full:ours, full:sdpa or full:matmul",
+        ),
+        ("budgets", "--mean 0.001", "--mean = 0.001: right would be a number, 0.005 or more"),
+        ("coexecution", "--heads 7", "--heads = 7: right would be a multiple of --groups = 8"),
+        ("context", "--share 2", "--share = 2.0: "),
+        ("context", "--task needle --model 2600 --layer 99", "--layer = 99: right would be from "),
+        ("hardware", "--tokens 15", "--tokens = 15: "),
+        ("ood", "--synthetic -1", "--synthetic = -1: "),
+        ("ood", "--synthetic 9", "--synthetic = 9: right would be 0, or 10 or more"),
+        ("sparse_prefill", "--task needle --ctx 2600,100m", "ctx = 100m: "),
+        ("sparsity", "--steps 1", "--steps = 1: "),
+        ("wave_ablations", "--answers 0", "--answers = 0: "),
+    ],
+)
+def test_what_an_option_cannot_be_is_refused_before_anything_is_measured(
+    name: str,
+    line: str,
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = ["--out", str(tmp_path / "out"), "--results", str(tmp_path / "rows")]
+    monkeypatch.setattr(sys, "argv", ["study.py", *line.split(), *places])
+    threads = torch.get_num_threads()
+    try:
+        code = launch(study(name).main)
+    except SystemExit as left:  # argparse has said why
+        code = int(left.code or 0)
+    finally:
+        torch.set_num_threads(threads)
+    assert code == 2
+    assert named in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
 
 
 def test_tables_of_two_machines_are_joined(tmp_path: Path) -> None:

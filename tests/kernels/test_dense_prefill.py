@@ -86,6 +86,39 @@ def test_positions_without_an_entry_are_refused() -> None:
             path(q, k, k, scale=1.0, causal=True)
 
 
+EMPTY = [(0, 5, True), (0, 5, False), (3, 0, False), (0, 0, True), (0, 0, False)]
+"""Q, T, causal."""
+
+
+def check_empty(name: str, positions: int, entries: int, causal: bool, **made: Any) -> None:
+    q_HQD = torch.randn(14, positions, 80, **made)
+    k_GTD, v_GTD = (torch.randn(2, entries, 80, **made) for _ in "kv")
+    found = PATHS[name](q_HQD, k_GTD, v_GTD, scale=0.1, causal=causal)
+    assert found.out.dtype == found.lse.dtype == torch.float32
+    assert found.out.device == found.lse.device == q_HQD.device
+    assert torch.equal(found.out.cpu(), torch.zeros(14, positions, 80))
+    assert torch.equal(found.lse.cpu(), torch.full((14, positions), -float("inf")))
+
+
+@pytest.mark.parametrize(("positions", "entries", "causal"), EMPTY)
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("name", PATHS)
+def test_nothing_asked_or_nothing_to_attend_is_an_empty_part(
+    name: str, dtype: torch.dtype, positions: int, entries: int, causal: bool
+) -> None:
+    check_empty(name, positions, entries, causal, dtype=dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("positions", "entries", "causal"), EMPTY)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_a_gpu_gives_an_empty_part_too(
+    dtype: torch.dtype, positions: int, entries: int, causal: bool
+) -> None:
+    check_empty("op", positions, entries, causal, dtype=dtype, device="cuda")
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("causal", [True, False])

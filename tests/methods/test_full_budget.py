@@ -10,6 +10,7 @@ from tests.methods.cases import assert_close, layer
 from longspan.methods.full import Full
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
+from longspan.methods.pqcache import PQCache
 from longspan.methods.random_k import RandomK
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.streaming_llm import StreamingLLM
@@ -24,6 +25,8 @@ EVERYTHING: dict[str, Method] = {
     "oracle_topk": OracleTopK(budget=1.0),
     "oracle_topp": OracleTopP(coverage=1.0),
     "random_k": RandomK(budget=1.0),
+    "pqcache": PQCache(retrieval_budget=1.0, update_tokens=40),
+    "pqcache, query heads": PQCache(retrieval_budget=1.0, update_tokens=33, share="query_head"),
     "retroinfer": RetroInfer(retrieval_budget=1.0, estimation_budget=0.0, update_tokens=40),
     "retroinfer, segments": RetroInfer(
         retrieval_budget=1.0, segment_tokens=50, tokens_per_cluster=7, update_tokens=33

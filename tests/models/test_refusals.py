@@ -60,6 +60,18 @@ def test_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     assert message.startswith("model.path = 'nobody/no-such-model': its configuration cannot be")
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"rope_theta": 500}, "model.config.rope_theta: a llama configuration has no such entry"),
+        ({"num_hidden_layer": 1}, "model.config.num_hidden_layer: a llama configuration has no"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "model.config.rope_scaling: right would be"),
+    ],
+)
+def test_entries_that_a_configuration_does_not_have(config: dict[str, Any], message: str) -> None:
+    assert refusal(path="nano", config=config).startswith(message)
+
+
 def test_weights_in_another_format(tmp_path: Path) -> None:
     model = tiny("llama")
     model.config.save_pretrained(tmp_path)

@@ -43,6 +43,10 @@ WRONG = {
     "seed=2147483648": r"seed = 2147483648: input should be less than 2147483648",
     "batch=0": r"batch = 0: ",
     "generation.top_p=2": r"generation.top_p = 2: input should be less than or equal to 1",
+    "generation.temperature=inf": r"generation.temperature = inf: input should be a finite number",
+    "partial_seconds=inf": r"partial_seconds = inf: input should be a finite number",
+    "model.device_map=foo": r"model.device_map = 'foo': input should be 'auto', 'balanced', ",
+    "+model.config={foo:1}": r"model.config.foo: a llama configuration has no such entry",
     "generation.max_new_tokens=0": r"generation.max_new_tokens = 0: right would be a count from 1",
     "generation=3": r"generation = 3: ",
     "measure.recall=3": r"measure.recall = 3: not a group of settings; its settings are at, ",
@@ -62,6 +66,14 @@ WRONG = {
     "ctx=[1": r"malformed override: .*; right would be key=value",
     "ctx": r"malformed override: .*missing EQUAL.*; right would be key=value",
 }
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_budgets_of_layers_are_one_for_each(cli: Cli, count: int) -> None:
+    budgets = ",".join(["0.1"] * count)
+    done = cli("method=retroinfer", f"method.layer_budgets=[{budgets}]")
+    assert done.code == 2
+    assert f"method.layer_budgets has {count} entries; right would be 3, one for each" in done.err
 
 
 @pytest.mark.parametrize("override", WRONG)

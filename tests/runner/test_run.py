@@ -75,6 +75,7 @@ def test_a_second_run_answers_only_what_is_missing(cli: Cli) -> None:
     assert [line["id"] for line in after] == sorted({line["id"] for line in after})
     assert len(after) == 6
     assert "4 of 6 samples are already in" in second.err
+    assert f"all 6 samples are already in {second.folder()}\n" in cli("samples=6").err
 
 
 def test_the_batch_changes_neither_answers_nor_fingerprint(cli: Cli, tmp_path: Path) -> None:

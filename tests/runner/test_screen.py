@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import io
+import time
+from typing import TYPE_CHECKING
 
+import pytest
 from rich.console import Console
 
 from longspan.screen import Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_terminal_shows_what_is_done_and_what_is_left() -> None:
@@ -33,3 +46,43 @@ def test_a_file_gets_the_lines_only() -> None:
         done(4)
         screen.note("resumed")
     assert written.getvalue().strip() == "resumed"
+
+
+def test_a_file_gets_a_line_now_and_then() -> None:
+    written = io.StringIO()
+    with Screen(Console(file=written), first_s=0.05) as screen:
+        with screen.stage("samples [x]", 10) as done, screen.stage("reading", 512) as read:
+            done(4)
+            read(100)
+            wait_for(lambda: "\n" in written.getvalue())
+        screen.note("next")
+    first, *_, end, after = written.getvalue().splitlines()
+    assert first.startswith("samples [x]: 4/10  0:00:0")
+    assert "; reading: 100/512  0:00:0" in first
+    assert end.startswith("samples [x]: done in 0:00:")
+    assert after == "next"
+    assert "reading: done" not in written.getvalue()
+
+
+def test_lines_come_further_and_further_apart_and_end_with_the_work() -> None:
+    written = io.StringIO()
+    with Screen(Console(file=written), first_s=0.02) as screen, screen.stage("loading"):
+        time.sleep(0.7)
+    said = written.getvalue().count("gone")
+    assert 1 <= said <= 5  # after 0.02, 0.06, 0.14, 0.3, 0.62 seconds
+    before = written.getvalue()
+    time.sleep(0.1)
+    assert written.getvalue() == before
+
+
+def test_a_stage_that_breaks_is_not_said_to_be_done() -> None:
+    written = io.StringIO()
+
+    def broken() -> None:
+        with Screen(Console(file=written), first_s=0.05) as screen, screen.stage("loading"):
+            wait_for(lambda: "loading" in written.getvalue())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert "done" not in written.getvalue()

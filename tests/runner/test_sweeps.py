@@ -19,6 +19,12 @@ def test_a_sweep_ends_with_one_table_and_the_comparison(cli: Cli) -> None:
     assert done.code == 0, done.err
     assert done.out.count("recall@100") == 1
     assert "6 of 6 jobs done" in done.out
+    begun = [line for line in done.err.splitlines() if line.startswith("job ")]
+    assert begun == [
+        f"job {2 * row + seed + 1} of 6: method={method} seed={seed}"
+        for row, method in enumerate(("streaming_llm", "full", "oracle_topk"))
+        for seed in (0, 1)
+    ]
     rows = [line for line in done.out.splitlines() if line.startswith("json_file")]
     assert len(rows) == 6
     # streaming_llm ran before its baseline and still is compared with it
@@ -138,6 +144,9 @@ def test_joblib_runs_the_jobs_and_refuses_a_latency(cli: Cli) -> None:
     summaries = [json.loads(p.read_text()) for p in done.results.rglob("summary.json")]
     assert [each["n"] for each in summaries] == [4, 4]
     assert [each["latency"]["ms_per_token"] for each in summaries] == [None, None]
+    assert sorted(re.findall(r"job . of 2: seed=.", done.err)) == [
+        "job 1 of 2: seed=0", "job 2 of 2: seed=1"
+    ]  # fmt: skip
     assert "latency is not measured: jobs that run side by side disturb" in done.err
 
 

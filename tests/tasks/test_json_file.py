@@ -88,6 +88,23 @@ def test_a_row_has_the_last_word(tmp_path: Path) -> None:
     assert [task.score(second, text) for text in ("Yes", "yes, sir")] == [100, 100]
 
 
+def test_numbers_of_a_parquet_file_stay_what_they_are(tmp_path: Path) -> None:
+    import pandas as pd
+
+    path = tmp_path / "a.parquet"
+    answers = [[0.123456789012345, 2.5], [12345678901234567.0], [1e-7]]
+    texts, counts = [f"{n}?" for n in range(3)], [5, None, 7]
+    pd.DataFrame({"input": texts, "outputs": answers, "max_new_tokens": counts}).to_parquet(path)
+    found = JsonFile(path=str(path)).examples(TOKENIZER, None, None, 0)
+    right = [("0.123456789012345", "2.5"), ("1.2345678901234568e+16",), ("1e-07",)]
+    assert [each.references for each in found] == right
+    assert [each.max_new_tokens for each in found] == [5, 128, 7]
+    days = pd.to_datetime(["2024-05-01", "2024-05-02", "2024-05-03"])
+    pd.DataFrame({"input": texts, "outputs": days.date}).to_parquet(path)
+    found = JsonFile(path=str(path)).examples(TOKENIZER, None, None, 0)
+    assert found[0].references == ("2024-05-01",)
+
+
 def test_marks_of_a_template_stay_in_the_text(tmp_path: Path) -> None:
     text = "<|begin_of_text|><|start_header_id|>user<|end_header_id|> What? <|eot_id|> It is"
     (example,) = read(tmp_path / "a.json", {"input": text, "outputs": "a"}, prompt_style="raw")
@@ -115,6 +132,9 @@ def test_marks_of_a_template_stay_in_the_text(tmp_path: Path) -> None:
         ("a.json", [{"input": "a", "outputs": [["b"]]}], r"field 'outputs' is \[\['b'\]\]"),
         ("a.json", [{"input": "a", "outputs": True}], r"field 'outputs' is True"),
         ("a.json", '{"input": "a", "outputs": [NaN]}', r"field 'outputs' is \[nan\]"),
+        ("a.json", '{"input": "a", "outputs": Infinity}', r"field 'outputs' is inf"),
+        ("a.json", [{"input": "a", "outputs": ["b", "\x01"]}], r"field 'outputs' is \['b', "),
+        ("a.json", [ROW | {"max_new_tokens": 2.5}], r"'max_new_tokens' is 2.5; .* a count"),
         ("a.json", [ROW | {"metric": "f1"}], r"'metric' is 'f1'; .* all, any, exact, prefix"),
         ("a.json", [ROW | {"max_new_tokens": 0}], r"'max_new_tokens' is 0; .* a count"),
         ("a.json", [ROW | {"max_new_tokens": True}], r"'max_new_tokens' is True"),

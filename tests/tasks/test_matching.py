@@ -28,6 +28,14 @@ def test_control_characters_become_line_breaks() -> None:
     assert substring_score("a\x00b", ("ab",), "all") == 0
 
 
+@pytest.mark.parametrize("metric", ["all", "any", "exact", "prefix"])
+@pytest.mark.parametrize(
+    ("text", "reference"), [("a\tb", "a\tb"), ("a\nb", "a\r\nb"), ("straße", "STRASSE")]
+)
+def test_an_answer_that_is_the_reference_scores(text: str, reference: str, metric: Metric) -> None:
+    assert answer_score(text, (reference,), metric) == 100
+
+
 @pytest.mark.parametrize(
     ("text", "metric", "score"),
     [

@@ -27,6 +27,10 @@ def dense_prefill(
     causal: bool,
 ) -> Partial:
     """As the reference, merging blocks; blocks that lie in the future are not computed."""
+    if 0 in (q_HQD.shape[1], keys_GTD.shape[1]):  # there are no blocks
+        return reference.dense_prefill(
+            q_HQD, keys_GTD, values_GTD, scale=scale, softcap=softcap, causal=causal
+        )
     past = keys_GTD.shape[1] - q_HQD.shape[1]
     rows: list[Partial] = []
     for first in range(0, q_HQD.shape[1], BLOCK):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan_kernels.dense_prefill import reference
 from longspan_kernels.merge import merge
 from longspan_kernels.types import Partial
 
@@ -49,6 +50,8 @@ def dense_prefill(
     """As the reference, without soft cap; nothing of size Q x T is held."""
     groups, entries, size = keys_GTD.shape
     heads, positions, _ = q_HQD.shape
+    if not positions or not entries:  # the kernels divide by them
+        return reference.dense_prefill(q_HQD, keys_GTD, values_GTD, scale=scale, causal=causal)
     past = entries - positions if causal else entries
     partials = []
     if past:

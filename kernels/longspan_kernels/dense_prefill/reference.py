@@ -27,13 +27,13 @@ def dense_prefill(
     Raises ValueError where `causal` leaves the first positions without an entry (T < Q).
     """
     groups, entries, size = keys_GTD.shape
-    positions = q_HQD.shape[1]
+    heads, positions, _ = q_HQD.shape
     if causal and entries < positions:
         raise ValueError(
             f"causal prefill has {positions} queries but {entries} keys; it should have at least"
             " as many keys as queries"
         )
-    q_GRQD = q_HQD.reshape(groups, -1, positions, size).float()
+    q_GRQD = q_HQD.reshape(groups, heads // groups, positions, size).float()
     score_GRQT = torch.einsum("grqd,gtd->grqt", q_GRQD, keys_GTD.float()) * scale
     if softcap is not None:
         score_GRQT = softcap * torch.tanh(score_GRQT / softcap)

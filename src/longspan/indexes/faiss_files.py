@@ -38,16 +38,16 @@ def check_device(device: FaissDevice) -> None:
     """ValueError where FAISS cannot search there."""
     if device not in get_args(FaissDevice):
         raise ValueError(
-            f"device is {device!r}; right is one of {', '.join(get_args(FaissDevice))}"
+            f"method.device is {device!r}; right is one of {', '.join(get_args(FaissDevice))}"
         )
     faiss = import_faiss()
     if device == "gpu" and not hasattr(faiss, "StandardGpuResources"):
         raise ValueError(
-            "device is 'gpu', but this faiss is built for CPUs; use device=cpu, or faiss-gpu from"
-            " conda"
+            "method.device is 'gpu', but this faiss is built for CPUs; use method.device=cpu, or"
+            " faiss-gpu from conda"
         )
     if device == "gpu" and not faiss.get_num_gpus():
-        raise ValueError("device is 'gpu', but faiss finds no GPU; use device=cpu")
+        raise ValueError("method.device is 'gpu', but faiss finds no GPU; use method.device=cpu")
 
 
 @dataclass(frozen=True, slots=True)

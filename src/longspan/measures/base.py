@@ -65,7 +65,7 @@ class Subject:
             raise ValueError(
                 f"ctx: example {example.id} has {len(context) + len(question)} tokens and may "
                 f"answer with {new_tokens}, but {self.model.name} has {most} positions; right "
-                "would be a smaller ctx, shorter data or another model"
+                "would be a smaller ctx or generation.max_new_tokens, shorter data or another model"
             )
         return context, question
 

@@ -35,8 +35,9 @@ class Amount:
     tokens: int = 0
 
     def of(self, indexed: int) -> int:
-        """The count out of `indexed` tokens."""
-        return min(round(self.share * indexed) + self.tokens, indexed)
+        """The count out of `indexed` tokens: at least one, unless nothing is asked for."""
+        least = 1 if self.share or self.tokens else 0
+        return min(max(round(self.share * indexed) + self.tokens, least), indexed)
 
 
 def share_of_layer(budgets: Sequence[float], layer: int) -> float:

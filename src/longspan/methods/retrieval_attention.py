@@ -43,7 +43,7 @@ class RetrievalAttention(VectorRetrieval):
     query_window: Tokens = 512
     query_tokens: Count = 2048
     beam: Count = 192
-    degree: Annotated[int, Field(ge=4)] = 28
+    degree: Annotated[int, Field(ge=4, le=GraphOptions().candidates)] = 28
     storage: Storage = "int8"
     graph_per: Literal["kv_head", "query_head"] = "kv_head"
     metric: Metric = "queries"

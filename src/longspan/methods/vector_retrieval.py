@@ -6,8 +6,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from longspan.methods.base import Method
+from longspan.methods.frame import StoredState
 from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
-from longspan.options import Count, Fraction, Fractions, Share, Tokens, settings
+from longspan.options import Count, Fraction, Fractions, Layers, Share, Tokens, settings
 from longspan.placement.base import CachePolicy, PlacementName
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ class VectorRetrieval(Method):
     (or retrieval_budget, a share of the indexed tokens, or layer_budgets, such a share of each of
     the model's layers) are retrieved per query head.
     update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
-    tokens outside the static ones is attended in full. placement: where keys and values live.
+    tokens outside the static ones is attended in full. dense_layers: numbers of layers attended in
+    full. placement: where keys and values live.
     cache_budget, cache_policy: of `placement=wave_buffer`, see RetroInfer.
     """
 
@@ -33,6 +35,7 @@ class VectorRetrieval(Method):
     retrieval_budget: Fraction | None = None
     layer_budgets: Fractions | None = None
     update_tokens: Count = 1024
+    dense_layers: Layers = ()
     placement: PlacementName = "cpu"
     cache_budget: Share = 0.05
     cache_policy: CachePolicy = "lfu"
@@ -51,8 +54,10 @@ class VectorRetrieval(Method):
         """Tokens that may be represented by summaries."""
         return Amount()
 
-    def layer(self, geometry: LayerGeometry) -> RetrievalState:
+    def layer(self, geometry: LayerGeometry) -> StoredState:
         """See Method."""
+        if geometry.layer in self.dense_layers:
+            return StoredState(geometry, self.place)
         share, (window, cap) = self.retrieval_budget, self.query_sample
         if self.layer_budgets is not None:
             share = share_of_layer(self.layer_budgets, geometry.layer)

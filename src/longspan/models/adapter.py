@@ -48,6 +48,7 @@ class HuggingFaceModel(Model):
         self.max_positions = getattr(text, "max_position_embeddings", None)
         self.dtype = module.dtype
         self.device = geometries[0].device
+        self.layers = len(windows)
         self.geometries = tuple(
             g for g, window in zip(geometries, windows, strict=True) if window is None
         )

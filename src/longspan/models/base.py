@@ -94,6 +94,8 @@ class Model(ABC):
     max_positions: int | None
     dtype: torch.dtype
     device: torch.device
+    layers: int
+    """Of the decoder, those with sliding windows included."""
     geometries: tuple[LayerGeometry, ...]
     """The layers that the method owns, in the order of `Session.states`."""
 

@@ -25,8 +25,8 @@ class HuggingFace:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "bfloat16"
     """`auto` is the type in which the weights are stored."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    device_map: str | None = None
-    """accelerate's placement over several devices ("auto", "balanced"); overrides `device`."""
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    """accelerate's placement over several devices; overrides `device`."""
     trust_remote_code: bool = False
     config: dict[str, Any] | None = None
     """Entries that replace those of the weights' config.json, such as YaRN's rope_parameters."""
@@ -70,9 +70,19 @@ class HuggingFace:
     def _config(self, source: str) -> Any:
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-        config = self._reading(
-            "configuration", AutoConfig.from_pretrained, source, **(self.config or {})
+        given = self.config or {}
+        if "rope_scaling" in given:
+            raise ValueError(
+                "model.config.rope_scaling: right would be rope_parameters, with rope_type,"
+                " rope_theta and what the type needs"
+            )
+        config, unknown = self._reading(
+            "configuration", AutoConfig.from_pretrained, source, return_unused_kwargs=True, **given
         )
+        if unknown := sorted(unknown.keys() & given.keys()):
+            raise ValueError(
+                f"model.config.{unknown[0]}: a {config.model_type} configuration has no such entry"
+            )
         remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
         if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not remote:
             raise ValueError(

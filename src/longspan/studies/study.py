@@ -7,15 +7,17 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from longspan.composition import check_folder
 from longspan.errors import fail, interrupted, wants_debug
 from longspan.export import to_csv, to_markdown
 from longspan.record.environment import environment
-from longspan.request import parse_tokens
 from longspan.screen import Screen
 from longspan.studies.rows import Row, Rows
+from longspan.studies.sizes import option, resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 
     from longspan.models.base import Model
     from longspan.runner import Run
+    from longspan.workbench import Workbench
 
 T = TypeVar("T")
-COUNTS = {"ctx", "examples", "steps", "replayed", "answer", "rounds", "top"}
 
 
 @dataclass
@@ -51,13 +53,14 @@ class Study:
         from omegaconf import OmegaConf
 
         from longspan.runner import prepare
-        from longspan.workbench import Workbench
 
         given = [f"{name}={value}" for name, value in values.items()]
         with initialize_config_dir(str(self.file.parents[2] / "conf"), version_base="1.3"):
             config = compose("config", [*given, *self.overrides, "recorder=local"])
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        return prepare({k: v for k, v in plain.items() if k != "hydra"}, Workbench(), Screen())
+        parts = {k: v for k, v in plain.items() if k != "hydra"}
+        with Screen() as screen:
+            return prepare(parts, self._workbench, screen)
 
     def rows(
         self, units: Iterable[T], measure: Callable[[T], Sequence[Row]], *, model: Model | None
@@ -74,8 +77,6 @@ class Study:
             for count, unit in enumerate(units):
                 rows += kept.take(unit, measure)
                 done(count + 1)
-                if not screen.console.is_terminal:
-                    screen.note(f"{self.name}: {count + 1} of {len(units)}")
         self.wall_s += kept.wall_s
         self.cpu_s += kept.cpu_s
         return pd.DataFrame(rows)
@@ -102,6 +103,12 @@ class Study:
         (self.out / "table.md").write_text(text)
         print(f"{text}\n{self.out}: table.csv, table.md and the figures")
 
+    @cached_property
+    def _workbench(self) -> Workbench:
+        from longspan.workbench import Workbench
+
+        return Workbench()
+
     def _place(self, model: Model | None) -> Path:
         facts = {
             "sizes": asdict(self.sizes),
@@ -115,18 +122,18 @@ class Study:
 
 
 def begin(file: str, doc: str | None, sizes: T, arguments: Sequence[str]) -> tuple[Study, T]:
-    """The study and its sizes, as the command line wants them; `sizes` are the defaults, a
-    dataclass of int, float, str and tuples of them. What it does not know is run.py's.
+    """The study and its sizes, as the command line wants them; `sizes` are the defaults, see
+    `resized`. What it does not know is run.py's.
     """
     path = Path(file).resolve()
     root, name = path.parents[2], path.parent.name
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    defaults = {each.name: getattr(sizes, each.name) for each in fields(sizes)}  # type: ignore[arg-type]
-    for option, value in defaults.items():
+    for each in fields(sizes):  # type: ignore[arg-type]
+        value = getattr(sizes, each.name)
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        parser.add_argument(f"--{option.replace('_', '-')}", help=f"default {shown}")
+        parser.add_argument(option(each.name), help=f"default {shown}")
     places = root / "results" / "studies"
     parser.add_argument("--out", type=Path, help="where figures and tables go")
     parser.add_argument("--results", type=Path, default=places, help="where rows are kept")
@@ -134,19 +141,13 @@ def begin(file: str, doc: str | None, sizes: T, arguments: Sequence[str]) -> tup
     for override in overrides:
         if override.startswith("-") or "=" not in override:
             parser.error(f"{override!r}: no option of the study, and no name=value of run.py")
+    out = given.out or given.results / name
     try:
-        values = {
-            option: _parsed(option, text, value)
-            for option, value in defaults.items()
-            if (text := getattr(given, option)) is not None
-        }
-        for option in COUNTS & values.keys():
-            if values[option] == 0:
-                raise ValueError(f"--{option} = 0: right would be 1 or more")
+        sizes = resized(sizes, vars(given))
+        for place, folder in (("--results", given.results), ("--out", out)):
+            check_folder(place, str(folder))
     except ValueError as error:
         parser.error(str(error))
-    sizes = type(sizes)(**{**defaults, **values})
-    out = given.out or given.results / name
     return Study(name, path, out, given.results, overrides, sizes), sizes
 
 
@@ -169,14 +170,6 @@ def machine() -> str:
     facts = environment()["hardware"]
     gpus = [gpu["name"] for gpu in environment()["gpus"]]
     return ", ".join([f"{facts['cpu']}, {facts['cores']} cores", *gpus])
-
-
-def _parsed(option: str, text: str, default: object) -> object:
-    if isinstance(default, tuple):
-        return tuple(_parsed(option, each, default[0]) for each in text.split(","))
-    if isinstance(default, int):
-        return 0 if text == "0" else parse_tokens(f"--{option}", text)
-    return type(default)(text)  # type: ignore[call-arg]
 
 
 def _digest(data: bytes) -> str:

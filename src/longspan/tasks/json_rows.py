@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
-from longspan.tasks.matching import Metric
+from longspan.tasks.matching import Metric, clean_answer
 from longspan.tasks.prompts import split_question
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def parse_row(row: Mapping[str, Any], place: str) -> FileRow:
             f"{', '.join(get_args(Metric))}"
         )
     tokens = row.get("max_new_tokens")
+    if isinstance(tokens, float) and tokens.is_integer():
+        tokens = int(tokens)  # a column of counts with gaps is one of floats in many files
     if tokens is not None and (type(tokens) is not int or tokens < 1):
         raise ValueError(f"{place}: field 'max_new_tokens' is {tokens!r}; right would be a count")
     chat = row.get("chat")
@@ -85,7 +88,7 @@ def _outputs(row: Mapping[str, Any], place: str) -> tuple[str, ...]:
         raise ValueError(f"{place}: field 'outputs' (or 'answer', 'answers') is missing")
     items = found if isinstance(found, list) else [found]
     texts = [str(item) for item in items if _is_answer(item)]
-    if not items or len(texts) < len(items) or not all(text.strip() for text in texts):
+    if not items or len(texts) < len(items) or not all(map(clean_answer, texts)):
         raise ValueError(
             f"{place}: field 'outputs' is {found!r:.60}; right would be a text or a list of texts"
         )
@@ -93,8 +96,10 @@ def _outputs(row: Mapping[str, Any], place: str) -> tuple[str, ...]:
 
 
 def _is_answer(item: object) -> bool:
-    """A text or a number: true, false and NaN are a mistake of whoever wrote the file."""
-    return isinstance(item, str | int | float) and not isinstance(item, bool) and item == item
+    """A text or a number: true, false, NaN and infinity are a mistake of whoever wrote the file."""
+    if isinstance(item, float):
+        return isfinite(item)
+    return isinstance(item, str | int) and not isinstance(item, bool)
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:

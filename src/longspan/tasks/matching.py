@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 Match = Literal["all", "any"]
 Metric = Literal["all", "any", "exact", "prefix"]
 
-_CONTROL = re.compile(r"[\x00-\x1f]")
+_CONTROL = re.compile(r"\r\n|[\x00-\x1f]")
 
 
 def clean_answer(text: str) -> str:
-    """RULER's preprocessing: control characters become line breaks, the ends are stripped."""
+    """RULER's preprocessing: control characters become line breaks, the ends are stripped. What is
+    looked for in a cleaned text must be cleaned as well.
+    """
     return _CONTROL.sub("\n", text.strip()).strip()
 
 
@@ -25,8 +27,8 @@ def substring_score(text: str, references: Sequence[str], match: Match) -> float
     lm-eval's own function for the question-answering tasks returns the share there too; the paper's
     is `any`.
     """
-    answer = clean_answer(text).lower()
-    found = [reference.lower() in answer for reference in references]
+    answer = _plain(text)
+    found = [_plain(reference) in answer for reference in references]
     return 100.0 * (any(found) if match == "any" else sum(found) / len(found))
 
 
@@ -38,6 +40,9 @@ def answer_score(text: str, references: Sequence[str], metric: Metric) -> float:
     """
     if metric in ("all", "any"):
         return substring_score(text, references, metric)
-    answer = clean_answer(text).casefold()
-    targets = tuple(reference.strip().casefold() for reference in references)
+    answer, targets = _plain(text), tuple(_plain(reference) for reference in references)
     return 100.0 * (answer in targets if metric == "exact" else answer.startswith(targets))
+
+
+def _plain(text: str) -> str:
+    return clean_answer(text).casefold()

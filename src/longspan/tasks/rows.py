@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,15 +91,29 @@ def read_rows(path: str | Path, setting: str = "task.path") -> list[Placed]:
 
 
 def _parquet_rows(path: str | Path, source: str) -> list[Row]:
-    import pandas
+    from pyarrow import parquet
 
     try:
-        text = pandas.read_parquet(Path(path).expanduser()).to_json(orient="records")
+        rows: list[Row] = parquet.read_table(Path(path).expanduser()).to_pylist()
     except Exception as error:  # whatever a damaged file makes pandas or pyarrow raise
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{source}: not readable parquet ({reason})") from None
-    rows: list[Row] = json.loads(text)
-    return rows
+    return [{name: _json_value(value) for name, value in row.items()} for row in rows]
+
+
+def _json_value(value: Any) -> Any:
+    """A value as a JSON file would hold it: days and times in ISO 8601, decimals as they are
+    written, NaN as missing.
+    """
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, list):
+        return [_json_value(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _json_value(each) for name, each in value.items()}
+    return None if value != value else value
 
 
 def hub_rows(name: str, config: str | None, split: str, how: str) -> list[Placed]:

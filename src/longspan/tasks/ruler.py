@@ -67,7 +67,7 @@ class Ruler(Task):
         name = f"ruler_{self.name}"
         if self.data is not None:
             known = self.spec.needs_questions and Path(self.data).name in QUESTION_FILES
-            return name if known else f"{name}[data-{file_sha256(self.data, 'data')[:8]}]"
+            return name if known else f"{name}[data-{file_sha256(self.data, 'task.data')[:8]}]"
         if not self.spec.needs_essay or self.haystack == "hub":
             return name
         if self.haystack == "synthetic":

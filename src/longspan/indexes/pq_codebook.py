@@ -1,0 +1,115 @@
+"""Product quantisation of keys in plain torch: a key is cut into P parts of E = D / P coordinates,
+and each part is written as the number of the nearest of C centroids.
+
+Lloyd's k-means by Euclidean distance, all heads and parts at once. It begins with evenly spaced
+keys, so it depends on nothing but the keys; a centroid that loses all its keys stays where it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 2**24
+"""Distances held at once."""
+
+KEYS_A_CENTROID = 256
+"""Training looks at no more keys than this for each centroid."""
+
+MOST_BITS = 8
+"""A code is a byte."""
+
+
+def check_parts(parts: int, head_size: int) -> None:
+    """ValueError where a head cannot be cut into so many equal parts."""
+    if parts < 1 or head_size % parts:
+        raise ValueError(f"method.parts is {parts}; it should divide the head size, {head_size}")
+
+
+def train(keys_GTD: Tensor, parts: int, bits: int, rounds: int) -> Tensor:
+    """float32 [G, P, C, E]: 2**bits centroids a part, or as many as there are keys if fewer."""
+    tokens = keys_GTD.shape[1]
+    clusters = min(2**bits, tokens)
+    part_NSE = _parts(keys_GTD[:, _even(tokens, KEYS_A_CENTROID * clusters)], parts).flatten(0, 1)
+    mean_N1E = part_NSE.mean(1, keepdim=True)  # squares of what is left lose fewer digits
+    part_NSE = part_NSE - mean_N1E
+    centroids_NCE = part_NSE[:, _even(part_NSE.shape[1], clusters)]
+    for _ in range(rounds):
+        centroids_NCE = _moved(part_NSE, centroids_NCE)
+    shape = (keys_GTD.shape[0], parts, *centroids_NCE.shape[1:])
+    return (centroids_NCE + mean_N1E).reshape(shape)
+
+
+def encode(keys_GTD: Tensor, centroids_GPCE: Tensor) -> Tensor:
+    """uint8 [G, P, T]: the nearest centroid of each part."""
+    groups, parts, clusters, _ = centroids_GPCE.shape
+    mean_GP1E = centroids_GPCE.mean(2, keepdim=True)
+    centroids_NCE = (centroids_GPCE - mean_GP1E).flatten(0, 1)
+    size = _block(groups * parts, clusters)
+    codes = [
+        _nearest((_parts(some_GBD, parts) - mean_GP1E).flatten(0, 1), centroids_NCE).byte()
+        for some_GBD in torch.split(keys_GTD, size, dim=1)
+    ]
+    return torch.cat(codes, dim=1).reshape(groups, parts, -1)
+
+
+def decode(code_GPT: Tensor, centroids_GPCE: Tensor) -> Tensor:
+    """float32 [G, T, D]: the keys that the codes stand for."""
+    index_GPTE = code_GPT.long()[..., None].expand(-1, -1, -1, centroids_GPCE.shape[-1])
+    return centroids_GPCE.gather(2, index_GPTE).transpose(1, 2).flatten(2)
+
+
+def look_up(q_HD: Tensor, code_GPT: Tensor, centroids_GPCE: Tensor) -> Tensor:
+    """float32 [G, R, T]: products of the queries with the keys that the codes stand for, out of
+    tables of products with the centroids.
+    """
+    groups, parts, _, size = centroids_GPCE.shape
+    q_GRPE = q_HD.float().reshape(groups, -1, parts, size)
+    table_PGRC = torch.einsum("grpe,gpce->pgrc", q_GRPE, centroids_GPCE)
+    heads = table_PGRC.shape[2]
+    found_GRTs = (
+        table_GRC.gather(2, code_GT.long()[:, None].expand(-1, heads, -1))
+        for table_GRC, code_GT in zip(table_PGRC, code_GPT.unbind(1), strict=True)
+    )
+    return torch.as_tensor(sum(found_GRTs))
+
+
+def _even(tokens: int, wanted: int) -> Tensor:
+    """int64: `wanted` evenly spaced numbers below `tokens`, or all of them."""
+    wanted = min(tokens, wanted)
+    return torch.arange(wanted) * tokens // wanted
+
+
+def _parts(keys_GTD: Tensor, parts: int) -> Tensor:
+    """float32 [G, P, T, E]."""
+    groups, tokens, _ = keys_GTD.shape
+    return keys_GTD.float().reshape(groups, tokens, parts, -1).transpose(1, 2)
+
+
+def _block(problems: int, clusters: int) -> int:
+    return max(1, BLOCK // (problems * clusters))
+
+
+def _nearest(part_NBE: Tensor, centroids_NCE: Tensor) -> Tensor:
+    """int64 [N, B]; the square of the part itself is the same for all centroids."""
+    square_N1C = centroids_NCE.square().sum(-1)[:, None]
+    return torch.baddbmm(square_N1C, part_NBE, centroids_NCE.mT, alpha=-2).argmin(-1)
+
+
+def _moved(part_NSE: Tensor, centroids_NCE: Tensor) -> Tensor:
+    """Each centroid at the mean of the parts nearest to it, if there are any."""
+    problems, clusters, _ = centroids_NCE.shape
+    number_C = torch.arange(clusters, device=part_NSE.device)
+    total_NCE = torch.zeros_like(centroids_NCE)
+    count_NC = torch.zeros_like(total_NCE[..., 0])
+    for some_NBE in torch.split(part_NSE, _block(problems, clusters), dim=1):
+        # a product with ones and zeros: sums come in one order on every device
+        member_NBC = (_nearest(some_NBE, centroids_NCE)[..., None] == number_C).float()
+        total_NCE += member_NBC.mT @ some_NBE
+        count_NC += member_NBC.sum(1)
+    mean_NCE = total_NCE / count_NC.clamp(min=1)[..., None]
+    return torch.where(count_NC[..., None] > 0, mean_NCE, centroids_NCE)

@@ -1,0 +1,129 @@
+"""MagicPIG: tokens sampled by hashing, each weighed by how likely it was to be sampled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch.nn.functional import cosine_similarity
+
+from longspan.indexes.lsh import MOST_BITS, HashTables, hyperplanes, probability
+from longspan.methods.base import Method
+from longspan.methods.frame import Reading, StoredState
+from longspan.options import Count, Layers, Seed, Tokens, settings
+from longspan.placement.base import OnePlace
+from longspan.types import Partial, Selection
+from longspan_kernels.dense_decode.reference import scores, weigh
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan.placement.store import Part
+    from longspan.types import LayerGeometry, Runs
+
+LEAST_CHANCE = 1e-4
+"""Added to a probability before it divides: no sampled token weighs more than its inverse."""
+
+
+@settings
+class MagicPIG(Method):
+    """Chen et al., "MagicPIG: LSH Sampling for Efficient LLM Generation", ICLR 2025,
+    arXiv 2410.16179.
+
+    Static: the first sink_tokens, the last local_tokens (one at least, for a query may find no
+    other) and all that came after the prompt. bits, tables: a token of the prompt is sampled if
+    it shares the query head's code of so many random hyperplanes in two or more tables (10 and 150
+    sample about 2% in the paper, as do 11 and 300). Its score is raised by -ln(u + 1e-4), u being
+    the probability of that. dense_layers: layers attended in full; the paper has 0 and 16 of a
+    model of 32 layers, and 32, 48, 64 too of larger ones. seed: of the planes, which differ from
+    layer to layer. placement: where keys and values live.
+
+    Keys are centred, by the mean of the prompt's keys outside the static ones, where they are
+    hashed and for u; q.k is of the keys as they are. The paper centres all keys, which adds the
+    same number to all scores of a query: the output is the same, but soft caps and log-sum-exp
+    want true scores. Deviations: static and sampled tokens are attended in the same place; tables
+    are made once, at the first seal that finds tokens for them, so that the tokens of a further
+    turn are attended in full like generated ones.
+    """
+
+    name: ClassVar[str] = "magicpig"
+
+    sink_tokens: Tokens = 4
+    local_tokens: Count = 64
+    bits: Annotated[int, Field(ge=1, le=MOST_BITS)] = 10
+    tables: Annotated[int, Field(ge=2)] = 150
+    dense_layers: Layers = (0,)
+    seed: Seed = 0
+    placement: OnePlace = "cpu"
+
+    def layer(self, geometry: LayerGeometry) -> StoredState:
+        """See Method."""
+        if geometry.layer in self.dense_layers:
+            return StoredState(geometry, self.placement)
+        return MagicPIGState(self, geometry)
+
+
+class MagicPIGState(StoredState):
+    """One layer of one sequence."""
+
+    def __init__(self, method: MagicPIG, geometry: LayerGeometry) -> None:
+        super().__init__(geometry, method.placement)
+        self.method = method
+        self.index: HashTables | None = None
+
+    def seal(self) -> None:
+        """See LayerState. Hashes everything but sinks and local window, once."""
+        super().seal()
+        start, stop = self.method.sink_tokens, len(self.store) - self.method.local_tokens
+        if self.index is not None or start >= stop:
+            return
+        keys_GTD = torch.cat([part.keys_GTD for part in self.store.slices(start, stop)], dim=1)
+        seed = hash((self.method.seed, self.geometry.layer)) & 0xFFFFFFFF
+        planes_LDK = hyperplanes(self.method.tables, self.method.bits, keys_GTD.shape[2], seed)
+        self.index = HashTables(keys_GTD, planes_LDK, start)
+
+    def read(self, q_HD: Tensor) -> Reading:
+        """See StoredState."""
+        if self.index is None:
+            return super().read(q_HD)
+        start, stop = self.index.first_slot, self.index.first_slot + self.index.tokens
+        ranges = self.zones(start, len(self.store) - stop)
+        hits = self.index.search(q_HD)
+        partials = self.placement.attend_ranges(q_HD, ranges)
+        for part in self.store.slices(start, stop):
+            partials.append(self.attend_sampled(q_HD, part, hits.found))
+        return Reading(
+            partials,
+            Selection(ranges, hits.found),
+            distances=float(self.method.bits * self.method.tables),
+            index_bytes=hits.bytes,
+        )
+
+    def attend_sampled(self, q_HD: Tensor, part: Part, found: Runs) -> Partial:
+        """Attention over those of the sampled slots that lie in `part`."""
+        rows = zip(q_HD, found.start_NK, found.count_N.tolist(), strict=True)
+        partials = []
+        for head, (q_D, slot_K, count) in enumerate(rows):
+            slot_K = slot_K[:count]
+            row_K = slot_K[(slot_K >= part.first) & (slot_K < part.stop)] - part.first
+            partials.append(self._attend_head(head, q_D, part, row_K))
+        return Partial(torch.cat([p.out for p in partials]), torch.cat([p.lse for p in partials]))
+
+    def _attend_head(self, head: int, q_D: Tensor, part: Part, row_K: Tensor) -> Partial:
+        assert self.index is not None
+        geometry, method = self.geometry, self.method
+        group = head // (geometry.query_heads // geometry.kv_heads)
+        key_KD, value_KD = (
+            tensor_GTD[group].index_select(0, row_K).float()
+            for tensor_GTD in (part.keys_GTD, part.values_GTD)
+        )
+        cosine_K = cosine_similarity(key_KD - self.index.mean_GD[group], q_D.float(), dim=-1)
+        chance_K = probability(cosine_K, method.bits, method.tables)
+        score_GRK = scores(q_D[None], key_KD[None], geometry.scale, geometry.softcap)
+        return weigh(score_GRK - (chance_K + LEAST_CHANCE).log(), value_KD[None])
+
+    def memory(self) -> dict[str, int]:
+        """See LayerState."""
+        index_bytes = 0 if self.index is None else self.index.nbytes
+        return {"kv_bytes": self.placement.nbytes, "index_bytes": index_bytes}

@@ -1,0 +1,54 @@
+"""PQCache: static tokens, and the best tokens by product-quantised keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from longspan.indexes.pq import PQIndex, Sharing
+from longspan.indexes.pq_codebook import MOST_BITS, check_parts
+from longspan.methods.vector_retrieval import VectorRetrieval
+from longspan.options import Count, Fraction, Tokens, settings
+
+if TYPE_CHECKING:
+    from longspan.types import LayerGeometry
+
+
+@settings
+class PQCache(VectorRetrieval):
+    """Zhang et al., "PQCache: Product Quantization-based KVCache for Long Context LLM Inference",
+    SIGMOD 2025, arXiv 2407.12820.
+
+    Beside the settings of VectorRetrieval, of which top_tokens counts where retrieval_budget is
+    null. parts, bits: a key is cut into so many sub-vectors, each written as the nearest of 2**bits
+    centroids (RetroInfer compares with 4 and 8 beyond 16K tokens). kmeans_rounds: Lloyd rounds.
+    share: what is retrieved serves all query heads of a KV head, as in the paper, or each
+    `query_head` chooses for itself.
+
+    Deviations. Budget: the paper reads 10 to 20% of the context, half of it a window of last
+    tokens; here retrieval_budget is RetroInfer's, so that both read equally much (for the paper's
+    protocol: retrieval_budget=0.1, and a tenth of the context as local_tokens). Generated tokens
+    are written in codes in stretches of update_tokens, exact until then; in the paper each one as
+    it leaves the window (update_tokens=1). Training: a fixed number of rounds, from evenly spaced
+    keys, on 256 keys a centroid at most, before decoding begins; the paper clusters all keys while
+    the prompt is read, in as many rounds as that leaves time for. A turn longer than all that is
+    indexed gets a codebook of its own. The paper's cache on the GPU, blocks of 128 tokens, is
+    placement=wave_buffer's, token by token.
+    """
+
+    name: ClassVar[str] = "pqcache"
+
+    sink_tokens: Tokens = 32
+    local_tokens: Tokens = 64
+    retrieval_budget: Fraction | None = 0.018
+    update_tokens: Count = 64
+    parts: Count = 2
+    bits: Annotated[int, Field(ge=1, le=MOST_BITS)] = 6
+    kmeans_rounds: Count = 10
+    share: Sharing = "kv_head"
+
+    def index(self, geometry: LayerGeometry) -> PQIndex:
+        """See VectorRetrieval. Raises ValueError where `parts` does not divide the head size."""
+        check_parts(self.parts, geometry.head_size)
+        return PQIndex(self.parts, self.bits, self.kmeans_rounds, self.share)
