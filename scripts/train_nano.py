@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 120
     OMP_NUM_THREADS=1 nice -n 19 python scripts/train_nano.py --minutes 180 --resume
-    ... --minutes 60 --start src/longspan/models/nano    # the embedded weights go on, elsewhere
+    ... --start src/longspan/models/nano --begin 20000    # the embedded weights go on, elsewhere
     python scripts/train_nano.py --minutes 5 --workers 1 --writers 14 --tokens 32768    # on a GPU
 
-Cost: the embedded weights took 65 million tokens, 4.2 hours on shared CPU cores. `--minutes`
+Cost: the embedded weights took 73 million tokens, 6 hours on shared CPU cores. `--minutes`
 counts from the start of the first run; the learning rate falls at the end. The state goes to
 results/nano/state.pt every `--save-every` seconds, one JSON line every 10 steps to log.jsonl, and
 the model in Hugging Face form to results/nano/export.
@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mlp", type=int, default=384)
     parser.add_argument("--theta", type=float, default=1e8)
     parser.add_argument("--real", type=int, default=1024, help="longer than this becomes virtual")
-    parser.add_argument("--longest", type=int, default=20_000)
+    parser.add_argument("--longest", type=int, default=150_000)
     parser.add_argument("--shares", type=shares, default=SHARES, help=f"of {', '.join(SHARED)}")
     parser.add_argument("--truly-long", type=float, default=0.0, help="share of jobs not virtual")
     parser.add_argument("--longest-real", type=int, default=4500, help="longer ones always are")
