@@ -85,10 +85,20 @@ class Screen:
 
     @contextmanager
     def stage(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-        """A bar for a stretch of work; call what it gives with the amount that is done."""
-        bar = self._bars.add_task(what, total=total)
+        """A bar for a stretch of work; call what it gives with the amount that is done. Less than
+        before begins it anew.
+        """
+        bar, most = self._bars.add_task(what, total=total), 0
+
+        def tell(done: int) -> None:
+            nonlocal most
+            if done < most:
+                self._bars.reset(bar, total=total)
+            most = done
+            self._bars.update(bar, completed=done)
+
         try:
-            yield lambda done: self._bars.update(bar, completed=done)
+            yield tell
             outermost = self._bars.tasks[0]
             if bar in self._said and outermost.id == bar:
                 self.note(f"{what}: done in {_clock(outermost.elapsed)}")
@@ -99,7 +109,11 @@ class Screen:
         pause_s, pace = self._first_s, Pace()
         while not self._left.wait(pause_s):
             pause_s = min(2 * pause_s, MOST_S)
-            stages = self._bars.tasks
-            if stages:
-                self.note("; ".join(f"{each.description}: {pace.render(each)}" for each in stages))
+            if stages := self._bars.tasks:
+                first, *inner = stages
+                told = [f"{first.description}: {pace.render(first)}"]
+                for each in inner:
+                    at = "" if each.total is None else f": {each.completed:.0f}/{each.total:.0f}"
+                    told.append(each.description + at)
+                self.note("; ".join(told))
             self._said.update(each.id for each in stages)

@@ -58,10 +58,26 @@ def test_a_file_gets_a_line_now_and_then() -> None:
         screen.note("next")
     first, *_, end, after = written.getvalue().splitlines()
     assert first.startswith("samples [x]: 4/10  0:00:0")
-    assert "; reading: 100/512  0:00:0" in first
+    assert first.endswith("; reading: 100/512")
     assert end.startswith("samples [x]: done in 0:00:")
     assert after == "next"
     assert "reading: done" not in written.getvalue()
+
+
+def test_less_than_before_begins_a_stage_anew() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=120)
+    with Screen(console) as screen, screen.stage("reading", 512) as read:
+        read(500)
+        (task,) = screen._bars.tasks
+        begun = task.start_time
+        assert begun is not None
+        read(510)
+        assert task.start_time == begun
+        time.sleep(0.01)
+        read(64)
+        assert task.completed == 64
+        assert task.start_time > begun
 
 
 def test_lines_come_further_and_further_apart_and_end_with_the_work() -> None:
