@@ -175,3 +175,16 @@ def test_dense_layers_are_attended_in_full() -> None:
     assert isinstance(Quest(dense_layers=(1, 2)).layer(given.geometry), QuestState)
     assert not isinstance(SnapKV().layer(given.geometry), QuestState)
     assert isinstance(SnapKV().layer(given.geometry), SnapState)
+
+
+def test_top_tokens_count_in_place_of_the_budget() -> None:
+    given = layer(700)
+    for settings, pages in (({"top_tokens": 100}, 7), ({}, 9), ({"layer_budgets": (0.1,)}, 5)):
+        state = quest(**settings).layer(given.geometry)
+        given.prefill(state, 0, 699)
+        state.seal()
+        given.step(state, 699)
+        assert state.selection.retrieved is not None
+        assert state.selection.retrieved.count_N.tolist() == [pages] * 4
+    with pytest.raises(ValueError, match=r"method\.top_tokens = None"):
+        Quest(dense_layers=(), retrieval_budget=None).layer(given.geometry)

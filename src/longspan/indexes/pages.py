@@ -73,9 +73,8 @@ class PageIndex(KeyIndex):
         self.build(segment)
 
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
-        """The pages of the largest bounds, as many as hold `retrieve_tokens` and at least
-        three, best first: a set a
-        query head, or a KV head by the largest bound within its group.
+        """The pages of the largest bounds, as many as hold `retrieve_tokens` and at least three,
+        best first: a set a query head, or a KV head by the largest bound within its group.
         """
         if not 0 < budget.retrieve_tokens <= self.tokens:
             raise ValueError(

@@ -8,23 +8,22 @@ from pydantic import Field
 
 from longspan.indexes.pq import PQIndex, Sharing
 from longspan.indexes.pq_codebook import MOST_BITS, check_parts
-from longspan.methods.vector_retrieval import VectorRetrieval
-from longspan.options import Count, Fraction, Tokens, settings
+from longspan.methods.vector_retrieval import ShareRetrieval
+from longspan.options import Count, Tokens, settings
 
 if TYPE_CHECKING:
     from longspan.types import LayerGeometry
 
 
 @settings
-class PQCache(VectorRetrieval):
+class PQCache(ShareRetrieval):
     """Zhang et al., "PQCache: Product Quantization-based KVCache for Long Context LLM Inference",
     SIGMOD 2025, arXiv 2407.12820.
 
-    Beside the settings of VectorRetrieval, of which top_tokens counts where retrieval_budget is
-    null. parts, bits: a key is cut into so many sub-vectors, each written as the nearest of 2**bits
-    centroids (RetroInfer compares with 4 and 8 beyond 16K tokens). kmeans_rounds: Lloyd rounds.
-    share: what is retrieved serves all query heads of a KV head, as in the paper, or each
-    `query_head` chooses for itself.
+    Beside the settings of ShareRetrieval. parts, bits: a key is cut into so many sub-vectors, each
+    written as the nearest of 2**bits centroids (RetroInfer compares with 4 and 8 beyond 16K
+    tokens). kmeans_rounds: Lloyd rounds. share: what is retrieved serves all query heads of a KV
+    head, as in the paper, or each `query_head` chooses for itself.
 
     Deviations. Budget: the paper reads 10 to 20% of the context, half of it a window of last
     tokens; here retrieval_budget is RetroInfer's, so that both read equally much (for the paper's
@@ -41,7 +40,6 @@ class PQCache(VectorRetrieval):
 
     sink_tokens: Tokens = 32
     local_tokens: Tokens = 64
-    retrieval_budget: Fraction | None = 0.018
     update_tokens: Count = 64
     parts: Count = 2
     bits: Annotated[int, Field(ge=1, le=MOST_BITS)] = 6

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from longspan.indexes.pages import PageIndex, Sharing
 from longspan.methods.retrieval import RetrievalState
-from longspan.methods.vector_retrieval import VectorRetrieval
-from longspan.options import Count, Fraction, Layers, Tokens, settings
+from longspan.methods.vector_retrieval import ShareRetrieval
+from longspan.options import Count, Layers, Tokens, settings
 
 if TYPE_CHECKING:
     from longspan.indexes.base import KeyIndex
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @settings
-class Quest(VectorRetrieval):
+class Quest(ShareRetrieval):
     """Tang et al., "Quest: Query-Aware Sparsity for Efficient Long-Context LLM Inference",
     arXiv 2406.10774.
 
-    Beside the settings of VectorRetrieval, whose budgets and update_tokens are rounded up to whole
+    Beside the settings of ShareRetrieval, whose budgets and update_tokens are rounded up to whole
     pages, of which three are read at least. page_tokens: tokens of a page. share: pages chosen a
     query head, as in the paper, or a KV head, by the largest bound of its group.
 
@@ -34,7 +34,6 @@ class Quest(VectorRetrieval):
 
     sink_tokens: Tokens = 0
     local_tokens: Tokens = 0
-    retrieval_budget: Fraction | None = 0.018
     update_tokens: Count = 64
     dense_layers: Layers = (0, 1)
     page_tokens: Count = 16

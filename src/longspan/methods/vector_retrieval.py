@@ -31,7 +31,7 @@ class VectorRetrieval(Method):
 
     sink_tokens: Tokens = 128
     local_tokens: Tokens = 512
-    top_tokens: Count = 100
+    top_tokens: Count | None = 100
     retrieval_budget: Fraction | None = None
     layer_budgets: Fractions | None = None
     update_tokens: Count = 1024
@@ -58,15 +58,12 @@ class VectorRetrieval(Method):
         """See Method."""
         if geometry.layer in self.dense_layers:
             return StoredState(geometry, self.place)
-        share, (window, cap) = self.retrieval_budget, self.query_sample
-        if self.layer_budgets is not None:
-            share = share_of_layer(self.layer_budgets, geometry.layer)
-        retrieve = Amount(tokens=self.top_tokens) if share is None else Amount(share=share)
+        window, cap = self.query_sample
         plan = Plan(
             sink_tokens=self.sink_tokens,
             local_tokens=self.local_tokens,
             update_tokens=self.update_tokens,
-            retrieve=retrieve,
+            retrieve=self.amount(geometry.layer),
             estimate=self.estimate,
             placement=self.place,
             query_window=window,
@@ -74,6 +71,33 @@ class VectorRetrieval(Method):
         )
         return self.state(geometry, plan, self.index(geometry))
 
+    def amount(self, layer: int) -> Amount:
+        """What a query head of this layer retrieves."""
+        if self.layer_budgets is not None:
+            return Amount(share=share_of_layer(self.layer_budgets, layer))
+        if self.retrieval_budget is not None:
+            return Amount(share=self.retrieval_budget)
+        if self.top_tokens is None:
+            raise ValueError("method.top_tokens = None: right would be a count, or a budget")
+        return Amount(tokens=self.top_tokens)
+
     def state(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> RetrievalState:
         """How the parts of a step are put together."""
         return RetrievalState(geometry, plan, index)
+
+
+@settings
+class ShareRetrieval(VectorRetrieval):
+    """As its base, for methods that retrieve a share of the context unless they are given
+    top_tokens, which then count alone. The default is RetroInfer's, for a comparison at equal
+    tokens.
+    """
+
+    top_tokens: Count | None = None
+    retrieval_budget: Fraction | None = 0.018
+
+    def amount(self, layer: int) -> Amount:
+        """See VectorRetrieval."""
+        if self.top_tokens is not None:
+            return Amount(tokens=self.top_tokens)
+        return super().amount(layer)
