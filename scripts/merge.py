@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longspan.errors import explain
+from longspan.errors import fail
 from longspan.record.base import Busy
 from longspan.record.jsonl import RunFolder, read_samples
 
@@ -38,9 +38,7 @@ def main(argv: Sequence[str]) -> int:
             for path in found:
                 _add(path.parent, arguments.to / path.parent.relative_to(shard))
     except (ValueError, OSError, Busy) as error:
-        line, code = explain(error)
-        print(f"error: {line}", file=sys.stderr)
-        return code
+        return fail(error, debug=False)[1]
     return 0
 
 

@@ -125,16 +125,13 @@ def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
 
 def _begins(composed: Any, sweep: Sweep) -> str:
     """Which job of how many it is, and what only some of them have."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from longspan.composition import jobs_of
 
     number = composed.job.num
-    if BasicSweeper.__name__ not in composed.sweeper._target_:  # another may not know how many
+    if "BasicSweeper" not in composed.sweeper._target_:  # another may not know how many
         return f"job {number + 1}: {' '.join(composed.overrides.task)}"
-    given = [f"{key}={value}" for key, value in (composed.sweeper.params or {}).items()]
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*given, *sweep.overrides]), None)
+    given = (f"{key}={value}" for key, value in (composed.sweeper.params or {}).items())
+    jobs = jobs_of((*given, *sweep.overrides))
     told = [each for each in jobs[number] if not all(each in other for other in jobs)]
     return " ".join([f"job {number + 1} of {len(jobs)}{':' * bool(told)}", *told])
 

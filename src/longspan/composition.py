@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +136,18 @@ def for_sweep(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
         chosen = free and in_group and value not in ("", "null")  # choice takes no null
         found.append(f"{key}=choice({value})" if chosen else line)
     return found
+
+
+@lru_cache(maxsize=1)
+def jobs_of(overrides: tuple[str, ...]) -> Sequence[Sequence[str]]:
+    """The overrides of every job that Hydra's own sweeper makes of these; for a running Hydra."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides(list(overrides)), None)
+    return jobs
 
 
 def is_sweep(hydra: Hydra, arguments: Namespace) -> bool:
