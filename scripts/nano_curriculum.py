@@ -61,7 +61,7 @@ class Curriculum:
     real: int
     longest: int
     longest_real: int = 4500
-    """Up to so many tokens a job may stay as long as it is; see `choose`."""
+    """The most tokens of a job that is as long as it seems; see `choose`."""
     copying: bool = True
     shares: tuple[float, ...] = SHARES
     lengths: dict[str, int] = field(default_factory=lambda: dict(START))
@@ -94,9 +94,12 @@ class Curriculum:
             length = max(length, LEAST_EXACT.get(task, 0))
         real, virtual = length, 0
         if length > self.real and task not in COUNTING:
-            stays_real = rng.random() < truly_long and length <= self.longest_real
-            real = length if stays_real else int(self.real * rng.uniform(0.8, 1.2))
-            virtual = 0 if stays_real else length
+            real, virtual = int(self.real * rng.uniform(0.8, 1.2)), length
+            if rng.random() < truly_long:
+                # Drawn anew: of lengths up to 150,000 hardly any would do.
+                most = min(top, self.longest_real)
+                real, virtual = int(self.real * (most / self.real) ** rng.random()), 0
+                counts = False
         rows = max(1, self.tokens // real)
         # Dense needles are the gate: with few of them the answer can be half guessed.
         return Job(

@@ -55,7 +55,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--real", type=int, default=1024, help="longer than this becomes virtual")
     parser.add_argument("--longest", type=int, default=150_000)
     parser.add_argument("--shares", type=shares, default=SHARES, help=f"of {', '.join(SHARED)}")
-    parser.add_argument("--truly-long", type=float, default=0.0, help="share of jobs not virtual")
+    parser.add_argument(
+        "--truly-long", type=float, default=0.0, help="share of long jobs not virtual"
+    )
     parser.add_argument("--longest-real", type=int, default=4500, help="longer ones always are")
     parser.add_argument(
         "--begin", type=int, default=0, help="tokens that tasks are known to master"

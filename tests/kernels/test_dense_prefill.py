@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from longspan_kernels.dense_prefill import blockwise, dense_prefill, fused, reference
+from longspan_kernels.dense_prefill import blockwise, cpu, dense_prefill, fused, reference
 
 PATHS: dict[str, Any] = {
     "reference": reference.dense_prefill,
     "fused": fused.dense_prefill,
     "blockwise": blockwise.dense_prefill,
+    "cpu": cpu.dense_prefill,
     "op": dense_prefill,
 }
 SIZES = [
@@ -22,6 +23,7 @@ SIZES = [
     (3, 3, 1, 9, 64),
     (6, 2, 40, 40, 24),
     (2, 1, 1, 1, 80),
+    (4, 2, 70, 140, 64),
 ]
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def obstacle(q_HQD: Tensor, keys_GTD: Tensor, values_GTD: Tensor, blocks_HXY: Tensor) -> str | None:
+def obstacle(
+    q_HQD: Tensor, keys_GTD: Tensor, values_GTD: Tensor, blocks_HXY: Tensor | None
+) -> str | None:
     """Why the kernel cannot read these tensors as they are; None if it can."""
     return rows_obstacle(q_HQD, keys_GTD, values_GTD) or not_plain([blocks_HXY])
 
@@ -23,7 +25,7 @@ def block_sparse_prefill(
     q_HQD: Tensor,
     keys_GTD: Tensor,
     values_GTD: Tensor,
-    blocks_HXY: Tensor,
+    blocks_HXY: Tensor | None,
     *,
     columns_HT: Tensor | None = None,
     block: int = 64,
@@ -33,14 +35,16 @@ def block_sparse_prefill(
     threads: int | None = None,
     isa: str = "native",
 ) -> Partial:
-    """As the reference, but for the rounding of sums."""
+    """As the reference, but for the rounding of sums and, by matrix units, of weights to bfloat16;
+    `blocks_HXY` None: every block.
+    """
     out_HQD = torch.empty(q_HQD.shape, dtype=torch.float32)
     lse_HQ = torch.empty(q_HQD.shape[:2], dtype=torch.float32)
     native.block_sparse_prefill(
         q_HQD,
         keys_GTD,
         values_GTD,
-        blocks_HXY.contiguous(),
+        None if blocks_HXY is None else blocks_HXY.contiguous(),
         None if columns_HT is None else columns_HT.contiguous(),
         block,
         causal,

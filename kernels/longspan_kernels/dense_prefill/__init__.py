@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from longspan_kernels.dense_prefill import blockwise, fused
+from longspan_kernels.dense_prefill import blockwise, cpu, fused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,10 @@ def dense_prefill(
         raise ValueError(
             f"causal prefill has {q_HQD.shape[1]} queries but {keys_GTD.shape[1]} keys; it should"
             " have at least as many keys as queries"
+        )
+    if cpu.serves(q_HQD, keys_GTD, values_GTD, softcap):
+        return cpu.dense_prefill(
+            q_HQD, keys_GTD, values_GTD, scale=scale, softcap=softcap, causal=causal
         )
     if softcap is None and fused.serves(q_HQD, keys_GTD):
         return fused.dense_prefill(q_HQD, keys_GTD, values_GTD, scale=scale, causal=causal)

@@ -2,50 +2,19 @@
 #pragma once
 
 #include <omp.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <vector>
 
+#include "longspan/array.hpp"
 #include "longspan/dtype.hpp"
 
 namespace longspan {
 
 inline constexpr std::uint32_t no_node = 0xffffffffU;
 inline constexpr std::int64_t most_nodes = std::int64_t{1} << 31;
-
-// Rows begin on a cache line, so that a row of 64 bytes costs one; large arrays ask for large pages, without which
-// most hops of a search would also miss the translation cache.
-template <class T>
-struct LineAllocator {
-    using value_type = T;
-    LineAllocator() = default;
-    template <class U>
-    LineAllocator(const LineAllocator<U>&) {}
-    T* allocate(std::size_t count) {
-        const std::size_t bytes = count * sizeof(T);
-        void* at = ::operator new(bytes, alignment(bytes));
-#if defined(__linux__)
-        if (bytes >= large_page) madvise(at, bytes, MADV_HUGEPAGE);
-#endif
-        return static_cast<T*>(at);
-    }
-    void deallocate(T* at, std::size_t count) { ::operator delete(at, alignment(count * sizeof(T))); }
-    friend bool operator==(const LineAllocator&, const LineAllocator&) { return true; }
-
-  private:
-    static constexpr std::size_t line = 64, large_page = std::size_t{1} << 21;
-    static std::align_val_t alignment(std::size_t bytes) {
-        return static_cast<std::align_val_t>(bytes >= large_page ? large_page : line);
-    }
-};
-template <class T>
-using Array = std::vector<T, LineAllocator<T>>;
 
 inline constexpr int bytes_of(Dtype dtype) { return dtype == Dtype::f32 ? 4 : dtype == Dtype::i8 ? 1 : 2; }
 

@@ -74,15 +74,16 @@ class PrefillScratch {
         const std::int64_t stop = std::min(args.entries, tile.limit + tile.count);
         const std::int64_t width = (args.entries + args.block - 1) / args.block;
         const std::int64_t height = (args.positions + args.block - 1) / args.block;
-        const bool* chosen = args.blocks + (tile.head * height + tile.block) * width;
+        const bool* row = args.blocks ? args.blocks + (tile.head * height + tile.block) * width : nullptr;
+        const auto chosen = [&](std::int64_t y) { return !row || row[y]; };
         const bool* columns = args.columns ? args.columns + tile.head * args.entries : nullptr;
         for (std::int64_t y = 0; y * args.block < stop; ++y) {
             const std::int64_t end = std::min((y + 1) * args.block, stop);
-            for (std::int64_t t = y * args.block; chosen[y] && t < end; ++t) entries_.push_back(static_cast<std::int32_t>(t));
+            for (std::int64_t t = y * args.block; chosen(y) && t < end; ++t) entries_.push_back(static_cast<std::int32_t>(t));
         }
         for (std::int64_t y = 0; columns && y * args.block < stop; ++y) {
             const std::int64_t end = std::min((y + 1) * args.block, stop);
-            for (std::int64_t t = y * args.block; !chosen[y] && t < end; ++t)
+            for (std::int64_t t = y * args.block; !chosen(y) && t < end; ++t)
                 if (columns[t]) entries_.push_back(static_cast<std::int32_t>(t));
         }
     }

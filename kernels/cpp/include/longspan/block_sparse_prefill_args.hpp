@@ -17,7 +17,7 @@ struct BlockSparseArgs {
     int head_size;
     std::int64_t positions;
     std::int64_t entries;
-    const bool* blocks;   // [heads, ceil(positions / block), ceil(entries / block)]
+    const bool* blocks;   // [heads, ceil(positions / block), ceil(entries / block)], or null: all
     const bool* columns;  // [heads, entries], or null
     std::int64_t block;
     bool causal;  // position i sees the entries up to i + entries - positions

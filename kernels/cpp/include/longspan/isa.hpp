@@ -1,6 +1,14 @@
 // The instruction sets that the kernels are compiled for, and which of them this machine can run.
 #pragma once
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -8,14 +16,33 @@
 
 namespace longspan {
 
-enum class Isa { portable, avx2, avx512, avx512_bf16 };
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
 
-inline constexpr Isa all_isas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16};
+inline constexpr Isa all_isas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx};
 
 inline constexpr std::string_view name_of(Isa isa) {
-    constexpr std::string_view names[] = {"portable", "avx2", "avx512", "avx512_bf16"};
+    constexpr std::string_view names[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
     return names[static_cast<int>(isa)];
 }
+
+#if defined(__x86_64__)
+// Whether there are tiles for bfloat16, and the kernel lets this process keep their state: it has to be asked once.
+inline bool tiles_granted() {
+#if defined(__linux__)
+    static const bool granted = [] {
+        constexpr long request_permission = 0x1023, tile_data = 18;
+        unsigned a = 0, b = 0, c = 0, d = 0;
+        if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+        constexpr unsigned bfloat16 = 1U << 22, tiles = 1U << 24;
+        const bool present = (d & bfloat16) != 0 && (d & tiles) != 0;
+        return present && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    }();
+    return granted;
+#else
+    return false;
+#endif
+}
+#endif
 
 inline bool runs_here(Isa isa) {
 #if defined(__x86_64__)
@@ -28,6 +55,7 @@ inline bool runs_here(Isa isa) {
         case Isa::avx2: return avx2;
         case Isa::avx512: return avx512;
         case Isa::avx512_bf16: return avx512 && __builtin_cpu_supports("avx512bf16");
+        case Isa::amx: return runs_here(Isa::avx512_bf16) && tiles_granted();
     }
     return false;
 #else

@@ -41,6 +41,9 @@ Kernels kernels();
 namespace avx512_bf16 {
 Kernels kernels();
 }
+namespace amx {
+Kernels kernels();
+}
 
 inline Kernels kernels_for(Isa isa) {
 #if defined(__x86_64__)
@@ -48,6 +51,7 @@ inline Kernels kernels_for(Isa isa) {
         case Isa::avx2: return avx2::kernels();
         case Isa::avx512: return avx512::kernels();
         case Isa::avx512_bf16: return avx512_bf16::kernels();
+        case Isa::amx: return amx::kernels();
         case Isa::portable: break;
     }
 #else

@@ -1,0 +1,17 @@
+// The kernels of avx512_bf16, but for those that matrix units serve better.
+#define LONGSPAN_ISA amx
+#include "longspan/amx_prefill.hpp"
+#include "longspan/kernels.hpp"
+
+namespace longspan::amx {
+
+Kernels kernels() {
+    Kernels table = avx512_bf16::kernels();
+    table.block_sparse_prefill = [](const BlockSparseArgs& args) {
+        if (tiles_serve(args)) return tile_prefill(args);
+        avx512_bf16::kernels().block_sparse_prefill(args);
+    };
+    return table;
+}
+
+}  // namespace longspan::amx
