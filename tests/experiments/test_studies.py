@@ -25,6 +25,7 @@ TINY = {
     "ood": [*TASK, "--synthetic", "0"],
     "sparsity": ["--tasks", "needle", *MODEL, "--steps", "3"],
     "budgets": [*TASKS, "--replayed", "1"],
+    "methods": [*TASKS, "--replayed", "1"],
     "quantisation": [*TASKS, "--replayed", "1", "--timed", "256", *TIMED],
     "context": [
         "--task",
@@ -67,6 +68,7 @@ FEWER = {
         "RETRIEVAL": (0.01, 0.1), "ESTIMATION": (0.0,), "STEADY": ((0, 0),), "CLUSTER": (32,),
         "SEGMENT": (512,), "COVERAGE": (0.9,), "LADDER": (0.01, 0.2),
     },
+    "methods": {"BUDGETS": (0.05,), "TABLES": (40,)},
     "sparse_prefill": {"PREFILLS": {"xattention": XAttention(), "minference": MInference()}},
 }  # fmt: skip
 """Constants of a study, shortened."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TILE = 32
 """Matrix units take head sizes that are multiples of it."""
+FEWEST = 16
+"""Positions from which on they pay for transposing the values."""
 
 
 def serves(q_HQD: Tensor, keys_GTD: Tensor, values_GTD: Tensor, softcap: float | None) -> bool:
@@ -26,6 +28,7 @@ def serves(q_HQD: Tensor, keys_GTD: Tensor, values_GTD: Tensor, softcap: float |
         return False
     alike = {q_HQD.dtype, keys_GTD.dtype, values_GTD.dtype} == {torch.bfloat16}
     units = "amx" in native.isas() and alike and q_HQD.shape[-1] % TILE == 0
+    units = units and q_HQD.shape[1] >= FEWEST
     return units or softcap is not None
 
 

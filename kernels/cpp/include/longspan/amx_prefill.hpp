@@ -21,7 +21,7 @@
 
 namespace longspan::LONGSPAN_ISA {
 
-inline constexpr std::int64_t most_transposed = std::int64_t{1} << 26;  // bytes of values held transposed, or one group's
+inline constexpr std::int64_t most_transposed = std::int64_t{1} << 29;  // bytes of values held transposed, or one group's
 
 class BandScratch {
    public:

@@ -1,0 +1,156 @@
+"""Which method finds and recovers most with the tokens that it reads. See README.md.
+
+python experiments/methods/study.py --out experiments/methods
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from longspan.methods.full import Full
+from longspan.methods.magicpig import MagicPIG
+from longspan.methods.oracle_topk import OracleTopK
+from longspan.methods.pqcache import PQCache
+from longspan.methods.quest import Quest
+from longspan.methods.random_k import RandomK
+from longspan.methods.retrieval_attention import RetrievalAttention
+from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.snapkv import SnapKV
+from longspan.methods.streaming_llm import StreamingLLM
+from longspan.studies.plots import curves, key, panels
+from longspan.studies.scored import compared, scored
+from longspan.studies.study import Study, begin, launch
+from longspan.studies.trace import replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+
+    from longspan.methods.base import Method
+
+BUDGETS = (0.01, 0.02, 0.05, 0.1)
+"""Shares of the context retrieved, beside the static tokens."""
+TABLES = (40, 75, 150, 300)
+"""Of MagicPIG, whose budget is what it happens to sample."""
+STATIC: dict[str, Any] = {"sink_tokens": 4, "local_tokens": 64}
+"""Of every method that has static tokens."""
+ALIKE: dict[str, Any] = {**STATIC, "dense_layers": ()}
+PERCENT = {"exact": "read exactly %", "error": "output error %", "mass": "attention read %"}
+
+WAYS: dict[str, Callable[[float], Method]] = {
+    "oracle_topk": lambda share: replace(OracleTopK(), budget=share, **STATIC),
+    "retroinfer": lambda share: replace(RetroInfer(), retrieval_budget=share, **STATIC),
+    "retrieval_attention": lambda share: replace(
+        RetrievalAttention(), top_tokens=None, retrieval_budget=share, **ALIKE
+    ),
+    "pqcache": lambda share: replace(PQCache(), retrieval_budget=share, **ALIKE),
+    "pqcache, 4 parts of 8 bits": lambda share: replace(
+        PQCache(), retrieval_budget=share, parts=4, bits=8, **ALIKE
+    ),
+    "quest": lambda share: replace(Quest(), retrieval_budget=share, **ALIKE),
+    "quest, two layers dense": lambda share: replace(Quest(), retrieval_budget=share, **STATIC),
+    "snapkv": lambda share: replace(SnapKV(), budget=share),
+    "streaming_llm": lambda share: replace(StreamingLLM(), budget=share),
+    "random_k": lambda share: replace(RandomK(), budget=share, **STATIC),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Defaults of the command line."""
+
+    tasks: tuple[str, ...] = ("ruler_niah_multikey_1", "ruler_niah_multiquery", "ruler_vt")
+    ctx: int = 4096
+    examples: int = 6
+    replayed: int = 1
+    """Examples on which the output error is measured, without errors of lower layers."""
+    steps: int = 16
+    answer: int = 64
+    """Tokens of an answer at most: a wrong one would go on to what the task allows."""
+
+
+def methods() -> dict[tuple[str, str], Method]:
+    """By name and budget."""
+    found: dict[tuple[str, str], Method] = {("full", "full"): Full()}
+    for name, make in WAYS.items():
+        for share in BUDGETS:
+            found[name, f"{100 * share:g}%"] = make(share)
+    for tables in TABLES:
+        found["magicpig", f"{tables} tables"] = replace(MagicPIG(), tables=tables, **ALIKE)
+    return found
+
+
+def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
+    """A row an example and method."""
+    limit = {"generation.max_new_tokens": sizes.answer}
+    runs = [
+        study.run(task=each, ctx=sizes.ctx, samples=sizes.examples, **limit) for each in sizes.tasks
+    ]
+    units = [(task, number) for number in range(sizes.examples) for task in range(len(runs))]
+    tried = methods()
+    with torch.inference_mode():
+        return study.rows(
+            units,
+            lambda unit: scored(
+                runs[unit[0]],
+                unit[1],
+                tried,
+                replay if unit[1] < sizes.replayed else None,
+                sizes.steps,
+            ),
+            model=runs[0].model,
+        )
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a method and budget, in percent."""
+    shown = compared(frame, ("full", "full"), "to full attention")
+    for name, column in PERCENT.items():
+        shown[column] = 100 * shown[name]
+    columns = ["group", "value", "score", "to full attention", *PERCENT.values()]
+    return shown[columns].rename(columns={"group": "method", "value": "budget"})
+
+
+def by_task(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean score, a column a task."""
+    table = frame.pivot_table(
+        index=["group", "value"], columns="task", values="score", sort=False
+    ).reset_index()
+    table.columns.name = None
+    return table.rename(columns={"group": "method", "value": "budget"})
+
+
+def figures(study: Study, shown: pd.DataFrame) -> None:
+    """Score and error against what is read."""
+    figure, grid = panels(2)
+    tried = shown[shown["method"] != "full"]
+    curves(grid[0], tried, "read exactly %", "score", "method")
+    curves(grid[1], tried, "read exactly %", "output error %", "method")
+    key(grid[1])
+    for axes in grid:
+        axes.set_xscale("log")
+    study.save(methods=figure)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what is missing, write table and figures."""
+    study, sizes = begin(__file__, __doc__, Sizes(), arguments)
+    frame = rows(study, sizes)
+    shown = summary(frame)
+    figures(study, shown)
+    about = (
+        f"{', '.join(sizes.tasks)}; {sizes.ctx} tokens, {sizes.examples} examples each, replay of "
+        f"{sizes.replayed}"
+    )
+    study.table(
+        frame.round(4), about, {"Every method": shown, "Score by task": by_task(frame).round(1)}
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(launch(main))
