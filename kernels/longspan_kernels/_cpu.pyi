@@ -141,9 +141,9 @@ class BlockCache:
     def blocks(self) -> int:
         """Blocks held."""
 
-def block_sparse_prefill(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], blocks: Annotated[torch.Tensor, dict(dtype='bool', order='C', device='cpu', writable=False)], columns: Annotated[torch.Tensor, dict(dtype='bool', order='C', device='cpu', writable=False)] | None, block: int, causal: bool, scale: float, softcap: float, out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
+def block_sparse_prefill(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], blocks: Annotated[torch.Tensor, dict(dtype='bool', order='C', device='cpu', writable=False)] | None, columns: Annotated[torch.Tensor, dict(dtype='bool', order='C', device='cpu', writable=False)] | None, block: int, causal: bool, scale: float, softcap: float, out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
-    Attend positions to chosen blocks and columns of entries; softcap 0 is none.
+    Attend positions to chosen blocks, all if None, and columns of entries; softcap 0 is none.
     """
 
 class CacheSteps:

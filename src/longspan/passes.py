@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from longspan.runner import Run
     from longspan.screen import Screen
 
+LONG = 16_384
+"""Tokens of context from which on reading them is most of a run."""
+
 
 def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
     """Answer and record what is not recorded yet."""
@@ -24,6 +27,8 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
         return
     if run.task.samples_per_example > 1 and run.sampling.temperature == 0:
         screen.note("generation.temperature = 0: the answers to one example are all the same")
+    if hint := _slow_dtype(run):
+        screen.note(hint)
     wanted = sum(len(job.samples) for job in jobs)
     total = len(run.examples) * run.task.samples_per_example
     if wanted < total:
@@ -44,6 +49,18 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
             partials.done(record.id, record.sample)
             run.recorder.sample(record)
             done(total - wanted + count)
+
+
+def _slow_dtype(run: Run) -> str | None:
+    """What to say where matrix units lie idle while long prompts are read."""
+    import torch
+
+    from longspan_kernels.dispatch import build_info
+
+    idle = run.model.device.type == "cpu" and run.model.dtype == torch.float32
+    if not idle or (run.request.ctx or 0) < LONG or "amx" not in build_info()["isas"]:
+        return None
+    return "model.dtype=bfloat16 would read prompts several times as fast on this CPU"
 
 
 def _missing(run: Run, folder: RunFolder) -> list[Job]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+
+from longspan.passes import _slow_dtype
+from longspan_kernels import dispatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,3 +201,28 @@ def test_the_mirror_has_the_numbers_of_the_summary(cli: Cli) -> None:
     (file,) = done.results.rglob("*.wandb")
     found, summary = mirrored(file), done.json("summary.json")
     assert {name: found.get(name) for name, _ in metrics(summary)} == dict(metrics(summary))
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "ctx", "isas", "said"),
+    [
+        ("cpu", torch.float32, 16_384, ["portable", "amx"], True),
+        ("cpu", torch.float32, 8_192, ["portable", "amx"], False),
+        ("cpu", torch.float32, 16_384, ["portable", "avx2"], False),
+        ("cpu", torch.bfloat16, 131_072, ["portable", "amx"], False),
+        ("cuda", torch.float32, 131_072, ["portable", "amx"], False),
+        ("cpu", torch.float32, None, ["portable", "amx"], False),
+    ],
+)
+def test_idle_matrix_units_are_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    dtype: torch.dtype,
+    ctx: int | None,
+    isas: list[str],
+    said: bool,
+) -> None:
+    monkeypatch.setattr(dispatch, "build_info", lambda: {"isas": isas})
+    model = SimpleNamespace(device=torch.device(device), dtype=dtype)
+    run: Any = SimpleNamespace(model=model, request=SimpleNamespace(ctx=ctx))
+    assert bool(_slow_dtype(run)) == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 import string
 import sys
@@ -368,3 +369,18 @@ def test_each_task_grows_on_its_own_accuracy() -> None:
         curriculum.note(Job("niah", before["niah"], 0, 8, False, True), 0.5)
     assert curriculum.lengths["vt"] == int(before["vt"] * 1.7)
     assert curriculum.lengths["niah"] == before["niah"]
+
+
+def test_long_jobs_are_as_long_as_they_seem_as_often_as_asked() -> None:
+    curriculum = Curriculum(4096, 1024, 150_000, copying=False)
+    curriculum.begin(150_000)
+    rng = random.Random(0)
+    jobs = [curriculum.choose(rng, truly_long=0.4) for _ in range(4000)]
+    longer = [job for job in jobs if job.virtual or job.length > 1024 * 1.2]
+    real = [job for job in longer if not job.virtual]
+    assert 0.3 < len(real) / len(longer) < 0.45
+    assert max(job.length for job in real) <= curriculum.longest_real
+    assert max(job.virtual for job in longer) == 150_000
+    assert not any(job.counts for job in real)
+    never = [curriculum.choose(rng, truly_long=0.0) for _ in range(500)]
+    assert all(job.virtual or job.length <= 1024 * 1.2 for job in never)
