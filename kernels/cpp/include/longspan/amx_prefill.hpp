@@ -17,6 +17,7 @@
 #include "longspan/amx_units.hpp"
 #include "longspan/array.hpp"
 #include "longspan/block_sparse_prefill_args.hpp"
+#include "longspan/prefill_tiles.hpp"
 #include "longspan/simd.hpp"
 
 namespace longspan::LONGSPAN_ISA {
@@ -33,7 +34,7 @@ class BandScratch {
           softmax_(head_size) {}
 
     // `values`: the group's, transposed, for as many units as lie whole in the entries.
-    void attend(const BlockSparseArgs& args, const Band& band, const Bf16* values) {
+    void attend(const BlockSparseArgs& args, const PrefillTile& band, const Bf16* values) {
         const std::int64_t group = band.head * args.groups / args.heads;
         take_queries(args, band);
         units_.list(args, band);
@@ -55,7 +56,7 @@ class BandScratch {
 
    private:
     // The queries as right operands, strip by strip; zeros beyond the band's positions.
-    void take_queries(const BlockSparseArgs& args, const Band& band) {
+    void take_queries(const BlockSparseArgs& args, const PrefillTile& band) {
         const Bf16* rows = static_cast<const Bf16*>(args.q.data) + band.head * args.q.group_stride + band.first * args.q.row_stride;
         for (int at = 0; at < band.count; at += strip_positions) {
             const int count = std::min(strip_positions, band.count - at);
@@ -121,21 +122,6 @@ class BandScratch {
     alignas(64) std::array<float, unit_entries * strip_positions> score_{};
 };
 
-// The bands of the heads of groups [begin, end), the longest first.
-inline std::vector<Band> bands(const BlockSparseArgs& args, std::int64_t begin, std::int64_t end) {
-    std::vector<Band> found;
-    const std::int64_t block = args.blocks ? args.block : band_positions;
-    const std::int64_t height = (args.positions + block - 1) / block, share = args.heads / args.groups;
-    for (std::int64_t x = height; x-- > 0;)
-        for (std::int64_t first = x * block; first < std::min((x + 1) * block, args.positions); first += band_positions) {
-            const std::int64_t stop = std::min({(x + 1) * block, args.positions, first + band_positions});
-            const std::int64_t limit = args.causal ? first + args.entries - args.positions : args.entries - 1;
-            for (std::int64_t head = begin * share; head < end * share; ++head)
-                found.push_back({head, x, first, static_cast<int>(stop - first), limit});
-        }
-    return found;
-}
-
 inline bool tiles_serve(const BlockSparseArgs& args) {
     const bool plain = args.q.dtype == Dtype::bf16 && args.keys.dtype == Dtype::bf16 && args.values.dtype == Dtype::bf16;
     return plain && args.head_size % tile_pairs == 0 && args.scale > 0.0F;
@@ -149,7 +135,7 @@ inline void tile_prefill(const BlockSparseArgs& args) {
     Array<Bf16> values(static_cast<std::size_t>(together * units * unit_size));
     for (std::int64_t begin = 0; begin < args.groups && !args.interrupt->stopped(); begin += together) {
         const std::int64_t end = std::min<std::int64_t>(begin + together, args.groups);
-        const std::vector<Band> work = bands(args, begin, end);
+        const std::vector<PrefillTile> work = prefill_tiles(args, band_positions, begin, end);
         const auto items = static_cast<std::int64_t>(work.size());
 #pragma omp parallel num_threads(args.threads) if (args.threads > 1 && items > 1)
         {

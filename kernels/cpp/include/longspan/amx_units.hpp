@@ -8,21 +8,13 @@
 #include "longspan/amx_tiles.hpp"
 #include "longspan/array.hpp"
 #include "longspan/block_sparse_prefill_args.hpp"
+#include "longspan/prefill_tiles.hpp"
 
 namespace longspan::LONGSPAN_ISA {
 
 inline constexpr int unit_entries = 32;
 inline constexpr int step_units = 32;  // what is located at once
 inline constexpr int band_positions = 256;
-
-// Positions of a head that share a row of the choice.
-struct Band {
-    std::int64_t head;
-    std::int64_t block;  // row of the choice
-    std::int64_t first;  // position
-    int count;
-    std::int64_t limit;  // the first position sees entries up to this one, each next position one more
-};
 
 // Entries taken together: neighbours, `ids` null, or any.
 struct Unit {
@@ -45,7 +37,7 @@ class BandUnits {
           values_(static_cast<std::size_t>(head_size) * unit_entries * step_units),
           row_values_(static_cast<std::size_t>(head_size) * unit_entries) {}
 
-    void list(const BlockSparseArgs& args, const Band& band) {
+    void list(const BlockSparseArgs& args, const PrefillTile& band) {
         units_.clear();
         loose_.clear();
         const std::int64_t stop = std::min(args.entries, band.limit + band.count);

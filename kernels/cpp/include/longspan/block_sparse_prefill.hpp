@@ -13,18 +13,10 @@
 
 #include "longspan/block_sparse_prefill_args.hpp"
 #include "longspan/panel_product.hpp"
+#include "longspan/prefill_tiles.hpp"
 #include "longspan/score_args.hpp"
 
 namespace longspan::LONGSPAN_ISA {
-
-// A tile of positions of a head.
-struct PrefillTile {
-    std::int64_t head;
-    std::int64_t block;  // row of the choice
-    std::int64_t first;  // position
-    int count;
-    std::int64_t limit;  // the first position sees entries up to this one, each next position one more
-};
 
 class PrefillScratch {
    public:
@@ -161,21 +153,8 @@ class PrefillScratch {
     alignas(64) float decay_[panel_width] = {};
 };
 
-inline std::vector<PrefillTile> prefill_tiles(const BlockSparseArgs& args) {
-    std::vector<PrefillTile> tiles;
-    const std::int64_t height = (args.positions + args.block - 1) / args.block;
-    for (std::int64_t x = height; x-- > 0;)  // the longest first
-        for (std::int64_t first = x * args.block; first < std::min((x + 1) * args.block, args.positions); first += panel_width) {
-            const std::int64_t end = std::min({(x + 1) * args.block, args.positions, first + panel_width});
-            const std::int64_t limit = args.causal ? first + args.entries - args.positions : args.entries - 1;
-            for (std::int64_t head = 0; head < args.heads; ++head)
-                tiles.push_back({head, x, first, static_cast<int>(end - first), limit});
-        }
-    return tiles;
-}
-
 inline void block_sparse_prefill(const BlockSparseArgs& args) {
-    const std::vector<PrefillTile> tiles = prefill_tiles(args);
+    const std::vector<PrefillTile> tiles = prefill_tiles(args, panel_width, 0, args.groups);
     const auto items = static_cast<std::int64_t>(tiles.size());
 #pragma omp parallel num_threads(args.threads) if (args.threads > 1 && items > 1)
     {
