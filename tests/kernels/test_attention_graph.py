@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(native is None, reason="the native extension is not built")
-ISAS = build_info()["isas"]
+ISAS = [isa for isa in build_info()["isas"] if isa != "amx"]
 STORAGES = ("int8", "bfloat16", "float16", "float32")
 SMALL = GraphOptions(degree=12, list_tokens=40, candidates=48, neighbours=8, cluster_tokens=64)
 
