@@ -166,6 +166,19 @@ def decode(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys:
     Attend one query position to all entries, or to those that runs name; softcap 0 is none.
     """
 
+def sampled_decode(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], values: Annotated[torch.Tensor, dict(device='cpu', writable=False)], starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], norm: Annotated[torch.Tensor, dict(dtype='float32', shape=(None, None), device='cpu', writable=False)], q_norm: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], q_mean: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], bits: int, tables: int, least: float, first: int, scale: float, softcap: float, out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """
+    Attend entries that hash tables sampled, each weighed by how likely that was.
+    """
+
+def hash_build(keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], mean: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], planes: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], token: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], bound: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """Sort the tokens of each head by their code, in every table."""
+
+def hash_search(code: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], token: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], bound: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], threads: int, isa: str) -> tuple[Annotated[torch.Tensor, dict(dtype='int32', shape=(None, None), device='cpu')], int]:
+    """
+    The tokens that share a head's code in two tables or more, ascending, and the entries read.
+    """
+
 def merge(outs: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)]], lses: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)]], out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Merge P partial attentions (out [.., D], lse [..]) into `out` and `lse`.
@@ -178,6 +191,19 @@ def page_gather(store: Annotated[torch.Tensor, dict(dtype='uint8', device='cpu',
 
 def page_admit(buffer: Annotated[torch.Tensor, dict(dtype='uint8', device='cpu', writable=False)], sources: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], targets: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], cache: Annotated[torch.Tensor, dict(dtype='uint8', device='cpu')], threads: int) -> None:
     """Copy pages of a buffer into a cache; both are rows of bytes."""
+
+def code_train(keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], rounds: int, centroids: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """
+    Cluster every part of the keys of each head, all of which are looked at.
+    """
+
+def code_encode(keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], centroids: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], code: Annotated[torch.Tensor, dict(dtype='uint8', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """The number of the nearest centroid of every part of each key."""
+
+def code_search(tables: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)]], codes: Sequence[Annotated[torch.Tensor, dict(dtype='uint8', order='C', device='cpu', writable=False)]], found: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """
+    The tokens of largest weight by tables of scaled scores, a row of tables a row of tokens.
+    """
 
 def read(words: Annotated[torch.Tensor, dict(dtype='int64', order='C', device='cpu', writable=False)], threads: int, isa: str) -> int:
     """The exclusive or of all words: a measure of read bandwidth."""

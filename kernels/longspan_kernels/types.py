@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,6 +108,42 @@ class WaveHits(NamedTuple):
     count_2G: Tensor | None = None
     """int32 [2, G]: how many ids of either list are to be read, in no order, where rows were given
     limits of their own."""
+
+
+Sharing = Literal["kv_head", "query_head"]
+"""Whose tokens are retrieved: one set for the query heads of a KV head, or one each."""
+
+
+class Coded(NamedTuple):
+    """T tokens in codes: a key is cut into P parts of E coordinates, each written as the number of
+    one of C centroids.
+    """
+
+    centroids_GPCE: Tensor
+    """float32."""
+    code_GPT: Tensor
+    """uint8."""
+
+
+class HashTables(NamedTuple):
+    """T tokens in each of L tables, sorted by one of C codes."""
+
+    token_GLT: Tensor
+    """int32."""
+    bound_GLC: Tensor
+    """int32 [G, L, C + 1]: where the tokens of each code begin."""
+
+
+class Sampling(NamedTuple):
+    """How entries came to be sampled."""
+
+    mean_GD: Tensor
+    """float32: what was taken off the keys before they were hashed."""
+    norm_GT: Tensor
+    """float32: length of what was left of each key."""
+    bits: int
+    """Hyperplanes of a table."""
+    tables: int
 
 
 class Stretch(Protocol):

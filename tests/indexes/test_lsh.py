@@ -7,7 +7,9 @@ from math import acos, comb, pi
 import pytest
 import torch
 
-from longspan.indexes.lsh import HashTables, codes, hyperplanes, probability
+from longspan.indexes.lsh import HashIndex, hyperplanes
+from longspan_kernels.hash_tables import codes
+from longspan_kernels.sampled_decode.reference import probability
 
 
 def vectors(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -28,10 +30,10 @@ def common_tables(a_D: torch.Tensor, b_D: torch.Tensor, planes_LDK: torch.Tensor
 def test_candidates_are_those_of_a_full_comparison(
     groups: int, heads: int, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("longspan.indexes.lsh.BLOCK", block)
-    key_GTD, q_HD = vectors(groups, 70, 6) + 1, vectors(groups * heads, 6, seed=1)
-    planes_LDK = hyperplanes(12, 3, 6, seed=5)
-    tables = HashTables(key_GTD, planes_LDK, first_slot=4)
+    monkeypatch.setattr("longspan_kernels.hash_tables.reference.BLOCK", block)
+    key_GTD, q_HD = vectors(groups, 70, 8) + 1, vectors(groups * heads, 8, seed=1)
+    planes_LDK = hyperplanes(12, 3, 8, seed=5)
+    tables = HashIndex(key_GTD, planes_LDK, first_slot=4)
     hits = tables.search(q_HD)
     entries = 0
     for h in range(groups * heads):
@@ -42,7 +44,7 @@ def test_candidates_are_those_of_a_full_comparison(
         assert 0 < len(row) < 70
         entries += sum(times)
     assert hits.bytes == 4 * (entries + 2 * 12 * groups * heads) + planes_LDK.nbytes
-    kept = 4 * groups * 12 * (70 + 2**3 + 1) + 4 * groups * 6
+    kept = 4 * groups * 12 * (70 + 2**3 + 1) + 4 * groups * (8 + 70)
     assert tables.nbytes == kept + planes_LDK.nbytes
 
 
@@ -70,7 +72,7 @@ def test_collisions_are_as_frequent_as_the_probability_says() -> None:
     key_1TD -= key_1TD.mean(1, keepdim=True)
     seen_HT = torch.zeros(2, 40)
     for seed in range(draws):
-        hits = HashTables(key_1TD, hyperplanes(8, 3, 16, seed), 0).search(q_HD)
+        hits = HashIndex(key_1TD, hyperplanes(8, 3, 16, seed), 0).search(q_HD)
         for head, count in enumerate(hits.found.count_N.tolist()):
             seen_HT[head, hits.found.start_NK[head, :count].long()] += 1
     cosine_HT = torch.nn.functional.cosine_similarity(q_HD[:, None], key_1TD, dim=-1)
@@ -84,13 +86,14 @@ def test_collisions_are_as_frequent_as_the_probability_says() -> None:
 
 
 def test_no_key_collides() -> None:
-    key_1TD = torch.tensor([[[1.0, 1.0], [1.0, 1.0], [4.0, 4.0]]])  # centred: two down, one up
-    planes_LDK = torch.tensor([[[1.0], [0.0]], [[0.0], [1.0]]])
-    tables = HashTables(key_1TD, planes_LDK, 3)
-    hits = tables.search(torch.tensor([[1.0, -1.0], [1.0, 1.0]]))
+    key_1TD, planes_LDK = torch.zeros(1, 3, 8), torch.eye(8)[:2, :, None]
+    key_1TD[0, :, :2] = torch.tensor([[1.0, 1.0], [1.0, 1.0], [4.0, 4.0]])  # two down, one up
+    up, down = torch.ones(8), torch.tensor([1.0, -1, 0, 0, 0, 0, 0, 0])
+    tables = HashIndex(key_1TD, planes_LDK, 3)
+    hits = tables.search(torch.stack([down, up]))
     assert hits.found.count_N.tolist() == [0, 1]
     assert hits.found.start_NK[1].tolist() == [5]
-    alone = tables.search(torch.tensor([[1.0, -1.0]]))
+    alone = tables.search(down[None])
     assert alone.found.count_N.tolist() == [0]
     with pytest.raises(ValueError, match="keys holds NaN or infinity"):
-        HashTables(key_1TD / 0, planes_LDK, 0)
+        HashIndex(key_1TD / 0, planes_LDK, 0)

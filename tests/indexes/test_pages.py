@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from longspan.indexes.base import Budget, Segment
-from longspan.indexes.pages import PageIndex, Sharing
+from longspan.indexes.pages import PageIndex
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from longspan_kernels.types import Sharing
 
 PAGE = 16
 

@@ -14,8 +14,10 @@ NB_MODULE(_cpu, module) {
     longspan::bind_block_sparse_prefill(module);
     longspan::bind_cache_steps(module);
     longspan::bind_decode(module);
+    longspan::bind_hash_tables(module);
     longspan::bind_merge(module);
     longspan::bind_page_gather(module);
+    longspan::bind_product_codes(module);
     longspan::bind_read(module);
     longspan::bind_segmented_kmeans(module);
     longspan::bind_wave_decode(module);

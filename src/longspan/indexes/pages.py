@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import Budget, Segment
+    from longspan_kernels.types import Sharing
 
 KIND, VERSION = "longspan.pages", "1"
 LEAST_PAGES = 3
 """Read whatever the budget."""
 TENSORS = "bounds.safetensors"
-
-Sharing = Literal["query_head", "kv_head"]
 
 
 class PageIndex(KeyIndex):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from longspan.indexes.base import KeyIndex, SearchResult
 from longspan.indexes.files import read_facts, read_tensor, write_facts, write_tensors
-from longspan.indexes.pq_codebook import MOST_BITS, check_parts, encode, look_up, train
 from longspan.types import Runs
+from longspan_kernels.product_codes import best_tokens, encode, train
+from longspan_kernels.types import Coded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,24 +18,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import Budget, Segment
+    from longspan_kernels.types import Sharing
 
 KIND, VERSION, CODES = "longspan.pq", "1", "codes.safetensors"
 
-Sharing = Literal["kv_head", "query_head"]
+
+MOST_BITS = 8
+"""A code is a byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Tokens written with one codebook; P parts of E coordinates, C centroids a part."""
-
-    centroids_GPCE: Tensor
-    """float32."""
-    code_GPT: Tensor
-    """uint8."""
-
-    def joined(self, code_GPT: Tensor) -> Stretch:
-        """These tokens and more."""
-        return Stretch(self.centroids_GPCE, torch.cat([self.code_GPT, code_GPT], dim=2))
+def check_parts(parts: int, head_size: int) -> None:
+    """ValueError where a head cannot be cut into so many equal parts."""
+    if parts < 1 or head_size % parts:
+        raise ValueError(f"method.parts is {parts}; it should divide the head size, {head_size}")
 
 
 class PQIndex(KeyIndex):
@@ -55,7 +50,7 @@ class PQIndex(KeyIndex):
         if not 1 <= bits <= MOST_BITS:
             raise ValueError(f"method.bits is {bits}; it should be 1 to {MOST_BITS}")
         self.parts, self.bits, self.rounds, self.share = parts, bits, rounds, share
-        self._stretches: tuple[Stretch, ...] = ()
+        self._stretches: tuple[Coded, ...] = ()
         self._first_slot = 0
 
     @property
@@ -78,15 +73,11 @@ class PQIndex(KeyIndex):
             raise ValueError(
                 f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
             )
-        found = [look_up(q_HD, s.code_GPT, s.centroids_GPCE) for s in self._stretches]
-        score_GRT = torch.cat(found, dim=2) * scale
-        if self.share == "query_head":
-            score_NT = score_GRT.flatten(0, 1)
-        else:  # the logarithm of the sum of weights, so that small ones still differ
-            score_NT = score_GRT.log_softmax(-1).logsumexp(1)
-        slot_NK = score_NT.topk(wanted).indices + self._first_slot
+        slot_NK = self._first_slot + best_tokens(
+            q_HD, self._stretches, wanted, scale=scale, share=self.share
+        )
         return SearchResult(
-            retrieved=Runs(slot_NK.int(), None, torch.full_like(slot_NK[:, 0], wanted).int()),
+            retrieved=Runs(slot_NK, None, torch.full_like(slot_NK[:, 0], wanted)),
             estimated=None,
             distances=float(sum(s.centroids_GPCE.shape[2] for s in self._stretches)),
             bytes=float(self.nbytes),
@@ -132,7 +123,7 @@ class PQIndex(KeyIndex):
         index = cls(**facts["options"])
         index._first_slot = facts["first_slot"]
         index._stretches = tuple(
-            Stretch(
+            Coded(
                 read_tensor(folder / CODES, f"centroids_{number}"),
                 read_tensor(folder / CODES, f"codes_{number}"),
             )
@@ -161,10 +152,11 @@ class PQIndex(KeyIndex):
         if not self._stretches:
             self._first_slot = segment.first_slot
         if anew:
-            centroids_GPCE = train(keys_GTD, self.parts, self.bits, self.rounds)
-            new = Stretch(centroids_GPCE, encode(keys_GTD, centroids_GPCE))
+            centroids_GPCE = train(keys_GTD, self.parts, 2**self.bits, self.rounds)
+            new = Coded(centroids_GPCE, encode(keys_GTD, centroids_GPCE))
             self._stretches = (*self._stretches, new)
         else:
             *before, last = self._stretches
-            more = last.joined(encode(keys_GTD, last.centroids_GPCE))
+            code_GPT = encode(keys_GTD, last.centroids_GPCE)
+            more = last._replace(code_GPT=torch.cat([last.code_GPT, code_GPT], dim=2))
             self._stretches = (*before, more)

@@ -6,24 +6,22 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch.nn.functional import cosine_similarity
 
-from longspan.indexes.lsh import MOST_BITS, HashTables, hyperplanes, probability
+from longspan.indexes.lsh import HashIndex, hyperplanes
 from longspan.methods.base import Method
 from longspan.methods.frame import Reading, StoredState
 from longspan.options import Count, Layers, Seed, Tokens, settings
 from longspan.placement.base import OnePlace
-from longspan.types import Partial, Selection
-from longspan_kernels.dense_decode.reference import scores, weigh
+from longspan.types import Selection
+from longspan_kernels.hash_tables import MOST_BITS
+from longspan_kernels.sampled_decode import sampled_decode
+from longspan_kernels.types import Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.placement.store import Part
-    from longspan.types import LayerGeometry, Runs
-
-LEAST_CHANCE = 1e-4
-"""Added to a probability before it divides: no sampled token weighs more than its inverse."""
+    from longspan.types import LayerGeometry, Partial, Runs
 
 
 @settings
@@ -70,7 +68,7 @@ class MagicPIGState(StoredState):
     def __init__(self, method: MagicPIG, geometry: LayerGeometry) -> None:
         super().__init__(geometry, method.placement)
         self.method = method
-        self.index: HashTables | None = None
+        self.index: HashIndex | None = None
 
     def seal(self) -> None:
         """See LayerState. Hashes everything but sinks and local window, once."""
@@ -81,7 +79,7 @@ class MagicPIGState(StoredState):
         keys_GTD = torch.cat([part.keys_GTD for part in self.store.slices(start, stop)], dim=1)
         seed = hash((self.method.seed, self.geometry.layer)) & 0xFFFFFFFF
         planes_LDK = hyperplanes(self.method.tables, self.method.bits, keys_GTD.shape[2], seed)
-        self.index = HashTables(keys_GTD, planes_LDK, start)
+        self.index = HashIndex(keys_GTD, planes_LDK, start)
 
     def read(self, q_HD: Tensor) -> Reading:
         """See StoredState."""
@@ -101,27 +99,25 @@ class MagicPIGState(StoredState):
         )
 
     def attend_sampled(self, q_HD: Tensor, part: Part, found: Runs) -> Partial:
-        """Attention over those of the sampled slots that lie in `part`."""
-        rows = zip(q_HD, found.start_NK, found.count_N.tolist(), strict=True)
-        partials = []
-        for head, (q_D, slot_K, count) in enumerate(rows):
-            slot_K = slot_K[:count]
-            row_K = slot_K[(slot_K >= part.first) & (slot_K < part.stop)] - part.first
-            partials.append(self._attend_head(head, q_D, part, row_K))
-        return Partial(torch.cat([p.out for p in partials]), torch.cat([p.lse for p in partials]))
-
-    def _attend_head(self, head: int, q_D: Tensor, part: Part, row_K: Tensor) -> Partial:
+        """Attention over those of the sampled slots that lie in `part`, which are indexed."""
         assert self.index is not None
-        geometry, method = self.geometry, self.method
-        group = head // (geometry.query_heads // geometry.kv_heads)
-        key_KD, value_KD = (
-            tensor_GTD[group].index_select(0, row_K).float()
-            for tensor_GTD in (part.keys_GTD, part.values_GTD)
+        first = part.first - self.index.first_slot
+        sampling = Sampling(
+            self.index.mean_GD,
+            self.index.norm_GT[:, first : first + part.stop - part.first],
+            self.method.bits,
+            self.method.tables,
         )
-        cosine_K = cosine_similarity(key_KD - self.index.mean_GD[group], q_D.float(), dim=-1)
-        chance_K = probability(cosine_K, method.bits, method.tables)
-        score_GRK = scores(q_D[None], key_KD[None], geometry.scale, geometry.softcap)
-        return weigh(score_GRK - (chance_K + LEAST_CHANCE).log(), value_KD[None])
+        return sampled_decode(
+            q_HD,
+            part.keys_GTD,
+            part.values_GTD,
+            found,
+            sampling,
+            first=part.first,
+            scale=self.geometry.scale,
+            softcap=self.geometry.softcap,
+        )
 
     def memory(self) -> dict[str, int]:
         """See LayerState."""

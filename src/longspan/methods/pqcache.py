@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from longspan.indexes.pq import PQIndex, Sharing
-from longspan.indexes.pq_codebook import MOST_BITS, check_parts
+from longspan.indexes.pq import MOST_BITS, PQIndex, check_parts
 from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, Tokens, settings
+from longspan_kernels.types import Sharing
 
 if TYPE_CHECKING:
     from longspan.types import LayerGeometry

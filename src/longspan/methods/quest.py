@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from longspan.indexes.pages import PageIndex, Sharing
+from longspan.indexes.pages import PageIndex
 from longspan.methods.retrieval import RetrievalState
 from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, Layers, Tokens, settings
+from longspan_kernels.types import Sharing
 
 if TYPE_CHECKING:
     from longspan.indexes.base import KeyIndex

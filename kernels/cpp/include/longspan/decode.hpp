@@ -11,6 +11,7 @@
 #include "longspan/decode_args.hpp"
 #include "longspan/merge.hpp"
 #include "longspan/online_softmax.hpp"
+#include "longspan/sampling.hpp"
 
 namespace longspan::LONGSPAN_ISA {
 
@@ -96,10 +97,11 @@ inline void attend_piece(const DecodeArgs& args, const DecodePlan& plan, std::in
         const int count = static_cast<int>(std::min<std::int64_t>(block_entries, total - begin));
         const int known = static_cast<int>(std::min<std::int64_t>(count + most_ahead, total - begin));
         with_rows(args.keys, group, entries, known, [&](auto& rows) { softmax.score(rows, count, known); });
+        const float* bias = args.sampling ? sampling_bias(*args.sampling, group, row, softmax.products(), entries, count, scratch.bias)
+                                          : gather(args.bias.group(group), entries, count, scratch.bias);
         softmax.absorb(count, args.scale, args.softcap,
                        gather(args.key_scale.group(group), entries, count, scratch.key_scale),
-                       gather(args.value_scale.group(group), entries, count, scratch.value_scale),
-                       gather(args.bias.group(group), entries, count, scratch.bias));
+                       gather(args.value_scale.group(group), entries, count, scratch.value_scale), bias);
         with_rows(args.values, group, entries, known, [&](auto& rows) { softmax.weigh(rows, count, known); });
     }
     softmax.finish(out, lse);

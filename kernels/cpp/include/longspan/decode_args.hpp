@@ -39,6 +39,16 @@ struct RunsView {
     std::int64_t width = 0;
 };
 
+// Entries that hash tables sampled, each of which weighs as much more as it was unlikely to be sampled.
+struct Sampling {
+    PerEntry norm;        // of the keys less their mean
+    const float* q_norm;  // [heads]
+    const float* q_mean;  // [heads]: the product of the query with that mean
+    int bits;
+    int tables;
+    float least;          // added to the probability
+};
+
 struct DecodeArgs {
     const float* q;  // [heads, query_stride(head_size)]
     int heads;
@@ -51,6 +61,7 @@ struct DecodeArgs {
     PerEntry value_scale;  // of int8 values
     PerEntry bias;         // added to the capped scores
     RunsView runs;
+    const Sampling* sampling;  // null: none; in place of a bias, with a row of runs a query head
     std::int64_t first;  // the number of entry 0 in the counting of the runs
     float scale;
     float softcap;  // 0: none

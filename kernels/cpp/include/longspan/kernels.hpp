@@ -4,9 +4,11 @@
 #include "longspan/attention_graph_args.hpp"
 #include "longspan/block_sparse_prefill_args.hpp"
 #include "longspan/decode_args.hpp"
+#include "longspan/hash_tables_args.hpp"
 #include "longspan/isa.hpp"
 #include "longspan/kmeans_args.hpp"
 #include "longspan/merge_args.hpp"
+#include "longspan/product_codes_args.hpp"
 #include "longspan/read_args.hpp"
 #include "longspan/score_args.hpp"
 #include "longspan/wave_decode_args.hpp"
@@ -16,11 +18,16 @@ namespace longspan {
 
 struct Kernels {
     void (*block_sparse_prefill)(const BlockSparseArgs&);
+    void (*code_encode)(const CodeEncodeArgs&);
+    void (*code_search)(const CodeSearchArgs&);
+    void (*code_train)(const CodeTrainArgs&);
     void (*decode)(const DecodeArgs&);
     bool (*graph_build)(const GraphBuildArgs&);
     void (*graph_insert)(const GraphInsertArgs&);
     void (*graph_nearest)(const GraphNearestArgs&);
     void (*graph_search)(const GraphSearchArgs&);
+    void (*hash_build)(const HashBuildArgs&);
+    void (*hash_search)(const HashSearchArgs&);
     void (*merge)(const MergeArgs&);
     std::uint64_t (*read)(const ReadArgs&);
     void (*score)(const ScoreArgs&);

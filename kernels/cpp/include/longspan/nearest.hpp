@@ -12,19 +12,20 @@
 namespace longspan::LONGSPAN_ISA {
 
 // Centroids in panels of some vectors' width, each panel [head_size, width], so that lanes run over centroids and no
-// product needs a horizontal sum. Columns that only fill the last panel score -infinity.
+// product needs a horizontal sum. A product begins with `start` of its centroid, or 0; columns that only fill the last panel
+// score -infinity.
 class Panels {
    public:
     static constexpr int vectors = 3;
     static constexpr int width = vectors * Vec::lanes;
 
-    void pack(const float* centroids, std::int64_t count, int head_size) {
+    void pack(const float* centroids, std::int64_t count, int head_size, const float* start = nullptr) {
         head_size_ = head_size;
         panels_ = (count + width - 1) / width;
         packed_.assign(panels_ * (head_size + 1) * width, 0.0F);
         for (std::int64_t c = 0; c < panels_ * width; ++c) {
             float* column = &packed_[c / width * (head_size + 1) * width + c % width];
-            column[0] = c < count ? 0.0F : -std::numeric_limits<float>::infinity();
+            column[0] = c >= count ? -std::numeric_limits<float>::infinity() : start ? start[c] : 0.0F;
             for (int d = 0; c < count && d < head_size; ++d) column[(d + 1) * width] = centroids[c * head_size + d];
         }
     }
@@ -52,8 +53,10 @@ struct Best {
     }
 };
 
-inline void meet_panel(const float* const* tokens, const float* panel, int head_size, float first_id, Best& best) {
-    Vec product[tile_tokens][Panels::vectors];
+// The products of a tile of tokens with the columns of a panel.
+inline void multiply_panel(const float* const* tokens, const float* panel, int head_size,
+                           Vec (&result)[tile_tokens][Panels::vectors]) {
+    Vec product[tile_tokens][Panels::vectors];  // in registers, whatever becomes of the result
 #pragma GCC unroll 8
     for (int t = 0; t < tile_tokens; ++t)
 #pragma GCC unroll 3
@@ -69,6 +72,15 @@ inline void meet_panel(const float* const* tokens, const float* panel, int head_
             for (int c = 0; c < Panels::vectors; ++c) product[t][c] = fma(element, column[c], product[t][c]);
         }
     }
+#pragma GCC unroll 8
+    for (int t = 0; t < tile_tokens; ++t)
+#pragma GCC unroll 3
+        for (int c = 0; c < Panels::vectors; ++c) result[t][c] = product[t][c];
+}
+
+inline void meet_panel(const float* const* tokens, const float* panel, int head_size, float first_id, Best& best) {
+    Vec product[tile_tokens][Panels::vectors];
+    multiply_panel(tokens, panel, head_size, product);
 #pragma GCC unroll 8
     for (int t = 0; t < tile_tokens; ++t) {
         Vec score = load(best.score[t]), id = load(best.id[t]);

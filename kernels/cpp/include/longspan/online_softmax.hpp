@@ -59,6 +59,9 @@ class OnlineSoftmax {
         queries_.dot(rows, count, known, score_.data(), block_entries);
     }
 
+    // Of the first head with the rows of the block that was scored last.
+    const float* products() const { return score_.data(); }
+
     // Turns the scores of a block into weights, and the state of each head into the terms of its new maximum.
     void absorb(int count, float scale, float softcap, const float* key_scale, const float* value_scale,
                 const float* bias) {

@@ -18,17 +18,14 @@ inline std::int32_t order_bits(float vote) {
 }
 
 // Finds the `first` largest and the `second` next largest of non-negative votes; negative votes do not take part.
-// The border is found bit by bit, by counting what lies above it, which the compiler does a vector at a time. Ties go to
-// the lower id.
+// The border is found bit by bit, by counting what lies above it, which the compiler does a vector at a time, soon among few.
+// Ties go to the lower id.
 class TwoTier {
    public:
     std::vector<std::int32_t> first, second;  // ids: `first` best first, `second` ascending
 
     void select(const float* vote, std::int64_t count, std::int64_t want_first, std::int64_t want_second) {
-        id_.resize(count + 1);
-        bits_.resize(count);
-        for (std::int64_t i = 0; i < count; ++i) bits_[i] = order_bits(vote[i]);
-        keep(want_first + want_second, second);
+        largest(vote, count, want_first + want_second, second);
         for (std::size_t i = 0; i < second.size(); ++i) bits_[i] = bits_[second[i]];
         bits_.resize(second.size());
         keep(want_first, first);
@@ -38,21 +35,42 @@ class TwoTier {
         });
     }
 
+    // Ids of the `want` largest votes, ascending.
+    void largest(const float* vote, std::int64_t count, std::int64_t want, std::vector<std::int32_t>& ids) {
+        id_.resize(count + 1);
+        bits_.resize(count);
+        for (std::int64_t i = 0; i < count; ++i) bits_[i] = order_bits(vote[i]);
+        keep(want, ids);
+    }
+
    private:
-    std::int64_t at_least(std::int32_t bound) const {
+    static std::int64_t at_least(const std::vector<std::int32_t>& all, std::int32_t bound) {
         std::int32_t above = 0;  // as wide as what it counts: the compiler then needs no widening
-        for (std::int32_t bits : bits_) above += bits >= bound;
+        for (std::int32_t bits : all) above += bits >= bound;
         return above;
+    }
+
+    // What is no smaller than the border, the only ones that a higher border could part.
+    void narrow(std::int32_t border, std::int64_t reach) {
+        above_.resize(bits_.size());
+        std::int64_t kept = 0;
+        for (std::int32_t bits : bits_) above_[kept] = bits, kept += bits >= border;
+        above_.resize(reach);
     }
 
     // Places of the `want` largest of `bits_`, ascending; fewer where fewer take part.
     void keep(std::int64_t want, std::vector<std::int32_t>& places) {
         std::int32_t border = 0;  // the largest bound that `want` reach; 0 where fewer take part
+        const std::vector<std::int32_t>* all = &bits_;
         std::int64_t reach = bits_.size();
-        for (std::int32_t bit = 1 << 30; bit > 0 && reach != want; bit >>= 1)
-            if (const std::int64_t count = at_least(border + bit); count >= want) border += bit, reach = count;
+        for (std::int32_t bit = 1 << 30; bit > 0 && reach != want; bit >>= 1) {
+            const std::int64_t count = at_least(*all, border + bit);
+            if (count < want) continue;
+            border += bit, reach = count;
+            if (all == &bits_ && reach * 8 < static_cast<std::int64_t>(bits_.size())) narrow(border, reach), all = &above_;
+        }
         // how many of those on the border are in too
-        std::int64_t room = border > 0 ? want - at_least(border + 1) : 0;
+        std::int64_t room = border > 0 ? want - at_least(*all, border + 1) : 0;
         std::int64_t kept = 0;
         const auto size = static_cast<std::int64_t>(bits_.size());
         for (std::int64_t i = 0; i < size; ++i) {
@@ -76,7 +94,7 @@ class TwoTier {
         second.resize(kept);
     }
 
-    std::vector<std::int32_t> id_, bits_;
+    std::vector<std::int32_t> id_, bits_, above_;
 };
 
 // Orders all ids by vote, the largest first, ties by the lower id, negative votes last: by eleven bits at a time, from

@@ -53,6 +53,11 @@ inline Vec where_greater(Vec a, Vec b, Vec x, Vec y) {
     return {_mm256_blendv_ps(y.value, x.value, _mm256_cmp_ps(a.value, b.value, _CMP_GT_OQ))};
 }
 
+// Bit i: whether lane i is above 0.
+inline std::uint32_t positive(Vec a) {
+    return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a.value, _mm256_setzero_ps(), _CMP_GT_OQ)));
+}
+
 // 2^n for whole n in [-126, 127]; 0 for n = -127.
 inline Vec power_of_two(Vec n) {
     const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.value), _mm256_set1_epi32(127));

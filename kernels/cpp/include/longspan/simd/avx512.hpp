@@ -58,6 +58,9 @@ inline Vec where_greater(Vec a, Vec b, Vec x, Vec y) {
     return {_mm512_mask_mov_ps(y.value, _mm512_cmp_ps_mask(a.value, b.value, _CMP_GT_OQ), x.value)};
 }
 
+// Bit i: whether lane i is above 0.
+inline std::uint32_t positive(Vec a) { return _mm512_cmp_ps_mask(a.value, _mm512_setzero_ps(), _CMP_GT_OQ); }
+
 // 2^n for whole n in [-126, 127]; 0 for n = -127.
 inline Vec power_of_two(Vec n) {
     const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.value), _mm512_set1_epi32(127));

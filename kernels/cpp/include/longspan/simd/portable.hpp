@@ -48,6 +48,13 @@ inline float max(Vec a) { return std::max(std::max(a.value[0], a.value[2]), std:
 // `x` where a > b, `y` elsewhere.
 inline Vec where_greater(Vec a, Vec b, Vec x, Vec y) { return {a.value > b.value ? x.value : y.value}; }
 
+// Bit i: whether lane i is above 0.
+inline std::uint32_t positive(Vec a) {
+    std::uint32_t bits = 0;
+    for (int i = 0; i < Vec::lanes; ++i) bits |= static_cast<std::uint32_t>(a.value[i] > 0.0F) << i;
+    return bits;
+}
+
 // 2^n for whole n in [-126, 127]; 0 for n = -127 and NaN.
 inline Vec power_of_two(Vec n) {
     for (int i = 0; i < Vec::lanes; ++i) {

@@ -1,9 +1,4 @@
-"""Product quantisation of keys in plain torch: a key is cut into P parts of E = D / P coordinates,
-and each part is written as the number of the nearest of C centroids.
-
-Lloyd's k-means by Euclidean distance, all heads and parts at once. It begins with evenly spaced
-keys, so it depends on nothing but the keys; a centroid that loses all its keys stays where it is.
-"""
+"""Product quantisation in plain torch, on any device."""
 
 from __future__ import annotations
 
@@ -12,35 +7,25 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
+
+    from longspan_kernels.types import Coded, Sharing
 
 BLOCK = 2**24
 """Distances held at once."""
 
-KEYS_A_CENTROID = 256
-"""Training looks at no more keys than this for each centroid."""
 
-MOST_BITS = 8
-"""A code is a byte."""
-
-
-def check_parts(parts: int, head_size: int) -> None:
-    """ValueError where a head cannot be cut into so many equal parts."""
-    if parts < 1 or head_size % parts:
-        raise ValueError(f"method.parts is {parts}; it should divide the head size, {head_size}")
-
-
-def train(keys_GTD: Tensor, parts: int, bits: int, rounds: int) -> Tensor:
-    """float32 [G, P, C, E]: 2**bits centroids a part, or as many as there are keys if fewer."""
-    tokens = keys_GTD.shape[1]
-    clusters = min(2**bits, tokens)
-    part_NSE = _parts(keys_GTD[:, _even(tokens, KEYS_A_CENTROID * clusters)], parts).flatten(0, 1)
+def train(keys_GSD: Tensor, parts: int, clusters: int, rounds: int) -> Tensor:
+    """float32 [G, P, C, E]: k-means over all of these keys."""
+    part_NSE = _parts(keys_GSD, parts).flatten(0, 1)
     mean_N1E = part_NSE.mean(1, keepdim=True)  # squares of what is left lose fewer digits
     part_NSE = part_NSE - mean_N1E
-    centroids_NCE = part_NSE[:, _even(part_NSE.shape[1], clusters)]
+    centroids_NCE = part_NSE[:, even(part_NSE.shape[1], clusters)]
     for _ in range(rounds):
         centroids_NCE = _moved(part_NSE, centroids_NCE)
-    shape = (keys_GTD.shape[0], parts, *centroids_NCE.shape[1:])
+    shape = (keys_GSD.shape[0], parts, *centroids_NCE.shape[1:])
     return (centroids_NCE + mean_N1E).reshape(shape)
 
 
@@ -63,22 +48,37 @@ def decode(code_GPT: Tensor, centroids_GPCE: Tensor) -> Tensor:
     return centroids_GPCE.gather(2, index_GPTE).transpose(1, 2).flatten(2)
 
 
-def look_up(q_HD: Tensor, code_GPT: Tensor, centroids_GPCE: Tensor) -> Tensor:
-    """float32 [G, R, T]: products of the queries with the keys that the codes stand for, out of
-    tables of products with the centroids.
-    """
+def tables(q_HD: Tensor, centroids_GPCE: Tensor) -> Tensor:
+    """float32 [G, P, C, R]: products of the queries of a group with its centroids."""
     groups, parts, _, size = centroids_GPCE.shape
     q_GRPE = q_HD.float().reshape(groups, -1, parts, size)
-    table_PGRC = torch.einsum("grpe,gpce->pgrc", q_GRPE, centroids_GPCE)
+    return torch.einsum("grpe,gpce->gpcr", q_GRPE, centroids_GPCE)
+
+
+def look_up(q_HD: Tensor, coded: Coded) -> Tensor:
+    """float32 [G, R, T]: products of the queries with the keys that the codes stand for."""
+    table_PGRC = tables(q_HD, coded.centroids_GPCE).permute(1, 0, 3, 2)
     heads = table_PGRC.shape[2]
     found_GRTs = (
         table_GRC.gather(2, code_GT.long()[:, None].expand(-1, heads, -1))
-        for table_GRC, code_GT in zip(table_PGRC, code_GPT.unbind(1), strict=True)
+        for table_GRC, code_GT in zip(table_PGRC, coded.code_GPT.unbind(1), strict=True)
     )
     return torch.as_tensor(sum(found_GRTs))
 
 
-def _even(tokens: int, wanted: int) -> Tensor:
+def best_tokens(
+    q_HD: Tensor, coded: Sequence[Coded], wanted: int, scale: float, share: Sharing
+) -> Tensor:
+    """int32 [N, K]: the numbers of the tokens of largest weight, best first."""
+    score_GRT = torch.cat([look_up(q_HD, each) for each in coded], dim=2) * scale
+    if share == "query_head":
+        score_NT = score_GRT.flatten(0, 1)
+    else:  # the logarithm of the sum of weights, so that small ones still differ
+        score_NT = score_GRT.log_softmax(-1).logsumexp(1)
+    return score_NT.topk(wanted).indices.int()
+
+
+def even(tokens: int, wanted: int) -> Tensor:
     """int64: `wanted` evenly spaced numbers below `tokens`, or all of them."""
     wanted = min(tokens, wanted)
     return torch.arange(wanted) * tokens // wanted

@@ -1,0 +1,55 @@
+"""The operation `sampled_decode`; see README.md for the maths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from longspan_kernels.checks import check_per_entry, check_rows, check_runs, check_softcap
+from longspan_kernels.dense_decode.cpu import numbers_obstacle, rows_obstacle
+from longspan_kernels.dispatch import not_plain, path
+from longspan_kernels.sampled_decode import cpu, reference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan_kernels.dispatch import Backend
+    from longspan_kernels.types import Partial, Runs, Sampling
+
+__all__ = ["sampled_decode"]
+
+
+def sampled_decode(
+    q_HD: Tensor,
+    keys_GTD: Tensor,
+    values_GTD: Tensor,
+    runs: Runs,
+    sampling: Sampling,
+    *,
+    scale: float,
+    first: int = 0,
+    softcap: float | None = None,
+    backend: Backend = "auto",
+    threads: int | None = None,
+) -> Partial:
+    """Attend one query position to the entries that hash tables sampled, each weighed by the
+    inverse of how likely it was to be sampled, plus 1e-4 (MagicPIG, arXiv 2410.16179).
+
+    Entry t of the tensors is number first + t; those outside are ignored. `runs` are of single
+    entries, a row a query head. Raises ValueError naming what does not fit.
+    """
+    check_rows(q_HD, keys_GTD, values_GTD)
+    check_runs(runs, q_HD.shape[0], q_HD.shape[0])
+    check_softcap(softcap)
+    check_per_entry("norm", sampling.norm_GT, keys_GTD)
+    if runs.size_NK is not None:
+        raise ValueError("runs have sizes; sampled entries are single ones")
+    obstacle = rows_obstacle(q_HD, keys_GTD, values_GTD) or numbers_obstacle(sampling.norm_GT)
+    isa = path(backend, obstacle or not_plain((sampling.mean_GD, runs.start_NK, runs.count_N)))
+    if isa is None:
+        return reference.sampled_decode(
+            q_HD, keys_GTD, values_GTD, runs, sampling, first=first, scale=scale, softcap=softcap
+        )
+    return cpu.sampled_decode(
+        q_HD, keys_GTD, values_GTD, runs, sampling,
+        first=first, scale=scale, softcap=softcap, threads=threads, isa=isa,
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""Attention over sampled entries in plain torch, head by head."""
+
+from __future__ import annotations
+
+from math import pi
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan_kernels.dense_decode.reference import scores, weigh
+from longspan_kernels.types import Partial
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from longspan_kernels.types import Runs, Sampling
+
+LEAST_CHANCE = 1e-4
+"""Added to a probability before it divides: no sampled token weighs more than its inverse."""
+
+TINY = 1e-8
+"""Vectors count as no shorter than this."""
+
+
+def probability(cosine: Tensor, bits: int, tables: int) -> Tensor:
+    """How likely two vectors of that cosine are to share their codes in two tables or more; in
+    float64, since it is a small difference.
+
+    One plane leaves them on one side with probability p = 1 - angle / pi, a table with p**K.
+    """
+    same = (1 - cosine.double().clamp(-1, 1).acos() / pi) ** bits
+    others = (1 - same) ** (tables - 1)
+    return (1 - others * (1 - same) - tables * same * others).clamp(0, 1)
+
+
+def sampled_decode(
+    q_HD: Tensor,
+    keys_GTD: Tensor,
+    values_GTD: Tensor,
+    runs: Runs,
+    sampling: Sampling,
+    *,
+    first: int,
+    scale: float,
+    softcap: float | None,
+) -> Partial:
+    """Attend the entries that lie in these tensors, each head's own."""
+    groups, entries, _ = keys_GTD.shape
+    partials = []
+    for head, (q_D, slot_K, count) in enumerate(
+        zip(q_HD, runs.start_NK.long(), runs.count_N.tolist(), strict=True)
+    ):
+        group, row_K = head * groups // len(q_HD), slot_K[:count] - first
+        row_K = row_K[(row_K >= 0) & (row_K < entries)]
+        key_KD, value_KD = (rows[group, row_K].float() for rows in (keys_GTD, values_GTD))
+        length_K = sampling.norm_GT[group, row_K].clamp(min=TINY) * q_D.float().norm().clamp(
+            min=TINY
+        )
+        cosine_K = (key_KD - sampling.mean_GD[group]) @ q_D.float() / length_K
+        chance_K = probability(cosine_K, sampling.bits, sampling.tables).float()
+        score_11K = scores(q_D[None], key_KD[None], scale, softcap)
+        partials.append(weigh(score_11K - (chance_K + LEAST_CHANCE).log(), value_KD[None]))
+    return Partial(torch.cat([p.out for p in partials]), torch.cat([p.lse for p in partials]))
