@@ -38,6 +38,17 @@ TINY = {
         "2",
         *TIMED,
     ],
+    "step_time": [
+        "--tokens",
+        "256,512",
+        "--heads",
+        "4",
+        "--kv-heads",
+        "2",
+        "--head-size",
+        "16",
+        *TIMED,
+    ],
     "coexecution": ["--tokens", "512", "--static", "64,128", "--retrieve", "32", *TIMED],
     "hardware": ["--tokens", "320", "--megabytes", "1", "--threads", "1", *TIMED],
     "wave_ablations": [*TASK, "--scored", "needle", "--answers", "1"],
@@ -89,7 +100,7 @@ def study(name: str) -> Any:
 
 @pytest.mark.parametrize("name", TINY)
 def test_a_study_makes_its_files_and_measures_once(name: str, tmp_path: Path) -> None:
-    if name in ("ood", "context", "coexecution"):
+    if name in ("ood", "context", "coexecution", "step_time"):
         pytest.importorskip("faiss", reason="no faiss extra")
     threads = torch.get_num_threads()
     line = [*TINY[name], "--out", str(tmp_path / "out"), "--results", str(tmp_path / "rows")]
