@@ -54,6 +54,7 @@ WAYS: dict[str, Callable[[float], Method]] = {
     "retrieval_attention": lambda share: replace(
         RetrievalAttention(), top_tokens=None, retrieval_budget=share, **ALIKE
     ),
+    "retrieval_attention, 100 tokens": lambda share: replace(RetrievalAttention(), **ALIKE),
     "faiss_ivf": lambda share: replace(
         FaissIvf(), top_tokens=None, retrieval_budget=share, **ALIKE
     ),
@@ -61,7 +62,6 @@ WAYS: dict[str, Callable[[float], Method]] = {
         FaissHnsw(), top_tokens=None, retrieval_budget=share, **ALIKE
     ),
 }
-GRAPHS = ("retrieval_attention", "faiss_hnsw")
 PROMPT_QUERIES = 2048
 
 
@@ -70,8 +70,8 @@ class Sizes:
     """Defaults of the command line."""
 
     tokens: tuple[int, ...] = (8192, 32_768, 131_072)
-    graphs: int = field(default=32_768, metadata={"least": 0})
-    """Most tokens that a graph is built over."""
+    hnsw: int = field(default=32_768, metadata={"least": 0})
+    """Most tokens that HNSW is built over."""
     heads: int = 32
     kv_heads: int = 8
     head_size: int = 128
@@ -150,7 +150,7 @@ def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
         (tokens, name)
         for tokens in sizes.tokens
         for name in WAYS
-        if name not in GRAPHS or tokens <= sizes.graphs
+        if name != "faiss_hnsw" or tokens <= sizes.hnsw
     ]
     with torch.inference_mode():
         return study.rows(units, unit, model=None)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKS = "osD^vPX*<>h"
+MARKS = "osD^vPX*<>hp"
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
