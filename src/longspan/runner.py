@@ -88,7 +88,7 @@ def prepare(
     with screen.stage(f"loading {config['model'].get('path', 'model')}"):
         model = workbench.model(config["model"])
     _check_ctx(request, model)
-    _check_budgets(method, model)
+    _check_layers(method, model)
     with screen.stage(f"preparing {task.label}"):
         examples = workbench.examples(task, model, request)
     if not examples:
@@ -163,12 +163,19 @@ def _check_ctx(request: Request, model: Model) -> None:
         )
 
 
-def _check_budgets(method: Method, model: Model) -> None:
+def _check_layers(method: Method, model: Model) -> None:
+    """What the user says of single layers fits the model; a method's default may go beyond it."""
     budgets = getattr(method, "layer_budgets", None)
     if budgets is not None and len(budgets) != model.layers:
         raise ValueError(
             f"method.layer_budgets has {len(budgets)} entries; right would be {model.layers}, one"
             f" for each layer of {model.name}"
+        )
+    dense = getattr(method, "dense_layers", ())
+    if max(dense, default=0) >= model.layers and dense != getattr(type(method), "dense_layers", ()):
+        raise ValueError(
+            f"method.dense_layers = {list(dense)}: {model.name} has no layer {max(dense)}; right "
+            f"would be numbers from 0 to {model.layers - 1}"
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.runner.conftest import ROOT
+from tests.tiny_models import save_tiny
 
 from longspan.cli import main
 from longspan.errors import explain
@@ -74,6 +75,22 @@ def test_budgets_of_layers_are_one_for_each(cli: Cli, count: int) -> None:
     done = cli("method=retroinfer", f"method.layer_budgets=[{budgets}]")
     assert done.code == 2
     assert f"method.layer_budgets has {count} entries; right would be 3, one for each" in done.err
+
+
+@pytest.mark.parametrize("method", ["quest", "magicpig", "pqcache"])
+def test_dense_layers_are_layers_of_the_model(cli: Cli, method: str) -> None:
+    done = cli(f"method={method}", "method.dense_layers=[0,3]")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "method.dense_layers = [0, 3]: tiny" in done.err
+    assert "has no layer 3; right would be numbers from 0 to 2" in done.err
+    assert cli(f"method={method}", "method.dense_layers=[0,2]", "samples=1").code == 0
+
+
+def test_a_default_of_dense_layers_may_go_beyond_a_small_model(cli: Cli, tmp_path: Path) -> None:
+    small = save_tiny("llama", tmp_path / "small", num_hidden_layers=1)
+    assert cli(f"model.path={small}", "method=quest", "samples=1").code == 0
+    done = cli(f"model.path={small}", "method=quest", "method.dense_layers=[1]")
+    assert (done.code, done.err.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize("override", WRONG)
