@@ -45,8 +45,9 @@ def opened(arguments: Namespace, conf: Path) -> Hydra:
 
 
 def check(hydra: Hydra, overrides: Sequence[str]) -> None:
-    """ValueError for overrides that Hydra would refuse without their name, or would take for
-    something else: of a key given twice the last, of a list of options the last, a folder `None`.
+    """ValueError for overrides that Hydra would refuse without their name, as one of no key, or
+    would take for something else: of a key given twice the last, of a list of options the last, a
+    folder `None`.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -54,6 +55,8 @@ def check(hydra: Hydra, overrides: Sequence[str]) -> None:
     groups, given = set(loader.list_groups("")), dict[str, str]()
     for each in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
         name, line = each.get_key_element().lstrip("+"), str(each.input_line)
+        if each.key_or_group == "":
+            raise ValueError(f"{line}: names no key; right would be key=value")
         if given.setdefault(name, line) != line:
             raise ValueError(
                 f"{name} is given twice, {given[name]} and {line}: right would be once"

@@ -98,6 +98,9 @@ def _of_composition(text: str) -> str:
         part = unknown[1].partition(".")[0]
         where = f" in the {part} chosen, or in one of a sweep's" if part != unknown[1] else ""
         return f"{unknown[1]}: no such key{where}; python run.py --help lists them"
+    absent = re.search(r"Could not delete from config\. '([^']+)' does not exist", text)
+    if absent:
+        return f"~{absent[1]}: no such key, or null already; python run.py --help lists them"
     malformed = text.partition("\nSee https://")[0]
     return f"malformed override: {one_line(malformed)}; right would be key=value"
 

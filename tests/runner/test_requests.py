@@ -64,6 +64,10 @@ WRONG = {
     "threads=1000000": r"threads = 1000000: input should be less than or equal to 1024",
     "--config-name=nope": r"--config-name = 'nope': there is no such configuration",
     "ctx=4k,8k": r"ctx = '4k,8k': several values; right would be -m ctx=4k,8k for a sweep, or ",
+    "=1": r"=1: names no key; right would be key=value",
+    "~": r"~: names no key; right would be key=value",
+    "~ctx": r"~ctx: no such key, or null already; python run.py --help lists them",
+    "~method.budgt": r"~method.budgt: no such key, or null already; ",
     "ctx=[1": r"malformed override: .*; right would be key=value",
     "ctx": r"malformed override: .*missing EQUAL.*; right would be key=value",
 }
