@@ -26,6 +26,8 @@ Layers = Annotated[tuple[Tokens, ...], Field(strict=False)]
 """Numbers of layers, from 0."""
 Count = Annotated[int, Field(ge=1)]
 """A count of at least one."""
+Number = Annotated[Count, Field(le=1_000_000)]
+"""How many of what a run goes through one by one: a run of more would never begin."""
 SEEDS = 2**31
 """How many seeds there are: NumPy's have 32 bits, and data that do not fit are drawn anew from
 seeds beyond.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from longspan.build import checked
-from longspan.options import Count, Seconds, Seed, Tokens, settings
+from longspan.options import Count, Number, Seconds, Seed, Tokens, settings
 from longspan.types import Protocol
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ class RecallSizes:
     """How much the recall pass looks at."""
 
     enabled: bool = True
-    samples: Count = 2
-    steps: Count = 16
+    samples: Number = 2
+    steps: Number = 16
     at: Count = 100
     every: Count = 1
     """Of the steps, each so many-th is observed."""
@@ -40,8 +40,8 @@ class LatencySizes:
 
     enabled: bool = True
     warmup: Tokens = 4
-    steps: Count = 32
-    rows: Count = 1
+    steps: Number = 32
+    rows: Number = 1
     """Sequences decoded together."""
 
 
@@ -60,11 +60,11 @@ class Request:
 
     ctx: Count | None = None
     """Context length in tokens; None: what the task prefers."""
-    samples: Count | None = 10
+    samples: Number | None = 10
     """None: all that the task has."""
     seed: Seed = 0
     protocol: Protocol = "question_dense"
-    batch: Count = 1
+    batch: Number = 1
     max_new_tokens: Count | None = None
     """None: what the task says."""
     measure: Measures = Measures()

@@ -82,6 +82,7 @@ def test_score_and_styles() -> None:
     [
         ({"lengths": (512, 4096)}, 1024, r"task\.lengths=\(512, 4096\): .* ctx=1024"),
         ({"lengths": ()}, 1024, "no cell"),
+        ({"lengths": 10**20}, 1024, "less than or equal to 1000000"),
         ({"depths": ()}, 1024, "no cell"),
         ({"depths": (0.0, 101.0)}, 1024, r"task\.depths=.* from 0 to 100"),
         ({"lengths": (60,)}, None, "too few for a sentence"),

@@ -135,6 +135,7 @@ def test_the_answer_gets_what_the_context_leaves() -> None:
         ({"pass_k": [9]}, r"task.pass_k = \[9\]: 9 is more than n_sampling=8"),
         ({"prompt": "Solve it."}, r"task.prompt='Solve it.': must have {problem}"),
         ({"n_sampling": 0}, "greater than or equal to 1"),
+        ({"n_sampling": 10**20}, "less than or equal to 1000000"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from longspan.options import Count, settings
+from longspan.options import Count, Number, settings
 from longspan.tasks.base import Task
 from longspan.tasks.haystack import HAYSTACK_VERSION, synthetic_words
 from longspan.tasks.lengths import count_tokens, style_tokens
@@ -52,7 +52,7 @@ class Needle(Task):
 
     depths: Annotated[tuple[float, ...], Field(strict=False)] = (0.0, 25.0, 50.0, 75.0, 100.0)
     """Percent, 0 the beginning and 100 the end."""
-    lengths: Count | Annotated[tuple[int, ...], Field(strict=False)] = 2
+    lengths: Number | Annotated[tuple[int, ...], Field(strict=False)] = 2
     """Token counts, or in how many equal steps up to ctx."""
     max_new_tokens: Count = 16
     prompt_style: PromptStyle = "auto"

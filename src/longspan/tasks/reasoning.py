@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from longspan.options import Count, Tokens, settings
+from longspan.options import Count, Number, Tokens, settings
 from longspan.tasks.answers import thought_is_open
 from longspan.tasks.base import Task
 from longspan.tasks.files import file_sha256
@@ -37,7 +37,7 @@ class Reasoning(Task):
     hub: str
     hub_config: str | None = None
     split: str = "train"
-    n_sampling: Count = 8
+    n_sampling: Number = 8
     """Answers to each problem."""
     pass_k: list[Count] | None = None
     """The k of pass@k; None: 2, 4, 8, ... up to n_sampling."""
