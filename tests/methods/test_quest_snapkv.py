@@ -95,6 +95,19 @@ def test_a_further_turn_chooses_anew_with_its_own_window() -> None:
         assert each.selection.retrieved.start_NK.tolist() == slow_choice(given, 360, method)
 
 
+def test_a_second_seal_keeps_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = layer(420)
+    state = SnapKV(kept_tokens=60).layer(given.geometry)
+    given.prefill(state, 0, 400)
+    state.seal()
+    first = given.step(state.fork(), 400)
+    with monkeypatch.context() as patch:
+        patch.setattr(SnapState, "seen", None)  # looking again would fail
+        state.seal()
+        state.fork().seal()
+    assert torch.equal(given.step(state, 400).out, first.out)
+
+
 def test_a_prompt_read_elsewhere_is_chosen_from_as_one_read_here() -> None:
     given = layer(420)
     method = SnapKV(kept_tokens=60)

@@ -73,6 +73,8 @@ class SnapState(StoredState):
         self._stop = 0
         """Slots before this are read as chosen, those behind it all."""
         self._kept: Runs | None = None
+        self._chosen_of = 0
+        """Tokens stored when it was chosen."""
 
     def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
         """See LayerState."""
@@ -92,14 +94,14 @@ class SnapState(StoredState):
         self._queries = QuerySample(self.method.window_tokens, 0)
 
     def seal(self) -> None:
-        """See LayerState. Chooses what is kept of everything stored."""
+        """See LayerState. Chooses what is kept of everything stored, if there is more of it."""
         super().seal()
         window_HQD, tokens = self._queries.queries(), len(self.store)
-        if window_HQD is None:
+        if window_HQD is None or tokens == self._chosen_of:
             return
         before = tokens - window_HQD.shape[1]
         kept = self.method.kept(tokens, self.geometry.layer)
-        self._kept, self._stop = None, 0
+        self._kept, self._stop, self._chosen_of = None, 0, tokens
         if kept < before:
             weight_GT = self.seen(window_HQD.to(self.placement.device), before)
             slot_GK = weight_GT.topk(kept, dim=-1).indices.sort().values.int()
