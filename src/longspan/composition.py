@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ def check_folder(name: str, value: Any) -> None:
     there = next(each for each in (path, *path.parents) if each.exists())
     if not there.is_dir():
         raise ValueError(f"{name} = {value!r}: {there} is a file; right would be a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{name} = {value!r}: {there} cannot be written to; name another folder")
+    try:
+        TemporaryFile(dir=there).close()  # rights say nothing of /proc
+    except OSError as error:
+        reason = "cannot be written to; name another folder"
+        raise ValueError(f"{name} = {value!r}: {there} {reason}") from error
 
 
 def without_papers(hydra: Hydra, overrides: Sequence[str]) -> list[str]:

@@ -31,6 +31,7 @@ WRONG = {
     "task=": r"task = '': no name of an option; right would be aime24, ",
     "task=[ruler_vt,ruler_cwe]": r"task = .*: a run has one; right would be -m task=ruler_vt,ruler",
     "results=/dev/null/x": r"results = '/dev/null/x': /dev/null is a file; right would be a folder",
+    "results=/proc/x": r"results = '/proc/x': /(proc)? cannot be written to; name another folder",
     "+method.budgt=3": r"method.budgt: no such setting; its settings are placement",
     "+bar=1": r"bar: no such setting; its settings are batch, ctx, ",
     "ctx=banana": r"ctx = 'banana': not a token count; right would be 131072, 128k, 1m or null",
@@ -131,7 +132,10 @@ def test_a_folder_that_cannot_be_written_is_named(
 ) -> None:
     from longspan import composition
 
-    monkeypatch.setattr(composition.os, "access", lambda *_: False)  # root may do anything
+    def denied(**_: object) -> None:  # root may do anything
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(composition, "TemporaryFile", denied)
     done = cli(f"results={tmp_path / 'locked'}")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert f"locked': {tmp_path} cannot be written to" in done.err
