@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +32,23 @@ def test_committed_stub_is_the_built_one() -> None:
     built = Path(dispatch.native.__file__).with_name("_cpu.pyi")
     committed = ROOT / "kernels" / "longspan_kernels" / "_cpu.pyi"
     assert committed.read_text() == built.read_text(), f"copy {built} to {committed}"
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not (shutil.which("cmake") and shutil.which("c++")),
+    reason="needs cmake and a compiler for x86",
+)
+def test_a_compiler_that_is_too_old_is_named(tmp_path: Path) -> None:
+    old = tmp_path / "old-c++"
+    old.write_text('#!/bin/sh\ncase "$*" in *-mamx-bf16*) exit 1;; esac\nexec c++ "$@"\n')
+    old.chmod(0o755)
+    command = ["cmake", "-S", ROOT / "kernels", "-B", tmp_path, f"-DCMAKE_CXX_COMPILER={old}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    said = " ".join(done.stderr.split())
+    assert f"{old} (" in said
+    assert "does not know all instruction sets of the kernels" in said
+    assert "right would be g++ 11, clang++ 18 or later" in said
 
 
 def test_an_instruction_set_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
