@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longspan import fingerprint, passes
+from longspan import fingerprint, fits, passes
 from longspan.build import checked, part
 from longspan.fingerprint import FULL
 from longspan.record.jsonl import RunFolder
@@ -78,7 +78,7 @@ def prepare(
     request.
     """
     request = Request.parse(config)
-    _check_alone(request, alone)
+    fits.check_alone(request, alone)
     task, method = part(config["task"], "task"), part(config["method"], "method")
     prefill, recorder = part(config["prefill"], "prefill"), part(config["recorder"], "recorder")
     if request.ctx is None:
@@ -87,8 +87,7 @@ def prepare(
     _set_threads(request.threads)
     with screen.stage(f"loading {config['model'].get('path', 'model')}"):
         model = workbench.model(config["model"])
-    _check_ctx(request, model)
-    _check_layers(method, model)
+    fits.check(request, method, model)
     with screen.stage(f"preparing {task.label}"):
         examples = workbench.examples(task, model, request)
     if not examples:
@@ -153,40 +152,6 @@ def _tell_of_recorded(run: Run, folder: RunFolder, screen: Screen) -> None:
     wanted = [(each.id, sample) for each in run.examples for sample in range(count)]
     if run.request.measure.quality and done.issuperset(wanted):
         screen.note(f"all {len(wanted)} samples are already in {folder.path}")
-
-
-def _check_ctx(request: Request, model: Model) -> None:
-    if request.ctx and model.max_positions and request.ctx > model.max_positions:
-        raise ValueError(
-            f"ctx = {tokens_label(request.ctx)}: {model.name} has {model.max_positions} positions; "
-            f"right would be at most {tokens_label(model.max_positions)}"
-        )
-
-
-def _check_layers(method: Method, model: Model) -> None:
-    """What the user says of single layers fits the model; a method's default may go beyond it."""
-    budgets = getattr(method, "layer_budgets", None)
-    if budgets is not None and len(budgets) != model.layers:
-        raise ValueError(
-            f"method.layer_budgets has {len(budgets)} entries; right would be {model.layers}, one"
-            f" for each layer of {model.name}"
-        )
-    dense = getattr(method, "dense_layers", ())
-    if max(dense, default=0) >= model.layers and dense != getattr(type(method), "dense_layers", ()):
-        raise ValueError(
-            f"method.dense_layers = {list(dense)}: {model.name} has no layer {max(dense)}; right "
-            f"would be numbers from 0 to {model.layers - 1}"
-        )
-
-
-def _check_alone(request: Request, alone: bool) -> None:
-    """Parallel jobs may have everything but a latency; one that wants nothing else is refused."""
-    measure = request.measure
-    if not alone and measure.latency.enabled and not (measure.quality or measure.recall.enabled):
-        raise ValueError(
-            "measure = latency: jobs that run side by side disturb one another's time; right would "
-            "be hydra/launcher=basic"
-        )
 
 
 def _set_threads(threads: int | None) -> None:

@@ -102,6 +102,16 @@ def test_a_default_of_dense_layers_may_go_beyond_a_small_model(cli: Cli, tmp_pat
     assert (done.code, done.err.count("\n")) == (2, 1)
 
 
+def test_no_more_steps_are_clocked_than_the_model_has_positions(cli: Cli) -> None:
+    for size in ("steps", "warmup"):
+        done = cli("measure=latency", f"measure.latency.{size}=900000")
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        said = re.search(r"positions; right would be at most (\d+) together", done.err)
+        assert said, done.err
+    most = ["measure.latency.warmup=1", f"measure.latency.steps={int(said[1]) - 1}"]
+    assert cli("measure=latency", *most, "samples=1").code == 0
+
+
 @pytest.mark.parametrize("override", WRONG)
 def test_a_wrong_request_is_named(cli: Cli, override: str) -> None:
     done = cli(override)

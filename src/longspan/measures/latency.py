@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 ATTENTION = ("search_ms", "attend_ms", "gather_attend_ms")
 STEP = ("update_ms", *ATTENTION, "together_ms", "fused_ms")
 """What a decode step is clocked for."""
+CLOCKED_STEPS = 8
+"""Decoded behind the timed steps."""
 
 
 def latency(
@@ -38,7 +40,7 @@ def latency(
     *,
     warmup: int,
     steps: int,
-    ledger_steps: int = 8,
+    ledger_steps: int = CLOCKED_STEPS,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(latency, memory) of the summary: one session of a row per example, decoded greedily.
 
