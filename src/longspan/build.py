@@ -60,7 +60,8 @@ def _is_part(value: object) -> bool:
 
 def _invalid(error: ValidationError, make: Callable[..., Any], path: str) -> str:
     first = error.errors(include_url=False)[0]
-    where = _join(path, *first["loc"])
+    # behind the field: places in a list count, names of a union's members tell nobody anything
+    where = _join(path, *first["loc"][:1], *(n for n in first["loc"][1:] if isinstance(n, int)))
     if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return f"{where} is missing: {_settings_of(make)}"
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from stub_tokenizer import WordTokenizer, tokens
 
+from longspan.build import checked
 from longspan.tasks.needle import Needle
 from longspan.types import Record
 
@@ -92,3 +93,11 @@ def test_score_and_styles() -> None:
 def test_wrong_grids(settings: dict[str, Any], ctx: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Needle(**settings).examples(TOKENIZER, ctx, None, 0)
+
+
+def test_a_setting_of_several_kinds_is_named_by_its_name_alone() -> None:
+    for wrong in (10**20, "x"):
+        with pytest.raises(ValueError, match=rf"^task\.lengths = '?{wrong}'?: input should be "):
+            checked(Needle, {"lengths": wrong}, "task")
+    with pytest.raises(ValueError, match=r"^task\.depths\.1 = 'deep': "):
+        checked(Needle, {"depths": (0, "deep")}, "task")
