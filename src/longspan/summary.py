@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 BASELINE = "full"
 CACHE = ("cached", "missed")
+FOLLOWED = ("recall", "recovered_mass", "output_error", "kl")
+"""Whose worst steps and whose change along an answer are told."""
+MOST_NATS = 700.0
+"""Beyond, a perplexity is no number."""
 
 
 def summarise(run: Run, folder: RunFolder, seconds: float | None = None) -> dict[str, Any]:
@@ -133,23 +138,28 @@ def _recall(kept: dict[str, Any] | None) -> dict[str, Any]:
         "retrieved_mass": mean.get("retrieved_mass"),
         "estimated_mass": mean.get("estimated_mass"),
         "output_error": mean.get("output_error"),
-        "worst_5_percent": {
-            name: worst.get(name) for name in ("recall", "recovered_mass", "output_error")
-        },
-        "drift": {
-            name: _change(found, name, operator.sub)
-            for name in ("recall", "recovered_mass", "output_error")
-        },
+        "kl": mean.get("kl"),
+        "agreement": mean.get("agreement"),
+        "perplexity": _perplexity(mean.get("nll")),
+        "full_perplexity": _perplexity(mean.get("nll_full")),
+        "worst_5_percent": {name: worst.get(name) for name in FOLLOWED},
+        "drift": {name: _change(found, name, operator.sub) for name in FOLLOWED},
     }
+
+
+def _perplexity(nats: float | None) -> float | None:
+    """Of a mean over tokens; infinity, which JSON does not have, is None."""
+    return None if nats is None or nats > MOST_NATS else math.exp(nats)
 
 
 def _change(
     found: Mapping[str, Any], name: str, by: Callable[[float, float], float]
 ) -> float | None:
     """From the first to the last stretch of a long answer; None where there is one only."""
-    values = [stretch[name] for stretch in found.get("by_stretch", [])]
-    ends = values[-1:] + values[:1]
-    return by(*ends) if len(values) > 1 and None not in ends else None
+    values = [stretch.get(name) for stretch in found.get("by_stretch", [])]
+    if len(values) < 2 or values[0] is None or values[-1] is None:
+        return None
+    return by(values[-1], values[0])
 
 
 def _latency(found: dict[str, Any] | None) -> dict[str, Any]:

@@ -108,6 +108,10 @@ class Example:
     """Whether a chat template, where the model has one, is put around it."""
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Facts for the record: fill, depth, source index, ... (JSON types only)."""
+    forced: bool = False
+    """Whether the model answers nothing but is fed the reference, in which the prompt goes on, and
+    is scored by the probabilities it gives to it.
+    """
 
     @property
     def prompt(self) -> str:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from tests.tiny_models import save_tiny
+from transformers import AutoModelForCausalLM
 
 from longspan.measures.base import Subject, Voice, feed
 from longspan.measures.clocks import clocked
 from longspan.measures.latency import latency
-from longspan.measures.recall import recall
+from longspan.measures.recall import HEADS, recall
 from longspan.methods.full import Full
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.retroinfer import RetroInfer
@@ -93,6 +94,39 @@ def test_an_index_is_held_against_the_order_it_put_its_tokens_in(model: HuggingF
     assert small["mean"]["estimated_mass"] > 0
 
 
+@pytest.mark.parametrize("protocol", ["question_dense", "question_sparse"])
+def test_the_next_token_is_held_against_full_attentions(
+    model: HuggingFaceModel, protocol: Any
+) -> None:
+    """Full attention's own part is the same whatever the method, and right by the stock model."""
+    full, ours = (
+        recall(subject(model, method, protocol), EXAMPLES, steps=5, at=10)
+        for method in (Full(), RETRO)
+    )
+    assert full is not None
+    assert ours is not None
+    nats = []
+    stock = AutoModelForCausalLM.from_pretrained(model.options.path)
+    for example in EXAMPLES:
+        prompt = [token for part in model.encode(example) for token in part]
+        lesson = subject(model, Full()).lesson(example, 5)
+        with torch.no_grad():
+            logits_TV = stock(torch.tensor([prompt + lesson])).logits[0, -5:-1]
+        nats += torch.nn.functional.cross_entropy(
+            logits_TV, torch.tensor(lesson[1:]), reduction="none"
+        ).tolist()
+    assert full["mean"]["nll_full"] == pytest.approx(sum(nats) / len(nats), abs=1e-4)
+    assert full["mean"]["nll"] == pytest.approx(full["mean"]["nll_full"], abs=1e-4)
+    assert full["mean"]["kl"] < 1e-6
+    assert full["mean"]["agreement"] == 1
+    assert ours["mean"]["nll_full"] == pytest.approx(full["mean"]["nll_full"], abs=1e-4)
+    assert ours["mean"]["kl"] > 0.01
+    assert ours["mean"]["agreement"] < 1
+    assert ours["worst_5_percent"]["kl"] > ours["mean"]["kl"]
+    assert ours["by_step"]["nll"][-1] is None  # nothing is known to follow
+    assert set(ours["by_layer_and_head"]) == set(HEADS)
+
+
 def voice(model: HuggingFaceModel) -> Voice:
     sampling = Sampling(temperature=0.9, ignore_eos=True)
 
@@ -114,6 +148,7 @@ def test_recall_is_followed_along_an_answer_of_its_own(
     assert third is not None
     assert taught is not None
     assert every["tokens"] == third["tokens"] == 50
+    assert "kl" not in every["mean"]  # full attention would have chosen other tokens
     assert every["steps"] == list(range(25))
     assert third["steps"] == list(range(0, 25, 3))
     assert third["by_step"]["output_error"] == every["by_step"]["output_error"][::3]

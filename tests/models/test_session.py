@@ -10,6 +10,10 @@ from tests.models.dense import Dense, Load
 from tests.models.test_exactness import continue_greedily, prompts, stock
 from tests.tiny_models import tiny
 
+from longspan.methods.streaming_llm import StreamingLLM
+from longspan.models.session import PIECE
+from longspan.prefill.full import FullPrefill
+
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_a_fork_shares_the_prompt_and_diverges(load: Load, family: str) -> None:
@@ -172,3 +176,39 @@ def test_two_sessions_do_not_mix(load: Load) -> None:
     assert torch.allclose(
         logits_BV[0], stock(tiny("llama"), prompts()[0] + [5], 1)[1][0], atol=1e-5
     )
+
+
+class Counted(FullPrefill):
+    """Full attention that counts what it is given."""
+
+    chunks = 0
+
+    def attend(self, *given: Any) -> Any:
+        type(self).chunks += 1
+        return super().attend(*given)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3"])
+def test_what_full_attention_expects_is_known_beside_the_method(load: Load, family: str) -> None:
+    """In pieces, while the session goes on with its method and notices nothing."""
+    tokens = torch.randint(3, 300, (PIECE + 9,), generator=torch.Generator().manual_seed(3))
+    taught = tokens.tolist()
+    with torch.no_grad():
+        whole_TV = tiny(family)(torch.tensor([prompts()[1] + taught])).logits[0, -len(taught) :]
+    narrow = StreamingLLM(sink_tokens=1, window_tokens=4)
+    session = load(family).session(narrow, rows=2, prefill=Counted())
+    session.prefill(prompts()[:2])
+    alone, read = session.fork(1), Counted.chunks
+    expected = session.logits_after(1, taught)
+    differs = False
+    for token, full_V in zip(taught, whole_TV, strict=True):
+        logits_BV = session.decode([token, token])
+        assert torch.equal(logits_BV, alone.decode([token, token]))
+        torch.testing.assert_close(next(expected), full_V, atol=2e-5, rtol=1e-4)
+        differs |= not torch.allclose(logits_BV[1], full_V, atol=0.01)
+    assert differs
+    assert next(expected, None) is None
+    assert Counted.chunks == read
+    assert list(session.lengths) == [33 + len(taught), 50 + len(taught)]
+    with pytest.raises(ValueError, match="row 0 would hold 1025 tokens; the session takes 1024"):
+        session.logits_after(0, [5] * (1025 - 33 - len(taught)))

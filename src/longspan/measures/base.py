@@ -76,17 +76,27 @@ class Subject:
     def read(
         self, prompts: Sequence[tuple[Sequence[int], Sequence[int]]], new_tokens: int
     ) -> tuple[Session, Tensor]:
-        """A session that has read the prompts (context, question), and its logits [B, V].
+        """A session that has read the prompts (context, question), and its logits [B, V]."""
+        session, logits_BV, unread = self.begin(prompts, new_tokens)
+        return session, feed(session, logits_BV, unread)
 
-        Under question_sparse the questions go through the method token by token.
+    def begin(
+        self, prompts: Sequence[tuple[Sequence[int], Sequence[int]]], new_tokens: int
+    ) -> tuple[Session, Tensor, Sequence[Sequence[int]]]:
+        """`read` up to where the method takes part: what is still to go through it, token by token,
+        is the questions under question_sparse and else nothing.
         """
         rows = [[*context, *question] for context, question in prompts]
-        longest = max(len(row) for row in rows)
-        session = self.open(len(rows), longest + new_tokens)
+        session = self.open(len(rows), max(map(len, rows)) + new_tokens)
         if self.protocol == "question_dense":
-            return session, session.prefill(rows, self.tell)
+            return session, session.prefill(rows, self.tell), [[] for _ in rows]
         logits_BV = session.prefill([context for context, _ in prompts], self.tell)
-        return session, feed(session, logits_BV, [question for _, question in prompts])
+        return session, logits_BV, [question for _, question in prompts]
+
+    def lesson(self, example: types.Example, steps: int) -> list[int]:
+        """The tokens of the reference answer, `steps` of them, repeated where it is short."""
+        ids = self.model.encode_answer(example)
+        return (ids * -(-steps // len(ids)))[:steps] if ids else []
 
 
 def feed(session: Session, logits_BV: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:

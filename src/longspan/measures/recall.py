@@ -8,15 +8,18 @@ index that a long answer keeps changing.
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from longspan.measures.base import feed
 from longspan.measures.exact import compare
+from longspan.measures.next_token import expectation
 from longspan.measures.stretches import stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -25,7 +28,11 @@ if TYPE_CHECKING:
     from longspan.models.base import Model, Session
     from longspan.types import Example, Partial
 
-MEASURES = ("recall", "recovered_mass", "retrieved_mass", "estimated_mass", "output_error")
+HEADS = ("recall", "recovered_mass", "retrieved_mass", "estimated_mass", "output_error")
+"""What is measured of every layer and head."""
+
+SMALL = ("output_error", "kl", "nll", "nll_full")
+"""What should be small."""
 
 
 class Tally:
@@ -36,6 +43,7 @@ class Tally:
         self.steps: list[int] = []
         """Of each observation, in their order."""
         self.by_layer: dict[int, dict[str, list[Tensor]]] = {}
+        self.by_name: dict[str, list[float]] = defaultdict(list)
         self._geometry = {geometry.layer: geometry for geometry in model.geometries}
 
     def __call__(
@@ -47,6 +55,12 @@ class Tally:
         for name, value_H in found.items():
             steps[name].append(value_H.cpu())
 
+    def step(self, number: int, found: Mapping[str, float]) -> None:
+        """Step `number` was observed; `found` of it by measure, whatever the layer."""
+        self.steps.append(number)
+        for name, value in found.items():
+            self.by_name[name].append(value)
+
     def table(self) -> dict[str, Any]:
         """Means over all layers, heads and steps, the worst twentieth, and means by layer and
         head.
@@ -54,17 +68,17 @@ class Tally:
         layers = sorted(self.by_layer)
         steps = {
             name: [torch.stack(self.by_layer[layer][name]) for layer in layers]  # [steps, H]
-            for name in MEASURES
+            for name in HEADS
         }
-        flat = {name: torch.cat([each.flatten() for each in steps[name]]) for name in MEASURES}
         seen = {name: torch.cat(values, dim=1) for name, values in steps.items()}
+        seen |= {name: torch.tensor(values)[:, None] for name, values in self.by_name.items()}
         places: dict[int, list[int]] = {step: [] for step in sorted(set(self.steps))}
         for place, step in enumerate(self.steps):
             places[step].append(place)
         return {
             "layers": layers,
-            "mean": {name: _mean(value) for name, value in flat.items()},
-            "worst_5_percent": {name: _worst(name, value) for name, value in flat.items()},
+            "mean": {name: _mean(value) for name, value in seen.items()},
+            "worst_5_percent": {name: _worst(name, value) for name, value in seen.items()},
             "by_layer_and_head": {
                 name: [each.nanmean(0).tolist() for each in values]
                 for name, values in steps.items()
@@ -102,11 +116,11 @@ def recall(
         session, moves = _moves(subject, example, steps, voice)
         for step in range(steps):
             session.observer = None if step % every else tally
-            if next(moves, None) is None:
+            if (found := next(moves, None)) is None:
                 break
             fed += 1
             if session.observer is not None:
-                tally.steps.append(step)
+                tally.step(step, found)
         if done is not None:
             done(count)
     if not tally.by_layer:
@@ -116,29 +130,33 @@ def recall(
 
 def _moves(
     subject: Subject, example: Example, steps: int, voice: Voice | None
-) -> tuple[Session, Iterator[object]]:
-    """A session that has read the prompt, and what decodes one more token of it at every `next`."""
+) -> tuple[Session, Iterator[dict[str, float]]]:
+    """A session that has read the prompt, and what decodes one more token of it at every `next` and
+    tells what is found by it, whatever the layer.
+    """
     prompt = subject.encode(example, 0)
     length = sum(map(len, prompt))
     if (most := subject.model.max_positions) is not None:
         steps = min(steps, most - length)
-    session, logits_BV = subject.read([prompt], steps)
+    session, logits_BV, (unread,) = subject.begin([prompt], steps)
     if voice is None:
-        lesson = _lesson(subject.model, example, steps)
-        return session, (session.decode([token]) for token in lesson)
+        lesson = subject.lesson(example, steps)
+        full = session.logits_after(0, [*unread, *lesson])
+        feed(session, logits_BV, [unread])
+        return session, _taught(session, lesson, islice(full, len(unread), None))
     stream = voice.stream(
         prompt_tokens=length, max_new_tokens=steps + 1, key=f"{example.id}/recall"
     )
-    moves = voice.generate(session, logits_BV, [stream])
+    moves = voice.generate(session, feed(session, logits_BV, [unread]), [stream])
     next(moves)  # the first token comes from the prompt
-    return session, moves
+    return session, ({} for _ in moves)
 
 
-def _lesson(model: Model, example: Example, steps: int) -> list[int]:
-    """The tokens of the reference answer, `steps` of them, repeated where short."""
-    answer = " " + " ".join(example.references)
-    ids = list(model.tokenizer(answer, add_special_tokens=False).input_ids)
-    return (ids * -(-steps // len(ids)))[:steps] if ids else []
+def _taught(
+    session: Session, lesson: Sequence[int], full: Iterator[Tensor]
+) -> Iterator[dict[str, float]]:
+    for token, following, full_V in zip(lesson, [*lesson[1:], None], full, strict=True):
+        yield expectation(session.decode([token])[0], full_V, following)
 
 
 def _mean(value: Tensor) -> float | None:
@@ -152,5 +170,5 @@ def _worst(name: str, value: Tensor) -> float | None:
     if not len(known):
         return None
     ordered = known.sort().values
-    share = 0.95 if name == "output_error" else 0.05
+    share = 0.95 if name in SMALL else 0.05
     return float(ordered[round(share * (len(ordered) - 1))])

@@ -15,7 +15,7 @@ from longspan.models.rope import RotaryPin
 from longspan.models.session import StoreSession
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from longspan.methods.base import Method
     from longspan.models.huggingface import HuggingFace
@@ -89,13 +89,22 @@ class HuggingFaceModel(Model):
     def encode(self, example: Example) -> tuple[list[int], list[int]]:
         """See Model.encode. ValueError where the tokenizer knows tokens that the model does not."""
         context, question = self._encoder(example)
+        self._check_known([*context, *question])
+        return context, question
+
+    def encode_answer(self, example: Example) -> list[int]:
+        """See Model.encode_answer. ValueError as in `encode`."""
+        ids = self._encoder.answer(example)
+        self._check_known(ids)
+        return ids
+
+    def _check_known(self, ids: Sequence[int]) -> None:
         rows = self.module.get_input_embeddings().num_embeddings
-        if (largest := max([*context, *question], default=0)) >= rows:
+        if (largest := max(ids, default=0)) >= rows:
             raise ValueError(
                 f"model.path = {self.options.path!r}: its tokenizer gives token {largest}, but it "
                 f"has {rows} embeddings; right would be the tokenizer it was trained with"
             )
-        return context, question
 
     def identity(self) -> Mapping[str, Any]:
         """See Model.identity. A hub model is known by its commit, a folder by a digest of its

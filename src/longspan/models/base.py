@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
     from torch import Tensor
@@ -48,6 +48,12 @@ class Session(ABC):
     @abstractmethod
     def decode(self, tokens: Sequence[int]) -> Tensor:
         """Give every row one more token through the method; returns logits_BV float32."""
+
+    @abstractmethod
+    def logits_after(self, row: int, tokens: Sequence[int]) -> Iterator[Tensor]:
+        """Logits [V] float32 after each of `tokens`, had this row read them with full attention
+        from here on; the session stays as it is and may go on meanwhile.
+        """
 
     @abstractmethod
     def record(self) -> None:
@@ -121,6 +127,12 @@ class Model(ABC):
         is the prompt.
 
         The context has at least one token wherever the prompt has; the question may have none.
+        """
+
+    @abstractmethod
+    def encode_answer(self, example: Example) -> list[int]:
+        """Token ids of the reference answer, to be fed behind the prompt: where the example is
+        `forced`, those that the whole text has beyond the prompt's.
         """
 
     @abstractmethod

@@ -52,11 +52,16 @@ class Decoder:
             if window is not None:
                 states.append(WindowState(geometry, window))
                 continue
-            state = method.layer(geometry)
-            if prefill is not None:
-                state.prefill_by = prefill
-            states.append(state)
+            states.append(method.layer(geometry))
+        if prefill is not None:
+            self.attend_by(prefill, states)
         return states
+
+    def attend_by(self, prefill: Prefill, states: Sequence[RowState]) -> None:
+        """Have the layers that the method owns read by this."""
+        for state, window in zip(states, self.windows, strict=True):
+            if window is None:
+                state.prefill_by = prefill  # type: ignore[attr-defined]
 
 
 @dataclass(slots=True, weakref_slot=True)

@@ -38,9 +38,24 @@ class Encoder:
 
     def __call__(self, example: Example) -> tuple[list[int], list[int]]:
         """Ids of context and question; together exactly the ids of the whole prompt."""
+        text, border, bare = self._text(example)
+        return self._split(text, border, add_special_tokens=bare)
+
+    def answer(self, example: Example) -> list[int]:
+        """Ids of the reference answer, as Model.encode_answer wants them."""
+        if not example.forced:
+            return self._ids(" " + " ".join(example.references), add_special_tokens=False)
+        text, _, bare = self._text(example)
+        (further,) = example.references
+        ids, whole = (self._ids(each, add_special_tokens=bare) for each in (text, text + further))
+        if whole[: len(ids)] == ids:
+            return whole[len(ids) :]
+        return self._ids(further, add_special_tokens=False)  # a token would span the border
+
+    def _text(self, example: Example) -> tuple[str, int, bool]:
+        """The prompt, the place of its border, and whether special tokens are still to be added."""
         chat = example.chat and self.template is not None
-        text, border = self._chat(example) if chat else _raw(example)
-        return self._split(text, border, add_special_tokens=not chat)
+        return (*(self._chat(example) if chat else _raw(example)), not chat)
 
     def _chat(self, example: Example) -> tuple[str, int]:
         text = self._render(example.prompt)

@@ -13,9 +13,10 @@ from longspan.models.graphs import opened
 from longspan.models.room import check_lengths, check_room
 from longspan.models.sealing import Sealer
 from longspan.models.tape import Tape, play
+from longspan.prefill.full import FullPrefill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from longspan.models.base import Observer
     from longspan.models.decoder import Decoder, Row
     from longspan.models.static import StaticStep
+
+PIECE = 64
+"""Tokens whose logits `logits_after` holds at once."""
 
 
 class StoreSession(Session):
@@ -59,7 +63,9 @@ class StoreSession(Session):
                 for number, ids in enumerate(rows)
                 if len(ids) > longest - stop
             }
-            self._read(part, last=stop == longest)
+            logits_BKV = self._read(part, last=stop == longest)
+            for number, logits_V in zip(part, logits_BKV[:, -1], strict=True):
+                self._rows[number].logits_V = logits_V
             if progress is not None:
                 progress(stop)
         for row, ids in zip(self._rows, rows, strict=True):
@@ -69,9 +75,23 @@ class StoreSession(Session):
         self._bind()
         return self._logits()
 
-    def _read(self, part: dict[int, Sequence[int]], *, last: bool) -> None:
+    def logits_after(self, row: int, tokens: Sequence[int]) -> Iterator[Tensor]:
+        """See Session.logits_after. Reads in pieces, each when its first logits are asked for."""
+        twin = self._with([self._rows[row].fork()])
+        check_lengths(twin._rows, [tokens], self._most)
+        self._decoder.attend_by(FullPrefill(), twin._rows[0].states)
+        return twin._read_on(tokens)
+
+    @torch.inference_mode()
+    def _read_on(self, tokens: Sequence[int]) -> Iterator[Tensor]:
+        for first in range(0, len(tokens), PIECE):
+            piece = tokens[first : first + PIECE]
+            (logits_KV,) = self._read({0: piece}, last=False, keep=len(piece))
+            yield from logits_KV
+
+    def _read(self, part: dict[int, Sequence[int]], *, last: bool, keep: int = 1) -> Tensor:
         """Read one chunk of the rows in `part`, left-padded to its longest; where it is the last,
-        layers may be sealed meanwhile.
+        layers may be sealed meanwhile. The logits [B, K, V] after the last `keep` tokens.
         """
         width = max(len(ids) for ids in part.values())
         rows = [self._rows[number] for number in part]
@@ -84,24 +104,24 @@ class StoreSession(Session):
             positions.append(pad + list(range(row.length, row.length + len(ids))))
         with Sealer() if last and self._decoder.overlap_index else nullcontext() as sealer:
             self._cache.sealer = sealer
-            logits_BV = self._forward(tokens, positions, decoding=False)
+            logits_BKV = self._forward(tokens, positions, decoding=False, keep=keep)
         self._cache.sealer = None
-        for row, ids, logits_V in zip(rows, part.values(), logits_BV, strict=True):
+        for row, ids in zip(rows, part.values(), strict=True):
             row.length += len(ids)
-            row.logits_V = logits_V
+        return logits_BKV
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> Tensor:
         """See Session.decode."""
-        limit = self._decoder.max_positions if self._limit is None else self._limit
-        check_lengths(self._rows, [[token] for token in tokens], limit)
+        check_lengths(self._rows, [[token] for token in tokens], self._most)
         self._decoder.rotary.set(self._limit)
         if (step := self._static()) is not None:
             logits_BV = step.decode(self._rows, tokens)
         else:
             self._cache.observer = self.observer
             positions = [[row.length] for row in self._rows]
-            logits_BV = self._forward([[token] for token in tokens], positions, decoding=True)
+            new = [[token] for token in tokens]
+            logits_BV = self._forward(new, positions, decoding=True)[:, -1]
         for row, logits_V in zip(self._rows, logits_BV, strict=True):
             row.length += 1
             row.logits_V = logits_V
@@ -121,7 +141,12 @@ class StoreSession(Session):
         return step
 
     def _forward(
-        self, tokens: list[list[int]], positions: list[list[int]], *, decoding: bool
+        self,
+        tokens: list[list[int]],
+        positions: list[list[int]],
+        *,
+        decoding: bool,
+        keep: int = 1,
     ) -> Tensor:
         decoder = self._decoder
         decoder.rotary.set(self._limit)
@@ -131,9 +156,9 @@ class StoreSession(Session):
             position_ids=torch.tensor(positions, device=decoder.device),
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
         )
-        return cast("Tensor", out.logits)[:, -1].float()
+        return cast("Tensor", out.logits)[:, -keep:].float()
 
     def record(self) -> None:
         """See Session.record."""
@@ -188,6 +213,11 @@ class StoreSession(Session):
     def lengths(self) -> Sequence[int]:
         """See Session.lengths."""
         return [row.length for row in self._rows]
+
+    @property
+    def _most(self) -> int | None:
+        """Tokens that a row may come to hold as it goes on."""
+        return self._decoder.max_positions if self._limit is None else self._limit
 
     def _bind(self) -> None:
         self._cache.bind([row.states for row in self._rows], [row.tape for row in self._rows])

@@ -52,6 +52,13 @@ COLUMNS = (
     Column("recall@k %", recall_percent, "{:.1f}", "of the k keys that weigh most, those read"),
     Column("mass %", _fact("recall.recovered_mass", 100), "{:.1f}", "attention recovered"),
     Column("error %", _fact("recall.output_error", 100), "{:.1f}", "of a head's output"),
+    Column("KL", _fact("recall.kl"), "{:.4f}", "nats from what full attention expects next"),
+    Column(
+        "top-1 %",
+        _fact("recall.agreement", 100),
+        "{:.1f}",
+        "likeliest token as by full attention",
+    ),
     Column("read %", _fact("work.read_fraction", 100), "{:.1f}", "of the context, token by token"),
     Column("scored %", scanned_percent, "{:.1f}", "keys or centroids scored, of the context"),
     Column("B/token", _fact("work.bytes_per_token"), "B", "read for a token, all layers"),

@@ -85,9 +85,9 @@ class Read:
         """
         self.model, self.example = model, example
         self._limit = max_new_tokens or example.max_new_tokens
-        subject = Subject(model=model, method=Once(), protocol="question_dense")
-        prompt = subject.encode(example, max(steps, self._limit))
-        self._session, self._logits_BV = subject.read([prompt], max(steps, self._limit))
+        self._subject = Subject(model=model, method=Once(), protocol="question_dense")
+        prompt = self._subject.encode(example, max(steps, self._limit))
+        self._session, self._logits_BV = self._subject.read([prompt], max(steps, self._limit))
 
     def answer(self, method: Method) -> str:
         """What the model says, greedily, with `method` from the first new token on."""
@@ -109,12 +109,10 @@ class Read:
         """Every layer, `steps` tokens of the reference answers, repeated where they are short, fed
         one by one.
         """
-        text = " " + " ".join(self.example.references)
-        ids = list(self.model.tokenizer(text, add_special_tokens=False).input_ids)
         session = self._session.fork(1)
         recorder = Recorder()
         session.observer = recorder
-        feed(session, self._logits_BV, [(ids * (steps // len(ids) + 1))[:steps]])
+        feed(session, self._logits_BV, [self._subject.lesson(self.example, steps)])
         traces = []
         for geometry, (state,) in zip(self.model.geometries, session.states, strict=True):
             assert isinstance(state, OnceState)
