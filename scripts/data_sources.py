@@ -45,6 +45,13 @@ SOURCES = {
         "Apache-2.0",
         "download data.json (about 460 MB)",
     ),
+    "pg19": Source(
+        (Part("pg19.jsonl", hub="emozilla/pg19-test", split="test"),),
+        "task=perplexity task.path={to}/pg19.jsonl",
+        f"{HUB}/emozilla/pg19-test",
+        "the books are in the public domain",
+        "put books as .txt files in a folder, and give the folder as task.path",
+    ),
     "aime24": Source(
         (Part("aime24.jsonl", hub="HuggingFaceH4/aime_2024"),),
         "task=aime24 task.path={to}/aime24.jsonl",

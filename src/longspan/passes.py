@@ -149,7 +149,7 @@ def _voice(run: Run, *, endless: bool = False) -> Voice:
     from functools import partial
 
     from longspan.measures.base import Voice
-    from longspan.models.generation import Stream, generate
+    from longspan.models.generation import Stream, Taught, generate
 
     speak: Any = partial(
         generate,
@@ -158,4 +158,6 @@ def _voice(run: Run, *, endless: bool = False) -> Voice:
         sampling=replace(run.sampling, ignore_eos=True) if endless else run.sampling,
         seed=run.request.seed,
     )
-    return Voice(stream=Stream, generate=speak, max_new_tokens=run.request.max_new_tokens)
+    return Voice(
+        stream=Stream, taught=Taught, generate=speak, max_new_tokens=run.request.max_new_tokens
+    )

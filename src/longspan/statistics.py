@@ -32,6 +32,16 @@ class Interval(NamedTuple):
         """Whether a difference with this interval can be told from none."""
         return self.low > 0 or self.high < 0
 
+    def written(self, sign: str = "") -> tuple[str, str]:
+        """("+1.5", "[+0.2, +2.9]") with `sign` "+", or without; with as many digits as tell from
+        zero what can be told from it, four at most.
+        """
+        told = [min(map(abs, self))] if self.excludes_zero else list(map(abs, self))
+        digits = next((d for d in range(1, 4) if any(round(x, d) for x in told)), 4)
+        digits = digits if any(self) else 1
+        mean, low, high = (f"{x:{sign}.{digits}f}" for x in self)
+        return mean, f"[{low}, {high}]"
+
 
 def mean_interval(scores: Sequence[float], *, seed: int = 0, resamples: int = 10_000) -> Interval:
     """The mean score with its 95% interval: Wilson where every score is 0 or 100 or all are equal,

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from longspan.request import tokens_label
+from longspan.statistics import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from longspan.cli import Outcome
 
 DASH = "–"
-COUNTED = {"cut", "problems", "problems_incomplete", "contexts"}
+COUNTED = ("cut", "problems", "problems_incomplete", "contexts")
+DIGITS = {**dict.fromkeys(COUNTED, 0), "perplexity": 3, "bits_per_byte": 4}
+"""Of metrics that are not told with one."""
 
 
 def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = None) -> None:
@@ -96,13 +99,13 @@ def _varied(outcomes: Sequence[Outcome]) -> list[str]:
 
 def score(summary: dict[str, Any]) -> str:
     """Mean and interval: "87.5 [78.0, 94.1]"."""
-    return _interval(summary["score"], "{:.1f}")
+    return _interval(summary["score"])
 
 
 def delta(summary: dict[str, Any]) -> str:
     """The difference to full attention, or that there is none to be told."""
     found = summary["baseline_delta"]
-    text = _interval(found, "{:+.1f}")
+    text = _interval(found, "+")
     return text if found["distinguishable"] in (True, None) else f"{text} not distinguishable"
 
 
@@ -119,22 +122,23 @@ def headline(metrics: Mapping[str, float | None], most: int = 12) -> str:
         whole = named
     parts = []
     for name in whole[:most]:
-        text = f"{name} {known[name]:.0f}" if name in COUNTED else f"{name} {known[name]:.1f}"
+        digits = DIGITS.get(name, 1)
+        text = f"{name} {known[name]:.{digits}f}"
         if f"{name}_low" in known:
-            text += f" [{known[f'{name}_low']:.1f}, {known[f'{name}_high']:.1f}]"
+            low, high = known[f"{name}_low"], known[f"{name}_high"]
+            text += f" [{low:.{digits}f}, {high:.{digits}f}]"
         elif f"{name}_se" in known:
-            text += f" ± {known[f'{name}_se']:.1f}"
+            text += f" ± {known[f'{name}_se']:.{digits}f}"
         parts.append(text)
     if len(whole) > most:
         parts.append(f"and {len(whole) - most} more in summary.json")
     return "   ".join(parts)
 
 
-def _interval(found: dict[str, Any], form: str) -> str:
+def _interval(found: dict[str, Any], sign: str = "") -> str:
     if found["mean"] is None:
         return DASH
-    mean, low, high = (form.format(found[key]) for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    return " ".join(Interval(found["mean"], found["low"], found["high"]).written(sign))
 
 
 def _at(*path: str, form: str = "{:.1f}", scale: float = 1.0) -> Callable[[dict[str, Any]], str]:

@@ -18,7 +18,7 @@ from longspan.measures.recall import HEADS, recall
 from longspan.methods.full import Full
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.retroinfer import RetroInfer
-from longspan.models.generation import Sampling, Stream, generate
+from longspan.models.generation import Sampling, Stream, Taught, generate
 from longspan.models.huggingface import HuggingFace
 from longspan.types import Example
 
@@ -134,7 +134,7 @@ def voice(model: HuggingFaceModel) -> Voice:
         eos = model.eos_ids
         return generate(*given, tokenizer=model.tokenizer, eos_ids=eos, sampling=sampling)
 
-    return Voice(stream=Stream, generate=speak)
+    return Voice(stream=Stream, taught=Taught, generate=speak)
 
 
 def test_recall_is_followed_along_an_answer_of_its_own(

@@ -15,7 +15,7 @@ from longspan.measures.quality import Quality
 from longspan.measures.reading import Prompt, batches
 from longspan.methods.full import Full
 from longspan.methods.retroinfer import RetroInfer
-from longspan.models.generation import Sampling, Stream, generate
+from longspan.models.generation import Sampling, Stream, Taught, generate
 from longspan.models.huggingface import HuggingFace
 from longspan.tasks.multi_question import MultiQuestion
 from longspan.types import Example
@@ -55,7 +55,7 @@ def answers(
     def speak(*given: Any) -> Any:
         return generate(*given, tokenizer=model.tokenizer, eos_ids=frozenset(), sampling=Sampling())
 
-    voice = Voice(stream=Stream, generate=speak)
+    voice = Voice(stream=Stream, taught=Taught, generate=speak)
     quality = Quality(subject, MultiQuestion(), voice, batch=batch)
     records: list[Record] = list(quality([Job(example, (0,)) for example in examples]))
     return {record.id: record.prediction for record in records}, read

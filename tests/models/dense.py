@@ -42,6 +42,9 @@ class DenseState(LayerState):
             q_HD, k_GTD, v_GTD, scale=self.geometry.scale, softcap=self.geometry.softcap
         )
 
+    def read_in_full(self) -> None:
+        """Nothing else can be done."""
+
     def seal(self) -> None:
         self.seals += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,3 +110,25 @@ def test_the_choices_of_the_settings(load: Load, tmp_path: Path) -> None:
     file = tmp_path / "template.jinja"
     file.write_text("{{ messages[0]['content'] }}!")
     assert PLAIN.decode(whole(chat_template=str(file))) == "The sky is!It"
+
+
+@given(words, words)
+def test_a_text_goes_on_as_it_is_tokenised_in_one(context: str, further: str) -> None:
+    one = replace(example(context, "", chat=False), references=(further,), forced=True)
+    for tokenizer in (PLAIN, BARE):
+        encoder = Encoder(tokenizer, TEMPLATE)
+        left, right = encoder(one)
+        answer = encoder.answer(one)
+        whole = tokenizer(context + further).input_ids
+        assert (
+            left + right + answer == whole
+            or answer == tokenizer(further, add_special_tokens=False).input_ids
+        )
+        spaced = replace(one, references=(" The grass",), context="The sky")
+        context_ids, _ = encoder(spaced)
+        assert context_ids + encoder.answer(spaced) == tokenizer("The sky The grass").input_ids
+
+
+def test_the_reference_of_a_question_stands_behind_a_space() -> None:
+    one = replace(example("The sky", "?"), references=("is", "blue"))
+    assert Encoder(PLAIN, None).answer(one) == PLAIN(" is blue", add_special_tokens=False).input_ids

@@ -20,7 +20,7 @@ from longspan.measures.quality import Quality
 from longspan.methods.full import Full
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
-from longspan.models.generation import Sampling, Stream, generate
+from longspan.models.generation import Sampling, Stream, Taught, generate
 from longspan.models.huggingface import HuggingFace
 from longspan.partials import Partials
 from longspan.tasks.json_file import JsonFile
@@ -98,7 +98,9 @@ def quality(
         return generate(*given, tokenizer=model.tokenizer, eos_ids=ends, sampling=sampling, seed=3)
 
     subject = Subject(model=model, method=method or Full(), protocol="question_dense")
-    return Quality(subject, task, Voice(stream=Stream, generate=speak), batch=batch, keep=keep)
+    return Quality(
+        subject, task, Voice(stream=Stream, taught=Taught, generate=speak), batch=batch, keep=keep
+    )
 
 
 class Stopped(RuntimeError):

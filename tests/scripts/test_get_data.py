@@ -47,7 +47,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "squad"])
+@pytest.mark.parametrize("name", [*NAMES, "pg19", "squad"])
 def test_offline_the_manual_steps_are_printed(
     offline: ModuleType, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,9 +63,9 @@ def test_offline_the_manual_steps_are_printed(
 
 
 def test_the_names_are_all_there(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sorted(script.SOURCES) == [*NAMES, "squad"]
+    assert sorted(script.SOURCES) == sorted([*NAMES, "pg19", "squad"])
     assert script.main(["--list"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 10
+    assert len(capsys.readouterr().out.splitlines()) == 11
 
 
 def test_a_file_is_fetched_once(

@@ -17,9 +17,20 @@ from longspan.tasks.longbench import LongBench
 from longspan.tasks.longbench_catalogue import CATEGORIES, DATASETS, DATASETS_E
 
 CONF = Path(__file__).parents[2] / "conf"
+KINDS = (
+    "longbench", "infinitebench", "aime", "gpqa", "math500", "multi_question", "perplexity",
+)  # fmt: skip
 NAMES = sorted(
     path.stem
-    for kind in ("longbench", "infinitebench", "aime", "gpqa", "math500", "multi_question")
+    for kind in (
+        "longbench",
+        "infinitebench",
+        "aime",
+        "gpqa",
+        "math500",
+        "multi_question",
+        "perplexity",
+    )
     for path in (CONF / "task").glob(f"{kind}*.yaml")
 )
 # What a data set sets otherwise than its class.
@@ -47,7 +58,7 @@ def test_a_yaml_lists_every_setting(name: str) -> None:
             assert config[key] == field.default, key
     task = part(config, "task")
     assert isinstance(task, Task)
-    assert task.label.replace("-", "_") == name or name == "multi_question"
+    assert task.label.replace("-", "_") in (name, f"{name}[pg19]")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,6 +27,14 @@ class Growing(Protocol):
         """The answer so far."""
 
 
+class Taught(Growing, Protocol):
+    """A given text in place of an answer, with what the model thinks of it."""
+
+    nats: list[float]
+    """By token, -log p."""
+    likeliest: list[int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Voice:
     """How answers are grown; a session and its logits go in, the grown rows come out step by
@@ -34,6 +42,7 @@ class Voice:
     """
 
     stream: Callable[..., Growing]
+    taught: Callable[..., Taught]
     generate: Callable[[Session, Tensor, Sequence[Growing]], Iterator[Sequence[Growing]]]
     max_new_tokens: int | None = None
     """None: what the example says."""

@@ -1,10 +1,15 @@
-"""The score pass: read, answer, score. Nothing is observed and nothing timed."""
+"""The score pass: read, answer, score. Nothing is observed and nothing timed.
+
+An example that is forced is not answered: its reference is fed to the model, and its score is the
+geometric mean of the probabilities that the model gives to the reference's tokens, in percent.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from longspan.measures.answers import Answer, context_id, go_on
 from longspan.measures.reading import Prompt, Reader, batches
@@ -16,10 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.measures.answers import Job
-    from longspan.measures.base import Growing, Subject, Voice
+    from longspan.measures.base import Growing, Subject, Taught, Voice
     from longspan.methods.base import LayerState
     from longspan.models.base import Session
     from longspan.tasks.base import Task
+    from longspan.types import Example
 
 
 class Quality:
@@ -54,8 +60,12 @@ class Quality:
             yield from self._answer_all(chunk, prompts, reader(prompts, room), growing)
 
     def _prompt(self, job: Job) -> Prompt:
-        limit = self.voice.limit(job.example)
-        return Prompt(*self.subject.encode(job.example, limit), limit, context_id(job))
+        limit, lesson = self.voice.limit(job.example), None
+        if job.example.forced:
+            lesson = self.subject.model.encode_answer(job.example)[:limit]
+            limit = len(lesson)
+        prompt = self.subject.encode(job.example, limit)
+        return Prompt(*prompt, limit, context_id(job), lesson)
 
     def _answer_all(
         self,
@@ -74,7 +84,8 @@ class Quality:
                     row = row_of[id(answer.stream)]
                     yield self._record(answer, [layer[row] for layer in session.states])
             if growing is not None:
-                growing([answer for answer in alive if answer.stream.finish is None])
+                begun = [answer for answer in alive if answer.stream.finish is None]
+                growing([answer for answer in begun if not answer.job.example.forced])
 
     def _open(
         self,
@@ -90,7 +101,7 @@ class Quality:
             rows = [r * copies + c for r, job in enumerate(jobs) for c in range(len(job.samples))]
             logits_BV = logits_BV.repeat_interleave(copies, dim=0)[rows]
             session = session if len(rows) == len(jobs) * copies else session.select(rows)
-        if self.keep:
+        if self.keep and not all(job.example.forced for job in jobs):
             session.record()
         wanted = [
             (job, sample, prompt)
@@ -108,17 +119,19 @@ class Quality:
 
     def _stream(self, job: Job, sample: int, prompt: Prompt) -> Growing:
         begun = job.begun.get(sample)
-        return self.voice.stream(
-            prompt_tokens=len(prompt),
-            max_new_tokens=prompt.limit,
-            key=f"{job.example.id}/{sample}",
-            stop=job.example.stop,
-            tokens=[] if begun is None else list(begun.tokens),
-        )
+        facts: dict[str, Any] = {
+            "prompt_tokens": len(prompt),
+            "max_new_tokens": prompt.limit,
+            "key": f"{job.example.id}/{sample}",
+        }
+        if prompt.lesson is not None:
+            return self.voice.taught(**facts, lesson=prompt.lesson)
+        tokens = [] if begun is None else list(begun.tokens)
+        return self.voice.stream(**facts, stop=job.example.stop, tokens=tokens)
 
     def _record(self, answer: Answer, layers: Sequence[LayerState]) -> Record:
         example, stream = answer.job.example, answer.stream
-        text = stream.text(self.subject.model.tokenizer)
+        text, score, found = self._judged(example, stream)
         begun = answer.job.begun.get(answer.sample)
         resumed = {} if begun is None else {"resumed_tokens": len(begun.tokens)}
         if begun is not None and begun.blocks is None:
@@ -128,14 +141,30 @@ class Quality:
             sample=answer.sample,
             prediction=self.task.stored(example, text),
             references=example.references,
-            score=self.task.score(example, text),
+            score=score,
             prompt_tokens=answer.prompt_tokens,
             new_tokens=len(stream.tokens),
             finish=str(stream.finish),
             seed=self.seed,
             work=last_work(layers) if len(stream.tokens) > 1 else {},
-            meta={**example.meta, **resumed},
+            meta={**example.meta, **found, **resumed},
         )
+
+    def _judged(self, example: Example, stream: Growing) -> tuple[str, float, dict[str, Any]]:
+        """What is kept as the prediction, its score, and what else is found."""
+        tokenizer = self.subject.model.tokenizer
+        if not example.forced:
+            text = stream.text(tokenizer)
+            return text, self.task.score(example, text), {}
+        taught = cast("Taught", stream)
+        nats, pairs = math.fsum(taught.nats), zip(taught.tokens, taught.likeliest, strict=True)
+        found = {
+            "nats": nats,
+            "right_tokens": sum(one == other for one, other in pairs),
+            "scored_bytes": len(stream.text(tokenizer).encode()),
+        }
+        score = 100 * math.exp(-nats / len(taught.nats))
+        return tokenizer.decode(taught.likeliest, skip_special_tokens=True), score, found
 
 
 def last_work(layers: Sequence[LayerState]) -> dict[str, float]:

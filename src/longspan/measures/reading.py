@@ -28,6 +28,8 @@ class Prompt:
     limit: int
     context_id: str | None = None
     """Examples of one context, which is read once; None for an example of its own."""
+    lesson: list[int] | None = None
+    """What is fed in place of an answer."""
 
     def __len__(self) -> int:
         return len(self.context) + len(self.question)

@@ -37,6 +37,12 @@ class LayerState(ABC):
         """
 
     @abstractmethod
+    def read_in_full(self) -> None:
+        """Have `prefill` attend everything exactly from here on, as it does where nobody has
+        replaced `prefill_by`.
+        """
+
+    @abstractmethod
     def seal(self) -> None:
         """The prompt is complete: build or extend the index. Calling it twice changes nothing."""
 

@@ -88,6 +88,10 @@ class StoredState(LayerState):
         self.store.append(k_GQD, v_GQD)
         return total
 
+    def read_in_full(self) -> None:
+        """See LayerState."""
+        self.prefill_by = FullPrefill()
+
     def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:
         """Store a prompt that was attended elsewhere, in place of `prefill`; `q_HSD` are some of
         its queries, in order.

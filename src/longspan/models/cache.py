@@ -29,6 +29,9 @@ class RowState(Protocol):
     def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
         """Store a chunk and attend it."""
 
+    def read_in_full(self) -> None:
+        """Attend exactly what is stored from here on."""
+
     def seal(self) -> None:
         """The prompt is complete."""
 

@@ -52,16 +52,11 @@ class Decoder:
             if window is not None:
                 states.append(WindowState(geometry, window))
                 continue
-            states.append(method.layer(geometry))
-        if prefill is not None:
-            self.attend_by(prefill, states)
+            state = method.layer(geometry)
+            if prefill is not None:
+                state.prefill_by = prefill
+            states.append(state)
         return states
-
-    def attend_by(self, prefill: Prefill, states: Sequence[RowState]) -> None:
-        """Have the layers that the method owns read by this."""
-        for state, window in zip(states, self.windows, strict=True):
-            if window is None:
-                state.prefill_by = prefill  # type: ignore[attr-defined]
 
 
 @dataclass(slots=True, weakref_slot=True)

@@ -54,6 +54,10 @@ class Stream:
     finish: Literal["eos", "stop", "length"] | None = None
     """None while it grows."""
 
+    def heed(self, drawn: int, logits_V: Tensor) -> int:
+        """The token that the answer goes on with, `drawn` from these logits."""
+        return drawn
+
     def take(self, token: int, eos_ids: frozenset[int], tokenizer: Tokenizer) -> None:
         """Add a token and see whether the answer ends with it."""
         self.tokens.append(token)
@@ -87,6 +91,28 @@ class Stream:
         )
 
 
+@dataclass(kw_only=True)
+class Taught(Stream):
+    """A text that the model is fed in place of its own words; ends where the text does."""
+
+    lesson: Sequence[int]
+    nats: list[float] = field(default_factory=list)
+    """By token: what the model would have taken it for, -log p."""
+    likeliest: list[int] = field(default_factory=list)
+    """What the model would have said in its place."""
+
+    def heed(self, drawn: int, logits_V: Tensor) -> int:
+        """See Stream: the lesson's next token, whatever was drawn."""
+        token = self.lesson[len(self.tokens)]
+        self.nats.append(-float(logits_V.log_softmax(-1)[token]))
+        self.likeliest.append(int(logits_V.argmax()))
+        return token
+
+    def take(self, token: int, eos_ids: frozenset[int], tokenizer: Tokenizer) -> None:
+        """See Stream. A token that ends answers is one like others here."""
+        super().take(token, frozenset(), tokenizer)
+
+
 def generate(
     session: Session,
     logits_BV: Tensor,
@@ -109,6 +135,8 @@ def generate(
     dice = {id(s): row_generator(seed, s.key, len(s.tokens)) for s in growing}
     while growing:
         tokens = choose(logits_BV, sampling, [dice[id(stream)] for stream in growing])
+        told = zip(growing, tokens, logits_BV, strict=True)
+        tokens = [stream.heed(token, logits_V) for stream, token, logits_V in told]
         for stream, token in zip(growing, tokens, strict=True):
             stream.take(token, ends, tokenizer)
         yield growing

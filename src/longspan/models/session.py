@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, cast
 
 import torch
 
 from longspan.models.base import Session
-from longspan.models.cache import StoreCache
+from longspan.models.forward import Forward
 from longspan.models.graphs import opened
 from longspan.models.room import check_lengths, check_room
-from longspan.models.sealing import Sealer
 from longspan.models.tape import Tape, play
-from longspan.prefill.full import FullPrefill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,9 +37,9 @@ class StoreSession(Session):
         self._method = method
         self._rows = list(rows)
         self._limit = max_tokens
-        self._cache = StoreCache(decoder.windows, method)
+        self._forward = Forward(decoder, method, max_tokens)
         self._by_states = decoder.graphs == "off"  # whatever else there is
-        self._bind()
+        self._forward.bind(self._rows)
 
     @torch.inference_mode()
     def prefill(
@@ -58,57 +55,38 @@ class StoreSession(Session):
         for first in range(0, longest, self._decoder.chunk_tokens):
             stop = min(first + self._decoder.chunk_tokens, longest)
             # rows end together: a row stands at columns [longest - len(ids), longest)
-            part = {
-                number: ids[max(0, len(ids) - longest + first) : len(ids) - longest + stop]
-                for number, ids in enumerate(rows)
+            part = [
+                (row, ids[max(0, len(ids) - longest + first) : len(ids) - longest + stop])
+                for row, ids in zip(self._rows, rows, strict=True)
                 if len(ids) > longest - stop
-            }
-            logits_BKV = self._read(part, last=stop == longest)
-            for number, logits_V in zip(part, logits_BKV[:, -1], strict=True):
-                self._rows[number].logits_V = logits_V
+            ]
+            reading = [row for row, _ in part]
+            chunk = [ids for _, ids in part]
+            logits_BKV = self._forward.chunk(reading, chunk, last=stop == longest)
+            for row, logits_V in zip(reading, logits_BKV[:, -1], strict=True):
+                row.logits_V = logits_V
             if progress is not None:
                 progress(stop)
         for row, ids in zip(self._rows, rows, strict=True):
             if ids:
                 for state in row.states:
                     state.seal()
-        self._bind()
+        self._forward.bind(self._rows)
         return self._logits()
 
     def logits_after(self, row: int, tokens: Sequence[int]) -> Iterator[Tensor]:
         """See Session.logits_after. Reads in pieces, each when its first logits are asked for."""
         twin = self._with([self._rows[row].fork()])
         check_lengths(twin._rows, [tokens], self._most)
-        self._decoder.attend_by(FullPrefill(), twin._rows[0].states)
+        for state in twin._rows[0].states:
+            state.read_in_full()
         return twin._read_on(tokens)
 
     @torch.inference_mode()
     def _read_on(self, tokens: Sequence[int]) -> Iterator[Tensor]:
         for first in range(0, len(tokens), PIECE):
             piece = tokens[first : first + PIECE]
-            (logits_KV,) = self._read({0: piece}, last=False, keep=len(piece))
-            yield from logits_KV
-
-    def _read(self, part: dict[int, Sequence[int]], *, last: bool, keep: int = 1) -> Tensor:
-        """Read one chunk of the rows in `part`, left-padded to its longest; where it is the last,
-        layers may be sealed meanwhile. The logits [B, K, V] after the last `keep` tokens.
-        """
-        width = max(len(ids) for ids in part.values())
-        rows = [self._rows[number] for number in part]
-        self._cache.bind([row.states for row in rows])
-        self._cache.counts = [len(ids) for ids in part.values()]
-        tokens, positions = [], []
-        for row, ids in zip(rows, part.values(), strict=True):
-            pad = [0] * (width - len(ids))
-            tokens.append(pad + list(ids))
-            positions.append(pad + list(range(row.length, row.length + len(ids))))
-        with Sealer() if last and self._decoder.overlap_index else nullcontext() as sealer:
-            self._cache.sealer = sealer
-            logits_BKV = self._forward(tokens, positions, decoding=False, keep=keep)
-        self._cache.sealer = None
-        for row, ids in zip(rows, part.values(), strict=True):
-            row.length += len(ids)
-        return logits_BKV
+            yield from self._forward.chunk(self._rows, [piece], last=False, keep=len(piece))[0]
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> Tensor:
@@ -118,10 +96,7 @@ class StoreSession(Session):
         if (step := self._static()) is not None:
             logits_BV = step.decode(self._rows, tokens)
         else:
-            self._cache.observer = self.observer
-            positions = [[row.length] for row in self._rows]
-            new = [[token] for token in tokens]
-            logits_BV = self._forward(new, positions, decoding=True)[:, -1]
+            logits_BV = self._forward.step(self._rows, tokens, self.observer)
         for row, logits_V in zip(self._rows, logits_BV, strict=True):
             row.length += 1
             row.logits_V = logits_V
@@ -140,31 +115,11 @@ class StoreSession(Session):
         self._by_states = step is None
         return step
 
-    def _forward(
-        self,
-        tokens: list[list[int]],
-        positions: list[list[int]],
-        *,
-        decoding: bool,
-        keep: int = 1,
-    ) -> Tensor:
-        decoder = self._decoder
-        decoder.rotary.set(self._limit)
-        self._cache.decoding = decoding
-        out = decoder.module(
-            input_ids=torch.tensor(tokens, device=decoder.device),
-            position_ids=torch.tensor(positions, device=decoder.device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
-        return cast("Tensor", out.logits)[:, -keep:].float()
-
     def record(self) -> None:
         """See Session.record."""
         for row in self._rows:
             row.tape = Tape(len(row.states))
-        self._bind()
+        self._forward.bind(self._rows)
 
     def recorded(self, row: int) -> bytes:
         """See Session.recorded."""
@@ -218,9 +173,6 @@ class StoreSession(Session):
     def _most(self) -> int | None:
         """Tokens that a row may come to hold as it goes on."""
         return self._decoder.max_positions if self._limit is None else self._limit
-
-    def _bind(self) -> None:
-        self._cache.bind([row.states for row in self._rows], [row.tape for row in self._rows])
 
     def _logits(self) -> Tensor:
         return torch.stack([row.logits_V for row in self._rows if row.logits_V is not None])

@@ -48,6 +48,9 @@ class WindowState:
         self._keep(k_GTD, v_GTD)
         return Partial(torch.cat([p.out for p in parts], 1), torch.cat([p.lse for p in parts], 1))
 
+    def read_in_full(self) -> None:
+        """See RowState: a window is read so in any case."""
+
     @property
     def remembers(self) -> bool:
         """See RowState: queries leave no trace."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from longspan import results
 from longspan.request import tokens_label
-from longspan.statistics import difference_interval
+from longspan.statistics import Interval, difference_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,14 +25,17 @@ EFFECT = 1.0
 class Delta:
     """A run against full attention on the samples that both have."""
 
-    mean: float
-    low: float
-    high: float
+    interval: Interval
     n: int
     verdict: str
     """"better", "worse" or "not distinguishable"."""
     needed: int | None
     """Samples that would show a true difference of EFFECT points; None: cannot be told."""
+
+    @property
+    def mean(self) -> float:
+        """Of the difference."""
+        return self.interval.mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +140,7 @@ def _told(ours: list[float], theirs: list[float]) -> Delta:
     spread = len(set(differences)) > 1
     verdict = "better" if found.mean > 0 else "worse"
     return Delta(
-        **found._asdict(),
+        interval=found,
         n=len(ours),
         verdict=verdict if found.excludes_zero else "not distinguishable",
         needed=results.needed_samples(EFFECT, differences) if spread else None,

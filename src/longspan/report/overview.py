@@ -100,7 +100,7 @@ def _matrix_cell(row: Row | None) -> str:
     kind = "same" if same else "" if row.entry.method == BASELINE or not row.delta else "told"
     tip = f"{row.label}: {mean:.1f}, n = {row.entry.facts['n']}"
     if row.delta is not None:
-        tip += f", {row.delta.mean:+.1f} against full: {row.delta.verdict}"
+        tip += f", {row.delta.interval.written('+')[0]} against full: {row.delta.verdict}"
     return (
         f'<td class="shade {kind}" data-sort="{mean:.6g}"><span class="h{step_of(mean / 100)}" '
         f'tabindex="0" data-tip="{escape(tip)}">{mean:.1f}{" ≈" if same else ""}</span></td>'

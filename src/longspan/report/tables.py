@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from longspan.report.charts import recall_percent, scanned_percent
 from longspan.report.groups import BASELINE, EFFECT
 from longspan.report.svg import COLOURS, SHAPES, counted
+from longspan.statistics import Interval
 from longspan.table import headline
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def written(column: Column, value: float | None) -> str:
 
 def told(delta: Delta) -> str:
     """A difference and what can be said of it."""
-    text = f"{delta.mean:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]"
+    text = " ".join(delta.interval.written("+"))
     return text if delta.verdict != "not distinguishable" else f"{text} not distinguishable"
 
 
@@ -141,8 +142,8 @@ def _flat(group: Group, row: Row) -> Mapping[str, Any]:
         "run": row.label, "n": row.entry.facts["n"],
         **{f"score {end}": number(f"score.{end}") for end in ("mean", "low", "high")},
         "delta": delta.mean if delta else None,
-        "delta low": delta.low if delta else None,
-        "delta high": delta.high if delta else None,
+        "delta low": delta.interval.low if delta else None,
+        "delta high": delta.interval.high if delta else None,
         "verdict": delta.verdict if delta else None,
         **{column.name: column.value(row) for column in COLUMNS},
     }  # fmt: skip
@@ -176,7 +177,8 @@ def _score(row: Row, baseline: float | None) -> str:
         f'd="M{low:.1f} 6H{high:.1f}"/><circle class="c{row.colour % COLOURS}" cx="{mean:.1f}" '
         f'cy="6" r="3.4"/></svg>'
     )
-    return _cell(f"{drawn}<b>{mean:.1f}</b> <small>[{low:.1f}, {high:.1f}]</small>", mean, "score")
+    words, bounds = Interval(mean, low, high).written()
+    return _cell(f"{drawn}<b>{words}</b> <small>{bounds}</small>", mean, "score")
 
 
 def _against(delta: Delta | None, *, is_base: bool) -> str:
@@ -191,5 +193,6 @@ def _against(delta: Delta | None, *, is_base: bool) -> str:
         else f'<span class="badge {delta.verdict}" tabindex="0" data-tip="{escape(tip)}">'
         f"{delta.verdict}</span>"
     )
-    shown = f"<b>{delta.mean:+.1f}</b> <small>[{delta.low:+.1f}, {delta.high:+.1f}]</small> {badge}"
+    mean, bounds = delta.interval.written("+")
+    shown = f"<b>{mean}</b> <small>{bounds}</small> {badge}"
     return _cell(shown, delta.mean, "against")

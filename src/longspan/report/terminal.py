@@ -9,6 +9,7 @@ from rich.table import Table
 
 from longspan.report.groups import BASELINE, grouped
 from longspan.report.tables import COLUMNS, DASH, told, written
+from longspan.statistics import Interval
 from longspan.table import headline
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ def _table(columns: Sequence[Column]) -> Table:
 
 def _score(row: Row) -> str:
     mean, low, high = (row.entry.number(f"score.{end}") for end in ("mean", "low", "high"))
-    return DASH if mean is None else f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    if mean is None or low is None or high is None:
+        return DASH
+    return " ".join(Interval(mean, low, high).written())
 
 
 def _against(row: Row) -> str:

@@ -62,7 +62,7 @@ def compared(frame: pd.DataFrame, baseline: Variant, name: str) -> pd.DataFrame:
     rows = []
     for (group, value), each in by_variant.items():
         delta = difference_interval(each["score"].tolist(), right.loc[each.index].tolist())
-        verdict = f"{delta.mean:+.1f} [{delta.low:+.1f}, {delta.high:+.1f}]"
+        verdict = " ".join(delta.written("+"))
         verdict += "" if delta.excludes_zero else ", not distinguishable"
         means = each.mean(numeric_only=True).to_dict()
         rows.append({"group": group, "value": value, name: verdict, **means})

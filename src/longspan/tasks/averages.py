@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_Z: Final = 1.96
+Z: Final = 1.96
+"""Standard errors of a 95% interval."""
 
 
 def macro_average(nested: Sequence[Sequence[Sequence[float]]]) -> tuple[float, float | None]:
@@ -33,7 +34,7 @@ def with_interval(name: str, nested: Sequence[Sequence[Sequence[float]]]) -> dic
     mean, error = macro_average(nested)
     if not error:
         return {name: mean}
-    low, high = max(0.0, mean - _Z * error), min(100.0, mean + _Z * error)
+    low, high = max(0.0, mean - Z * error), min(100.0, mean + Z * error)
     return {name: mean, f"{name}_low": low, f"{name}_high": high}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from longspan.tasks.prompts import PromptStyle as PromptStyle
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from longspan.tasks.base import Tokenizer
 
 _PROBE = "x"
+_WORD_END = re.compile(r"(?<=\S)\s")
+_WORD_CHARS = 200
+"""Of the longest word that a text is not cut in."""
 _SEAM_TOKENS = 4
 """What joining a text to another may add."""
 _COUNTED_CHARS = 32_768
@@ -61,6 +65,23 @@ def without_middle(tokenizer: Tokenizer, text: str, limit: int, place: str) -> s
     if not low:
         raise ValueError(f"{place}: ctx leaves {limit} tokens for the context, too few")
     return text[:low] + text[len(text) - low :]
+
+
+def leading(tokenizer: Tokenizer, text: str, limit: int) -> str:
+    """The beginning of `text`, to the end of a word, of `limit` tokens or up to a hundredth less;
+    all of a shorter text, and nothing where not even a word fits.
+    """
+    low, high, guess = 0, len(text) + 1, min(len(text), 4 * limit)
+    while high - low > 1 + low // 200:
+        tokens = count_tokens(tokenizer, text[:guess])
+        low, high = (guess, high) if tokens <= limit else (low, guess)
+        likely = guess * limit // max(tokens, 1) - low // 400
+        guess = min(max(likely, low + 1), high - 1)
+    if low == len(text):
+        return text
+    # a language without spaces is cut between any two letters
+    ends = [found.start() for found in _WORD_END.finditer(text, max(0, low - _WORD_CHARS), low + 1)]
+    return text[: ends[-1] if ends else low]
 
 
 class LengthOracle:
