@@ -55,9 +55,8 @@ def test_offline_the_manual_steps_are_printed(
     said = capsys.readouterr().err
     assert f"{name} could not be fetched (ConnectionError: no route to host). By hand:" in said
     assert "://" in said
-    assert (
-        f"python run.py task={'ruler' if name in ('squad', 'hotpotqa', 'essays') else name}" in said
-    )
+    tasks = {**dict.fromkeys(("squad", "hotpotqa", "essays"), "ruler"), "pg19": "perplexity"}
+    assert f"python run.py task={tasks.get(name, name)}" in said
     assert str(tmp_path) in said
     assert not list(tmp_path.iterdir())
 
