@@ -50,7 +50,7 @@ SOURCES = {
         "task=perplexity task.path={to}/pg19.jsonl",
         f"{HUB}/emozilla/pg19-test",
         "the books are in the public domain",
-        "download the test split's .parquet, which task.path takes as it is (a folder of .txt, too)",
+        "download the test split's .parquet; task.path takes it as it is, or a folder of .txt",
     ),
     "aime24": Source(
         (Part("aime24.jsonl", hub="HuggingFaceH4/aime_2024"),),
