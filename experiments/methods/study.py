@@ -40,7 +40,15 @@ TABLES = (40, 75, 150, 300)
 STATIC: dict[str, Any] = {"sink_tokens": 4, "local_tokens": 64}
 """Of every method that has static tokens."""
 ALIKE: dict[str, Any] = {**STATIC, "dense_layers": ()}
-PERCENT = {"exact": "read exactly %", "error": "output error %", "mass": "attention read %"}
+PERCENT = {
+    "exact": "read exactly %",
+    "error": "output error %",
+    "mass": "attention read %",
+    "agreement": "same token %",
+}
+
+KL = "KL, millinats"
+"""Of the next token's distribution from full attention's."""
 
 WAYS: dict[str, Callable[[float], Method]] = {
     "oracle_topk": lambda share: replace(OracleTopK(), budget=share, **STATIC),
@@ -102,6 +110,7 @@ def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
                 tried,
                 replay if unit[1] < sizes.replayed else None,
                 sizes.steps,
+                expected=True,
             ),
             model=runs[0].model,
         )
@@ -112,8 +121,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     shown = compared(frame, ("full", "full"), "to full attention")
     for name, column in PERCENT.items():
         shown[column] = 100 * shown[name]
-    columns = ["group", "value", "score", "to full attention", *PERCENT.values()]
-    return shown[columns].rename(columns={"group": "method", "value": "budget"})
+    shown["kl"] *= 1000
+    columns = ["group", "value", "score", "to full attention", *PERCENT.values(), "kl"]
+    names = {"group": "method", "value": "budget", "kl": KL}
+    return shown[columns].rename(columns=names)
 
 
 def by_task(frame: pd.DataFrame) -> pd.DataFrame:
@@ -126,12 +137,13 @@ def by_task(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def figures(study: Study, shown: pd.DataFrame) -> None:
-    """Score and error against what is read."""
-    figure, grid = panels(2)
+    """Score, error and divergence against what is read."""
+    figure, grid = panels(3)
     tried = shown[shown["method"] != "full"]
-    curves(grid[0], tried, "read exactly %", "score", "method")
-    curves(grid[1], tried, "read exactly %", "output error %", "method")
-    key(grid[1])
+    for axes, column in zip(grid, ("score", "output error %", KL), strict=True):
+        curves(axes, tried, "read exactly %", column, "method")
+    grid[2].set_yscale("log")
+    key(grid[2])
     for axes in grid:
         axes.set_xscale("log")
     study.save(methods=figure)

@@ -28,8 +28,12 @@ def scored(
     methods: Mapping[Variant, Method],
     replay: Callable[[Method, Trace], dict[str, float]] | None,
     steps: int,
+    *,
+    expected: bool = False,
 ) -> list[dict[str, Any]]:
-    """A row a method: its score on an example and, unless None, `replay`'s means over layers."""
+    """A row a method: its score on an example and, unless None, `replay`'s means over layers, both
+    over so many `steps`; where `expected`, what `Read.expectations` says of as many.
+    """
     read = Read(run.model, run.examples[number], steps, run.request.max_new_tokens)
     traces = read.traces(steps) if replay is not None else []
     known: dict[Method, dict[str, float]] = {}  # one setting may stand in several groups
@@ -37,6 +41,8 @@ def scored(
         if method in known:
             continue
         known[method] = {"score": run.task.score(read.example, read.answer(method))}
+        if expected:
+            known[method] |= read.expectations(method, steps)
         if replay is not None:
             found = [replay(method, trace) for trace in traces]
             for key in found[0]:

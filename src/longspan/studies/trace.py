@@ -15,6 +15,7 @@ from torch import Tensor
 
 from longspan.measures.base import Subject, feed
 from longspan.measures.exact import compare
+from longspan.measures.next_token import expectation
 from longspan.models.generation import Sampling, Stream, generate
 from longspan.studies.once import Once, OnceState, adopted, branch
 from longspan.types import LayerGeometry, Partial
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from longspan.methods.base import LayerState, Method
     from longspan.models.base import Model
     from longspan.types import Example
+
+EXPECTED = ("kl", "agreement")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Read:
         self._subject = Subject(model=model, method=Once(), protocol="question_dense")
         prompt = self._subject.encode(example, max(steps, self._limit))
         self._session, self._logits_BV = self._subject.read([prompt], max(steps, self._limit))
+        self._full: list[Tensor] = []
+        """Full attention's logits after each token of the reference, as far as asked for."""
 
     def answer(self, method: Method) -> str:
         """What the model says, greedily, with `method` from the first new token on."""
@@ -104,6 +109,20 @@ class Read:
         ):
             pass
         return stream.text(self.model.tokenizer)
+
+    def expectations(self, method: Method, steps: int) -> dict[str, float]:
+        """Means over `steps` tokens of the reference answers, fed through `method`: `kl` and
+        `agreement` of what the model expects next, against full attention.
+        """
+        lesson = self._subject.lesson(self.example, steps)
+        if len(self._full) < len(lesson):
+            self._full = list(self._session.logits_after(0, lesson))
+        session = branch(self._session, method)
+        found = [
+            expectation(session.decode([token])[0], full_V, None)
+            for token, full_V in zip(lesson, self._full, strict=False)
+        ]
+        return {name: sum(each[name] for each in found) / len(found) for name in EXPECTED}
 
     def traces(self, steps: int) -> list[Trace]:
         """Every layer, `steps` tokens of the reference answers, repeated where they are short, fed
