@@ -15,6 +15,8 @@ import torch
 from tests.methods.cases import assert_close, layer, sealed
 from tests.tiny_models import save_tiny
 
+from longspan.measures.base import Subject
+from longspan.measures.recall import recall
 from longspan.methods.full import Full
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
@@ -26,7 +28,8 @@ from longspan.studies.quantised import FORMATS, Format
 from longspan.studies.rows import Rows
 from longspan.studies.scored import compared
 from longspan.studies.study import begin, launch
-from longspan.studies.trace import Trace, replay
+from longspan.studies.trace import Read, Trace, replay
+from longspan.types import Example
 
 if TYPE_CHECKING:
     from longspan.models.base import Model
@@ -67,6 +70,20 @@ def test_a_prompt_read_once_goes_on_as_any_method(model: Model, method: Full) ->
     assert state.work() == twin.work()
     assert state.memory()["index_bytes"] == twin.memory()["index_bytes"]
     assert once.lengths == [1400], "the prompt's own session stays where it was"
+
+
+@pytest.mark.parametrize("method", [Full(), StreamingLLM(budget=0.05)], ids=lambda m: m.name)
+def test_what_is_expected_next_is_what_the_recall_pass_says(model: Model, method: Full) -> None:
+    example = Example("0", "The sky is blue. " * 40, "What is blue?", ("the sky", "9"), 8)
+    read = Read(model, example, 12)
+    assert read.expectations(Full(), 5)["kl"] < 1e-6
+    subject = Subject(model=model, method=method, protocol="question_dense")
+    right = recall(subject, [example], steps=12, at=10)
+    assert right is not None
+    found = read.expectations(method, 12)
+    assert found["kl"] == pytest.approx(right["mean"]["kl"], rel=1e-3, abs=1e-6)
+    assert found["agreement"] == pytest.approx(right["mean"]["agreement"])
+    assert (found["kl"] > 0.01) == (method.name != "full")
 
 
 def test_full_attention_goes_on_by_itself(model: Model) -> None:
