@@ -99,6 +99,26 @@ def fold(score, top, mass):
 
 
 @triton.jit
+def joined(top, mass, row, inside, PARTS, BLOCK_R: tl.constexpr, BLOCK_P: tl.constexpr):
+    """Maximum and sum of weights of rows [R] of whose parts `top` and `mass` [X, PARTS] tell them;
+    -inf and 0 where a row is not inside.
+    """
+    most = tl.full((BLOCK_R,), -float("inf"), tl.float32)
+    total = tl.zeros((BLOCK_R,), tl.float32)
+    for first in range(0, PARTS, BLOCK_P):
+        part = first + tl.arange(0, BLOCK_P)
+        at = row[:, None] * PARTS + part[None, :]
+        mask = inside[:, None] & (part < PARTS)[None, :]
+        top_RP = tl.load(top + at, mask, -float("inf"))
+        new_most = tl.maximum(most, tl.max(top_RP, 1))
+        base = tl.where(new_most == -float("inf"), 0.0, new_most)
+        mass_RP = tl.load(mass + at, mask, 0.0) * tl.exp(top_RP - base[:, None])
+        total = total * tl.exp(most - base) + tl.sum(mass_RP, 1)
+        most = new_most
+    return most, total
+
+
+@triton.jit
 def store_rows(out, lse, row, inside, acc, top, mass, D, BLOCK_D: tl.constexpr):
     """What a running softmax came to, in rows [R] of `out` and `lse`; 0 and -inf where it saw
     nothing.

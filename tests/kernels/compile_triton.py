@@ -23,11 +23,12 @@ from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_deco
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
+from longspan_kernels.product_codes import best_tokens
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.segmented_kmeans.seeds_triton import picked
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.step_slots import append_token, zone_runs
-from longspan_kernels.types import Chosen, Pages, Partial, Runs
+from longspan_kernels.types import Chosen, Coded, Pages, Partial, Runs
 from longspan_kernels.wave_search import wave_search
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -132,6 +133,18 @@ def places(dtype: torch.dtype) -> None:
     zone_runs(at_B, 4, backend="triton")
 
 
+def coded(dtype: torch.dtype, parts: int, bits: int) -> None:
+    """Searching by codes, a set a KV head and a set a query head."""
+    centroids_GPCE = torch.zeros(2, parts, 2**bits, 128 // parts)
+    codes = [
+        Coded(centroids_GPCE, torch.zeros(2, parts, some, dtype=torch.uint8)) for some in (3000, 70)
+    ]
+    for share in ("kv_head", "query_head"):
+        best_tokens(
+            torch.zeros(8, 128, dtype=dtype), codes, 50, scale=0.1, share=share, backend="triton"
+        )
+
+
 def main() -> None:
     """See the module."""
     only_compile()
@@ -142,6 +155,8 @@ def main() -> None:
     cached(torch.bfloat16, 128)
     cached(torch.float16, 80)
     places(torch.bfloat16)
+    coded(torch.bfloat16, 2, 6)
+    coded(torch.float16, 4, 8)
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
 
 

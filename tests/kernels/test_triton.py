@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from kernel_cases import Rows, assert_same, rows, runs
+from triton_cases import CUDA, DEVICE, DTYPES, TOLERANCE, both, moved
 
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.dense_decode import dense_decode
@@ -27,41 +28,10 @@ from longspan_kernels.types import Clusters, Pages, Partial, Runs
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
-CUDA = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if CUDA else "cpu")
-on_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not CUDA, reason="no CUDA device: the interpreter computes bf16 wrongly"),
-]
 EMPTY = float("-inf")
-DTYPES = [
-    torch.float32,
-    torch.float16,
-    torch.int8,
-    pytest.param(torch.bfloat16, marks=on_gpu),
-]
-TOLERANCE = {torch.float32: 2e-5, torch.float16: 2e-3, torch.int8: 2e-3, torch.bfloat16: 2e-2}
-
-
-def moved(value: Any) -> Any:
-    """Tensors, also those within the inputs' own types, on the device under test."""
-    if isinstance(value, torch.Tensor):
-        return value.to(DEVICE)
-    if isinstance(value, Runs):
-        return Runs(moved(value.start_NK), moved(value.size_NK), moved(value.count_N))
-    return value
-
-
-def both(operation: Callable[..., Any], *inputs: Any, **options: Any) -> tuple[Any, Any]:
-    """What Triton and the reference say, on the CPU."""
-    there = [moved(value) for value in inputs]
-    found = operation(*there, backend="triton", **{k: moved(v) for k, v in options.items()})
-    return type(found)(*(x if x is None else x.cpu() for x in found)), operation(
-        *inputs, backend="reference", **options
-    )
 
 
 def scales(keys: Rows, values: Rows) -> dict[str, Any]:

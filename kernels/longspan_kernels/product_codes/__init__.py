@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 from longspan_kernels.dense_decode.cpu import rows_obstacle
 from longspan_kernels.dispatch import path
+from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.product_codes import cpu, reference
 from longspan_kernels.types import Sharing
 
@@ -98,6 +99,10 @@ def best_tokens(
         raise ValueError(f"wanted is {wanted}; it should be 1 to {tokens}, the tokens in codes")
     if share not in get_args(Sharing):
         raise ValueError(f"share is {share!r}; right is one of {', '.join(get_args(Sharing))}")
+    if triton_serves(backend, (q_HD,), [tensor for each in coded for tensor in each]):
+        from longspan_kernels.product_codes import triton
+
+        return triton.best_tokens(q_HD, coded, wanted, scale, share)
     isa = path(backend, cpu.search_obstacle(q_HD, coded))
     if isa is None:
         return reference.best_tokens(q_HD, coded, wanted, scale, share)

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan_kernels.jit import capped, device_of, exact, pow2
+from longspan_kernels.jit import capped, device_of, exact, joined, pow2
 from longspan_kernels.types import WaveHits
 from longspan_kernels.wave_search.reference import covered
 from longspan_kernels.wave_search.select_triton import selected
@@ -70,20 +70,7 @@ def vote_block(
     lane = tl.arange(0, BLOCK_R)
     c = block * BLOCK_C + tl.arange(0, BLOCK_C)
     head = group * R + lane
-    most = tl.full((BLOCK_R,), -float("inf"), tl.float32)
-    mass_R = tl.zeros((BLOCK_R,), tl.float32)
-    found = tl.zeros((), tl.int32)
-    for first in range(0, BLOCKS, BLOCK_B):
-        b = first + tl.arange(0, BLOCK_B)
-        parts = (lane < R)[:, None] & (b < BLOCKS)[None, :]
-        part = head[:, None] * BLOCKS + b[None, :]
-        top_RB = tl.load(top + part, parts, -float("inf"))
-        new_most = tl.maximum(most, tl.max(top_RB, 1))
-        base = tl.where(new_most == -float("inf"), 0.0, new_most)
-        mass_RB = tl.load(mass + part, parts, 0.0) * tl.exp(top_RB - base[:, None])
-        mass_R = mass_R * tl.exp(most - base) + tl.sum(mass_RB, 1)
-        found += tl.sum(tl.load(live + group * BLOCKS + b, b < BLOCKS, 0), 0)
-        most = new_most
+    most, mass_R = joined(top, mass, head, lane < R, BLOCKS, BLOCK_R, BLOCK_B)
     base = tl.where(most == -float("inf"), 0.0, most)
 
     filled = tl.load(size + group * s_stride + c, c < C, 0) > 0
@@ -101,6 +88,10 @@ def vote_block(
         votes = tl.sum(tl.where((lane < R)[:, None], share_RC, 0.0), 0)
     tl.store(vote + group * C + c, tl.where(filled, votes, -float("inf")), c < C)
     if block == 0:
+        found = tl.zeros((), tl.int32)
+        for first in range(0, BLOCKS, BLOCK_B):
+            b = first + tl.arange(0, BLOCK_B)
+            found += tl.sum(tl.load(live + group * BLOCKS + b, b < BLOCKS, 0), 0)
         tl.store(total + group, tl.minimum(found, LIMIT))
 
 
