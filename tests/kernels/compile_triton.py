@@ -24,11 +24,12 @@ from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.product_codes import best_tokens
+from longspan_kernels.sampled_decode import sampled_decode
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.segmented_kmeans.seeds_triton import picked
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.step_slots import append_token, zone_runs
-from longspan_kernels.types import Chosen, Coded, Pages, Partial, Runs
+from longspan_kernels.types import Chosen, Coded, Pages, Partial, Runs, Sampling
 from longspan_kernels.wave_search import wave_search
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -145,6 +146,17 @@ def coded(dtype: torch.dtype, parts: int, bits: int) -> None:
         )
 
 
+def sampled(dtype: torch.dtype, width: int) -> None:
+    """Attention over what hash tables sampled."""
+    q_HD, k_GTD = torch.zeros(8, width, dtype=dtype), torch.zeros(2, 4096, width, dtype=dtype)
+    which = Runs(torch.zeros(8, 500, dtype=torch.int32), None, torch.zeros(8, dtype=torch.int32))
+    sampling = Sampling(torch.zeros(2, width), torch.zeros(2, 4096), 10, 150)
+    for softcap in (None, 30.0):
+        sampled_decode(
+            q_HD, k_GTD, k_GTD, which, sampling, scale=0.1, softcap=softcap, backend="triton"
+        )
+
+
 def main() -> None:
     """See the module."""
     only_compile()
@@ -157,6 +169,9 @@ def main() -> None:
     places(torch.bfloat16)
     coded(torch.bfloat16, 2, 6)
     coded(torch.float16, 4, 8)
+    sampled(torch.bfloat16, 128)
+    sampled(torch.bfloat16, 256)
+    sampled(torch.float32, 80)
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
 
 

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan_kernels.dense_decode.triton import finished, read_lists
+from longspan_kernels.dense_decode.lists import finished, read_lists
 from longspan_kernels.jit import (
     capped,
     device_of,

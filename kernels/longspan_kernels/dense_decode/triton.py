@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 
+from longspan_kernels.dense_decode.lists import finished, read_lists
 from longspan_kernels.jit import (
     capped,
     device_of,
@@ -16,26 +17,26 @@ from longspan_kernels.jit import (
     fold,
     pieces,
     pow2,
-    scan_runs,
     store_rows,
     tile_runs,
 )
-from longspan_kernels.merge.triton import merge_stacks
+from longspan_kernels.sampled_decode.chance import log_weight
 from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from longspan_kernels.types import Runs
+    from longspan_kernels.types import Runs, Sampling
 
 
 @triton.jit
 def attend_piece(
-    q, keys, values, key_scale, value_scale, bias, start, end, stop, count, out, lse,
+    q, keys, values, key_scale, value_scale, bias, mean, norm, start, end, stop, count, out, lse,
     scale, softcap, T, first, K, N, RATIO, R, HEADS, D,
     q_stride, k_stride_g, k_stride_t, v_stride_g, v_stride_t, ks_stride, vs_stride, bias_stride,
-    READS: tl.constexpr, STEPS: tl.constexpr, CAPPED: tl.constexpr, KEY_SCALED: tl.constexpr,
-    VALUE_SCALED: tl.constexpr, BIASED: tl.constexpr, EXACT: tl.constexpr,
+    norm_stride, READS: tl.constexpr, STEPS: tl.constexpr, CAPPED: tl.constexpr,
+    KEY_SCALED: tl.constexpr, VALUE_SCALED: tl.constexpr, BIASED: tl.constexpr,
+    BITS: tl.constexpr, TABLES: tl.constexpr, EXACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
     """One piece of the entries of one selector row, for up to BLOCK_R of its R query heads."""
@@ -50,6 +51,9 @@ def attend_piece(
     q_RD = tl.load(q + head[:, None] * q_stride + d[None, :], lane_mask, 0.0)
     if EXACT:
         q_RD = q_RD.to(tl.float32)
+    if TABLES:  # a row serves one query head
+        mean_D = tl.load(mean + group * D + d, d < D, 0.0)
+        q_D = tl.load(q + row * q_stride + d, d < D, 0.0).to(tl.float32)
 
     total = T
     if READS == "list":
@@ -87,6 +91,9 @@ def attend_piece(
         score = capped(score, softcap, CAPPED)
         if BIASED:
             score += tl.load(bias + group * bias_stride + token, live, 0.0)[None, :]
+        if TABLES:
+            norm_T = tl.load(norm + group * norm_stride + token, live, 0.0)
+            score += log_weight(k_TD, q_D, mean_D, norm_T, BITS, TABLES)[None, :]
         score = tl.where(live[None, :], score, -float("inf"))
         fade, weight, top, mass = fold(score, top, mass)
         if VALUE_SCALED:
@@ -112,8 +119,11 @@ def decode(
     bias_GT: Tensor | None,
     key_scale_GT: Tensor | None,
     value_scale_GT: Tensor | None,
+    sampling: Sampling | None = None,
 ) -> Partial:
-    """As the references of `dense_decode` and, with runs, of `sparse_decode`."""
+    """As the references of `dense_decode`, with runs of `sparse_decode`, and with sampling, which
+    wants a row of runs a query head, of `sampled_decode`.
+    """
     (heads, width), (groups, entries, _) = q_HD.shape, keys_GTD.shape
     rows = groups if runs is None else len(runs.count_N)
     a_row = heads // rows
@@ -121,6 +131,8 @@ def decode(
     programs = rows * -(-a_row // block_r)
     exactly = exact(q_HD, keys_GTD, values_GTD)
     block_t = 32 if exactly or width > 128 else 64
+    numbers = key_scale_GT, value_scale_GT, bias_GT
+    mean_GD, norm_GT, bits, tables = sampling or (None, None, 0, 0)
     with device_of(q_HD):
         lists = read_lists(runs, entries, first, q_HD)
         cuts = pieces(programs, expected or lists.expected, 2 * block_t, q_HD.device)
@@ -128,59 +140,15 @@ def decode(
         lse = torch.empty(cuts, heads, dtype=torch.float32, device=q_HD.device)
         attend_piece[(programs, cuts)](
             q_HD, keys_GTD, values_GTD,
-            *(q_HD if x is None else x for x in (key_scale_GT, value_scale_GT, bias_GT)),
+            *(q_HD if x is None else x for x in (*numbers, mean_GD, norm_GT)),
             lists.start_NK, lists.end_NK, lists.stop_NK, lists.count_N, out, lse,
             scale, softcap or 0.0, entries, first, lists.width, rows, rows // groups, a_row, heads,
             width, q_HD.stride(0), *keys_GTD.stride()[:2], *values_GTD.stride()[:2],
-            *(0 if x is None else x.stride(0) for x in (key_scale_GT, value_scale_GT, bias_GT)),
+            *(0 if x is None else x.stride(0) for x in (*numbers, norm_GT)),
             READS=lists.reads, STEPS=lists.width.bit_length(), CAPPED=softcap is not None,
             KEY_SCALED=key_scale_GT is not None, VALUE_SCALED=value_scale_GT is not None,
-            BIASED=bias_GT is not None, EXACT=exactly,
+            BIASED=bias_GT is not None, BITS=bits, TABLES=tables, EXACT=exactly,
             BLOCK_R=block_r, BLOCK_D=pow2(width, 16), BLOCK_T=block_t,
             num_warps=8 if exactly else 4,
         )  # fmt: skip
     return finished(Partial(out, lse), stacked)
-
-
-def finished(pieces_PHD: Partial, stacked: bool) -> Partial:
-    """The pieces, or what they are together."""
-    if stacked:
-        return pieces_PHD
-    if len(pieces_PHD.out) == 1:
-        return Partial(pieces_PHD.out[0], pieces_PHD.lse[0])
-    return merge_stacks(pieces_PHD)
-
-
-class Lists(NamedTuple):
-    """What each row reads, as the kernel takes it; tensors without a use are any tensor."""
-
-    start_NK: Tensor
-    end_NK: Tensor
-    stop_NK: Tensor
-    count_N: Tensor
-    width: int
-    reads: Literal["all", "list", "ranges"]
-    expected: int
-    """About how many entries a row reads; only the host's guess."""
-
-
-def read_lists(
-    runs: Runs | None, entries: int, first: int, unused: Tensor, begins: bool = False
-) -> Lists:
-    """Scan the runs, where there are any with sizes, for the places of their entries; `begins`: and
-    keep where those that have any start.
-    """
-    if runs is None:
-        return Lists(unused, unused, unused, unused, 1, "all", entries)
-    start_NK, count_N = runs.start_NK.contiguous(), runs.count_N.contiguous()
-    rows, width = start_NK.shape
-    if runs.size_NK is None:
-        return Lists(start_NK, unused, unused, count_N, width, "list", width)
-    end_NK, stop_NK = torch.empty_like(start_NK), torch.empty_like(start_NK)
-    size_NK, kept_N = runs.size_NK.contiguous(), torch.empty_like(count_N)
-    begin_NK = torch.empty_like(start_NK) if begins else unused
-    scan_runs[(rows,)](
-        start_NK, size_NK, count_N, begin_NK, end_NK, stop_NK, kept_N, entries, first, width,
-        BEGINS=begins, BLOCK=min(pow2(width, 16), 1024), num_warps=1,
-    )  # fmt: skip
-    return Lists(begin_NK, end_NK, stop_NK, kept_N, width, "ranges", min(16 * width, entries))

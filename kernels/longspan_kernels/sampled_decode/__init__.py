@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from longspan_kernels.checks import check_per_entry, check_rows, check_runs, check_softcap
 from longspan_kernels.dense_decode.cpu import numbers_obstacle, rows_obstacle
 from longspan_kernels.dispatch import not_plain, path
+from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.sampled_decode import cpu, reference
 
 if TYPE_CHECKING:
@@ -43,6 +44,15 @@ def sampled_decode(
     check_per_entry("norm", sampling.norm_GT, keys_GTD)
     if runs.size_NK is not None:
         raise ValueError("runs have sizes; sampled entries are single ones")
+    numbers = (sampling.norm_GT, sampling.mean_GD, runs.start_NK, runs.count_N)
+    if triton_serves(backend, (q_HD, keys_GTD, values_GTD), numbers):
+        from longspan_kernels.dense_decode import triton
+
+        return triton.decode(
+            q_HD, keys_GTD, values_GTD, runs=runs, first=first, scale=scale, softcap=softcap,
+            bias_GT=None, key_scale_GT=None, value_scale_GT=None,
+            sampling=sampling._replace(mean_GD=sampling.mean_GD.contiguous()),
+        )  # fmt: skip
     obstacle = rows_obstacle(q_HD, keys_GTD, values_GTD) or numbers_obstacle(sampling.norm_GT)
     isa = path(backend, obstacle or not_plain((sampling.mean_GD, runs.start_NK, runs.count_N)))
     if isa is None:
