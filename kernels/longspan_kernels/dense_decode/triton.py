@@ -20,7 +20,7 @@ from longspan_kernels.jit import (
     store_rows,
     tile_runs,
 )
-from longspan_kernels.sampled_decode.chance import log_weight
+from longspan_kernels.sampled_decode.chance import log_weight, unit
 from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def attend_piece(
         q_RD = q_RD.to(tl.float32)
     if TABLES:  # a row serves one query head
         mean_D = tl.load(mean + group * D + d, d < D, 0.0)
-        q_D = tl.load(q + row * q_stride + d, d < D, 0.0).to(tl.float32)
+        unit_D = unit(tl.load(q + row * q_stride + d, d < D, 0.0).to(tl.float32))
 
     total = T
     if READS == "list":
@@ -93,7 +93,7 @@ def attend_piece(
             score += tl.load(bias + group * bias_stride + token, live, 0.0)[None, :]
         if TABLES:
             norm_T = tl.load(norm + group * norm_stride + token, live, 0.0)
-            score += log_weight(k_TD, q_D, mean_D, norm_T, BITS, TABLES)[None, :]
+            score += log_weight(k_TD, unit_D, mean_D, norm_T, BITS, TABLES)[None, :]
         score = tl.where(live[None, :], score, -float("inf"))
         fade, weight, top, mass = fold(score, top, mass)
         if VALUE_SCALED:

@@ -52,8 +52,13 @@ def chance(cosine, BITS: tl.constexpr, TABLES: tl.constexpr):
 
 
 @triton.jit
-def log_weight(k_TD, q_D, mean_D, norm_T, BITS: tl.constexpr, TABLES: tl.constexpr):
+def unit(q_D):
+    """A query of length 1, unless it is next to nothing."""
+    return q_D / tl.maximum(tl.sqrt(tl.sum(q_D * q_D, 0)), SHORTEST)
+
+
+@triton.jit
+def log_weight(k_TD, unit_D, mean_D, norm_T, BITS: tl.constexpr, TABLES: tl.constexpr):
     """What is added to the scores of sampled entries; the angles are those of what was hashed."""
-    length = tl.maximum(norm_T, SHORTEST) * tl.maximum(tl.sqrt(tl.sum(q_D * q_D, 0)), SHORTEST)
-    product = tl.sum((k_TD.to(tl.float32) - mean_D[None, :]) * q_D[None, :], 1)
-    return -tl.log(chance(product / length, BITS, TABLES) + LEAST)
+    product = tl.sum((k_TD.to(tl.float32) - mean_D[None, :]) * unit_D[None, :], 1)
+    return -tl.log(chance(product / tl.maximum(norm_T, SHORTEST), BITS, TABLES) + LEAST)
