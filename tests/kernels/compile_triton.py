@@ -21,6 +21,7 @@ from longspan_kernels import on_gpu
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_decode
 from longspan_kernels.dense_decode import dense_decode
+from longspan_kernels.hash_tables import codes, hash_build, hash_search
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.product_codes import best_tokens
@@ -157,6 +158,14 @@ def sampled(dtype: torch.dtype, width: int) -> None:
         )
 
 
+def hashed(dtype: torch.dtype, width: int, bits: int) -> None:
+    """Building tables and looking up what collides."""
+    planes_LDK, k_GTD = torch.zeros(150, width, bits), torch.zeros(2, 4096, width, dtype=dtype)
+    tables = hash_build(k_GTD, torch.zeros(2, width), planes_LDK, backend="triton")
+    code_LH = codes(k_GTD[0, :8], planes_LDK, backend="triton")
+    hash_search(code_LH.T, tables, first=4, backend="triton")
+
+
 def main() -> None:
     """See the module."""
     only_compile()
@@ -172,6 +181,8 @@ def main() -> None:
     sampled(torch.bfloat16, 128)
     sampled(torch.bfloat16, 256)
     sampled(torch.float32, 80)
+    hashed(torch.bfloat16, 128, 10)
+    hashed(torch.float16, 256, 16)
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
 
 

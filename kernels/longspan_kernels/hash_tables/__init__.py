@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from longspan_kernels.dense_decode.cpu import rows_obstacle
 from longspan_kernels.dispatch import not_plain, path
 from longspan_kernels.hash_tables import cpu, reference
-from longspan_kernels.hash_tables.reference import codes
+from longspan_kernels.on_gpu import triton_serves
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,18 @@ __all__ = ["MOST_BITS", "codes", "hash_build", "hash_search"]
 
 MOST_BITS = 16
 """Every table knows where the keys of each code begin."""
+
+
+def codes(vector_ND: Tensor, planes_LDK: Tensor, *, backend: Backend = "auto") -> Tensor:
+    """int32 [L, N]: bit k says on which side of plane k of a table a vector lies.
+
+    On a CPU torch's product, where there is no more to gain.
+    """
+    if triton_serves(backend, (vector_ND,), (planes_LDK,)):
+        from longspan_kernels.hash_tables import triton
+
+        return triton.codes(vector_ND, planes_LDK)
+    return reference.codes(vector_ND, planes_LDK)
 
 
 def hash_build(
@@ -43,6 +55,10 @@ def hash_build(
         )
     if not 1 <= bits <= MOST_BITS:
         raise ValueError(f"a table has {bits} planes; it should have 1 to {MOST_BITS}")
+    if triton_serves(backend, (keys_GTD,), (mean_GD, planes_LDK)):
+        from longspan_kernels.hash_tables import triton
+
+        return triton.hash_build(keys_GTD, mean_GD, planes_LDK)
     isa = path(backend, rows_obstacle(keys_GTD) or not_plain((mean_GD, planes_LDK)))
     if isa is None:
         return reference.hash_build(keys_GTD, mean_GD, planes_LDK)
@@ -53,13 +69,16 @@ def hash_search(
     code_HL: Tensor,
     tables: HashTables,
     *,
+    first: int = 0,
     backend: Backend = "auto",
     threads: int | None = None,
-) -> tuple[Runs, int]:
+) -> tuple[Runs, int | Tensor]:
     """The tokens that share the code of a query head in two tables or more, ascending, a row a
-    query head; and how many entries of the tables were read, all heads together.
+    query head; and how many entries of the tables were read, all heads together: of the Triton
+    kernels a tensor, so that the host need not wait.
 
-    `code_HL` (int32) is `codes` of the queries, transposed. MagicPIG, arXiv 2410.16179.
+    `code_HL` (int32) is `codes` of the queries, transposed. Token t is number first + t. MagicPIG,
+    arXiv 2410.16179.
     """
     groups, count, _ = tables.token_GLT.shape
     if code_HL.dim() != 2 or code_HL.shape[1] != count or code_HL.shape[0] % groups:
@@ -67,7 +86,11 @@ def hash_search(
             f"codes have shape {list(code_HL.shape)}; it should be [a multiple of {groups},"
             f" {count}]"
         )
+    if triton_serves(backend, (), (code_HL, *tables)):
+        from longspan_kernels.hash_tables import triton
+
+        return triton.hash_search(code_HL, tables, first)
     isa = path(backend, not_plain((code_HL, *tables)))
     if isa is None:
-        return reference.hash_search(code_HL, tables)
-    return cpu.hash_search(code_HL, tables, threads=threads, isa=isa)
+        return reference.hash_search(code_HL, tables, first)
+    return cpu.hash_search(code_HL, tables, first, threads=threads, isa=isa)

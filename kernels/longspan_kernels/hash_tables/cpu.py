@@ -29,11 +29,11 @@ def hash_build(
 
 
 def hash_search(
-    code_HL: Tensor, tables: HashTables, *, threads: int | None, isa: str
+    code_HL: Tensor, tables: HashTables, first: int, *, threads: int | None, isa: str
 ) -> tuple[Runs, int]:
     """As the reference."""
     count_H = torch.empty(len(code_HL), dtype=torch.int32)
     found_HK, read = native.hash_search(
         code_HL.contiguous(), *tables, count_H, thread_count(threads), isa
     )
-    return Runs(found_HK, None, count_H), read
+    return Runs(found_HK + first, None, count_H), read

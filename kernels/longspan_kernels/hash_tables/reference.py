@@ -24,7 +24,7 @@ BLOCK = 2**24
 def codes(vector_ND: Tensor, planes_LDK: Tensor) -> Tensor:
     """int32 [L, N]: bit k says on which side of plane k of a table a vector lies."""
     weight_K = 2.0 ** torch.arange(planes_LDK.shape[2], device=vector_ND.device)
-    side_LNK = (vector_ND @ planes_LDK > 0).float()
+    side_LNK = (vector_ND.float() @ planes_LDK > 0).float()
     return (side_LNK @ weight_K).int()
 
 
@@ -38,7 +38,7 @@ def hash_build(keys_GTD: Tensor, mean_GD: Tensor, planes_LDK: Tensor) -> HashTab
     return HashTables(torch.stack(token_GLs), torch.stack(bound_GLs))
 
 
-def hash_search(code_HL: Tensor, tables: HashTables) -> tuple[Runs, int]:
+def hash_search(code_HL: Tensor, tables: HashTables, first: int) -> tuple[Runs, int]:
     """Every token of the buckets, counted."""
     groups, _, tokens = tables.token_GLT.shape
     heads = code_HL.shape[0] // groups
@@ -52,9 +52,8 @@ def hash_search(code_HL: Tensor, tables: HashTables) -> tuple[Runs, int]:
     counts = [len(token_K) for token_K in token_Hs]
     if not any(counts):
         found_HK = found_HK.new_zeros(len(counts), 1)
-    return Runs(
-        found_HK, None, torch.tensor(counts, dtype=torch.int32, device=found_HK.device)
-    ), read
+    count_H = torch.tensor(counts, dtype=torch.int32, device=found_HK.device)
+    return Runs(found_HK + first, None, count_H), read
 
 
 def _bucketed(tables: HashTables, group: int, code_L: Tensor) -> Tensor:
@@ -77,9 +76,13 @@ def _sorted(key_TD: Tensor, planes_LDK: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sorted_blocks(key_TD: Tensor, planes_LDK: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     _, _, bits = planes_LDK.shape
-    number_C = torch.arange(2**bits + 1, dtype=torch.int32, device=key_TD.device)
-    tables = max(1, BLOCK // (len(key_TD) * bits))
-    for some_LDK in torch.split(planes_LDK, tables):
-        code_LT, token_LT = codes(key_TD, some_LDK).sort(dim=1, stable=True)
-        every_LC = number_C.expand(len(code_LT), -1).contiguous()
-        yield token_LT.int(), torch.searchsorted(code_LT, every_LC, out_int32=True)
+    for some_LDK in torch.split(planes_LDK, max(1, BLOCK // (len(key_TD) * bits))):
+        yield sort_codes(codes(key_TD, some_LDK), bits)
+
+
+def sort_codes(code_LT: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """int32 [L, T] tokens by code and [L, C + 1] where each code begins."""
+    code_LT, token_LT = code_LT.sort(dim=1, stable=True)
+    number_C = torch.arange(2**bits + 1, dtype=code_LT.dtype, device=code_LT.device)
+    every_LC = number_C.expand(len(code_LT), -1).contiguous()
+    return token_LT.int(), torch.searchsorted(code_LT, every_LC, out_int32=True)

@@ -24,8 +24,9 @@ class Collisions:
 
     found: Runs
     """Ascending slots, a row a query head."""
-    bytes: float
-    """Planes, bounds and entries, all heads together."""
+    bytes: float | Tensor
+    """Planes, bounds and entries, all heads together; a tensor where a GPU counted them, for which
+    nothing waits until somebody asks."""
 
 
 def hyperplanes(tables: int, bits: int, size: int, seed: int) -> Tensor:
@@ -69,10 +70,8 @@ class HashIndex:
 
     def search(self, q_HD: Tensor) -> Collisions:
         """The slots of the tokens that share the code of a query head in two tables or more."""
-        code_HL = codes(q_HD.float(), self.planes_LDK).T
-        found, read = hash_search(code_HL, self._tables)
-        entries = read + 2 * code_HL.numel()
-        return Collisions(
-            found=Runs(found.start_NK + self.first_slot, None, found.count_N),
-            bytes=float(entries * code_HL.element_size() + self.planes_LDK.nbytes),
-        )
+        code_HL = codes(q_HD, self.planes_LDK).T
+        found, read = hash_search(code_HL, self._tables, first=self.first_slot)
+        size = code_HL.element_size()
+        fixed = 2 * code_HL.numel() * size + self.planes_LDK.nbytes
+        return Collisions(Runs(found.start_NK, None, found.count_N), read * size + fixed)

@@ -62,7 +62,8 @@ class Reading:
     selection: Selection
     distances: float = 0.0
     hops: float = 0.0
-    index_bytes: float = 0.0
+    index_bytes: float | Tensor = 0.0
+    """A tensor where a GPU counted them: who only decodes does not wait for it."""
 
 
 class StoredState(LayerState):
@@ -182,7 +183,7 @@ class StoredState(LayerState):
             estimated_tokens=0.0 if summary is None else estimated_tokens(summary),
             distances=reading.distances,
             hops=reading.hops,
-            index_bytes=reading.index_bytes,
+            index_bytes=float(reading.index_bytes),
             kv_bytes=rows_read * token_bytes,
             cached_tokens=cache.hit_entries / rows,
             missed_tokens=cache.miss_entries / rows,
