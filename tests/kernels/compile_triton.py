@@ -24,7 +24,7 @@ from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.hash_tables import codes, hash_build, hash_search
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
-from longspan_kernels.product_codes import best_tokens
+from longspan_kernels.product_codes import best_tokens, encode
 from longspan_kernels.sampled_decode import sampled_decode
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.segmented_kmeans.seeds_triton import picked
@@ -136,8 +136,9 @@ def places(dtype: torch.dtype) -> None:
 
 
 def coded(dtype: torch.dtype, parts: int, bits: int) -> None:
-    """Searching by codes, a set a KV head and a set a query head."""
+    """Codes, and searching by them, a set a KV head and a set a query head."""
     centroids_GPCE = torch.zeros(2, parts, 2**bits, 128 // parts)
+    encode(torch.zeros(2, 300, 128, dtype=dtype), centroids_GPCE, backend="triton")
     codes = [
         Coded(centroids_GPCE, torch.zeros(2, parts, some, dtype=torch.uint8)) for some in (3000, 70)
     ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from triton_cases import DTYPES, moved
 
-from longspan_kernels.product_codes import best_tokens, reference
+from longspan_kernels.product_codes import best_tokens, encode, reference
 from longspan_kernels.types import Coded
 
 if TYPE_CHECKING:
@@ -76,6 +76,30 @@ def test_the_best_tokens(
         # tokens of one code weigh the same, so weights are compared rather than tokens
         best_NK = weight_NT.gather(1, found_NK.long()).sort(1, descending=True).values
         torch.testing.assert_close(best_NK, weight_NT.topk(wanted).values, atol=2e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize(
+    ("groups", "tokens", "width", "parts", "clusters"),
+    [(1, 1, 64, 1, 1), (2, 300, 96, 2, 64), (2, 70, 128, 4, 256), (3, 33, 192, 8, 7)],
+)
+def test_codes(
+    dtype: torch.dtype, groups: int, tokens: int, width: int, parts: int, clusters: int
+) -> None:
+    store_GTD = (torch.randn(groups, tokens + 5, width) + 4).to(dtype)
+    keys_GTD = store_GTD[:, 2 : tokens + 2]
+    centroids_GPCE = torch.randn(groups, parts, clusters, width // parts) + 4
+    found = encode(*moved([keys_GTD, centroids_GPCE]), backend="triton").cpu()
+    right = encode(keys_GTD, centroids_GPCE, backend="reference")
+    assert found.dtype == torch.uint8
+    assert found.is_contiguous()
+    losses = [
+        (keys_GTD.float() - reference.decode(code_GPT, centroids_GPCE)).square().sum(-1)
+        for code_GPT in (found, right)
+    ]
+    # as near, where two centroids are as near but for rounding
+    torch.testing.assert_close(*losses, atol=1e-3, rtol=1e-4)
+    assert (found == right).float().mean() > 0.99
 
 
 def test_views_are_read_where_they_lie() -> None:

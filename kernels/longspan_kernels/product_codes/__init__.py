@@ -72,6 +72,10 @@ def encode(
             f"keys have shape {list(keys_GTD.shape)}; with centroids {list(centroids_GPCE.shape)}"
             f" it should be [{groups}, T, {parts * size}]"
         )
+    if triton_serves(backend, (keys_GTD,), (centroids_GPCE,)):
+        from longspan_kernels.product_codes import tables_triton
+
+        return tables_triton.encode(keys_GTD, centroids_GPCE)
     isa = path(backend, rows_obstacle(keys_GTD))
     if isa is None:
         return reference.encode(keys_GTD, centroids_GPCE)

@@ -1,4 +1,4 @@
-"""Products of queries with centroids in Triton, from which scores are looked up."""
+"""Codes, and the tables from which a search looks up scores, in Triton."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan_kernels.jit import pow2
+from longspan_kernels.jit import device_of, pow2
+from longspan_kernels.segmented_kmeans.triton import assign
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,3 +51,26 @@ def table_of(q_HD: Tensor, centroids_GPCE: Tensor, scale: float) -> Tensor:
         BLOCK_R=min(pow2(a_group, 16), 32), BLOCK_E=pow2(size, 16), BLOCK_C=TABLE_BLOCK,
     )  # fmt: skip
     return table_GPRC
+
+
+def encode(keys_GTD: Tensor, centroids_GPCE: Tensor) -> Tensor:
+    """As the reference, but where two centroids are as near but for rounding. The assignment is
+    that of `segmented_kmeans`, a launch a part.
+    """
+    (groups, parts, clusters, size), tokens = centroids_GPCE.shape, keys_GTD.shape[1]
+    mean_PGE = centroids_GPCE.mean(2).transpose(0, 1).contiguous()
+    centred_PGCE = centroids_GPCE.transpose(0, 1) - mean_PGE[:, :, None]
+    less_PGC = 0.5 * centred_PGCE.square().sum(-1)
+    shape = parts, groups, tokens
+    code_PGT = torch.empty(shape, dtype=torch.uint8, device=keys_GTD.device)
+    each = (
+        keys_GTD.split(size, dim=2), mean_PGE, centred_PGCE.contiguous(), less_PGC, code_PGT
+    )  # fmt: skip
+    with device_of(keys_GTD):
+        for keys_GTE, mean_GE, centroids_GCE, less_GC, code_GT in zip(*each, strict=True):
+            assign[(triton.cdiv(tokens, 32), groups)](
+                keys_GTE, mean_GE, torch.ones_like(mean_GE[:, 0]), centroids_GCE, code_GT,
+                tokens, clusters, size, 1, *keys_GTE.stride()[:2], less_GC.contiguous(),
+                EVERYWHERE=False, LESS=True, BLOCK_T=32, BLOCK_C=64, BLOCK_D=pow2(size, 16),
+            )  # fmt: skip
+    return code_PGT.transpose(0, 1).contiguous()

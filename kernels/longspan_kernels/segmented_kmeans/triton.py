@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 @triton.jit
 def assign(
-    keys, mean, scale, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t,
-    EVERYWHERE: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
+    keys, mean, scale, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t, less,
+    EVERYWHERE: tl.constexpr, LESS: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Label of each token of a segment: its centroid of largest inner product, ties to the first;
-    out of its segment, or EVERYWHERE.
+    """Label of each token of a segment: its centroid of largest inner product, LESS what is taken
+    off each centroid's, ties to the first; out of its segment, or EVERYWHERE.
     """
     segment = tl.program_id(1) % SEGMENTS
     group = (tl.program_id(1) // SEGMENTS).to(tl.int64)
@@ -49,12 +50,16 @@ def assign(
         at = (group * C + c)[:, None] * D + d[None, :]
         c_CD = tl.load(centroids + at, (c < high)[:, None] & (d < D)[None, :], 0.0)
         score_TC = tl.dot(x_TD, tl.trans(c_CD), input_precision="ieee")
+        if LESS:
+            score_TC -= tl.load(less + group * C + c, c < high, 0.0)[None, :]
         score_TC = tl.where((c < high)[None, :], score_TC, -float("inf"))
         block_TC = tl.where(score_TC > best_TC, first, block_TC)
         best_TC = tl.maximum(best_TC, score_TC)
     # block_TC is 0 where no score was above -inf
     number_TC = tl.where(best_TC == tl.max(best_TC, 1)[:, None], block_TC + lane[None, :], C - 1)
-    tl.store(label + group * T + token, tl.min(number_TC, 1).to(tl.int64), token < end)
+    tl.store(
+        label + group * T + token, tl.min(number_TC, 1).to(label.dtype.element_ty), token < end
+    )
 
 
 @triton.jit
@@ -124,12 +129,13 @@ def segmented_kmeans(
     rows = groups * segments
     to_assign = (triton.cdiv(longest, here["BLOCK_T"]), rows)
     to_update = (triton.cdiv(most, there["BLOCK_C"]), rows)
+    plain, fixed = (*sizes, keys_GTD), {"LESS": False, "BLOCK_D": block_d}
     with device_of(keys_GTD):
         for _ in range(iterations - 1):
-            assign[to_assign](*arrays, *sizes, EVERYWHERE=False, BLOCK_D=block_d, **here)
+            assign[to_assign](*arrays, *plain, EVERYWHERE=False, **fixed, **here)
             update[to_update](*arrays, *sizes, BLOCK_D=block_d, **there)
         everywhere = final == "global"
-        assign[to_assign](*arrays, *sizes, EVERYWHERE=everywhere, BLOCK_D=block_d, **here)
+        assign[to_assign](*arrays, *plain, EVERYWHERE=everywhere, **fixed, **here)
         return described(keys_GTD, values_GTD, mean_GD, label_GT, clusters)
 
 
