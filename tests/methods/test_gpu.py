@@ -9,8 +9,10 @@ import torch
 from tests.methods.cases import Layer, assert_close, layer
 
 from longspan.methods.full import Full
+from longspan.methods.magicpig import MagicPIG
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
+from longspan.methods.pqcache import PQCache
 from longspan.methods.random_k import RandomK
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.streaming_llm import StreamingLLM
@@ -26,6 +28,7 @@ METHODS = {
     "oracle_topk": lambda **given: OracleTopK(budget=1.0, **given),
     "oracle_topp": lambda **given: OracleTopP(coverage=1.0, **given),
     "random_k": lambda **given: RandomK(budget=1.0, **given),
+    "pqcache": lambda **given: PQCache(retrieval_budget=1.0, update_tokens=40, **given),
     "retroinfer": lambda **given: RetroInfer(retrieval_budget=1.0, update_tokens=40, **given),
     "retroinfer, every option": lambda **given: RetroInfer(
         coverage=1.0,
@@ -58,3 +61,24 @@ def test_a_full_budget_is_full_attention(name: str, placement: str) -> None:
         assert_close(Partial(found.out.cpu(), found.lse.cpu()), given.oracle(position), 1e-4)
     twin = state.fork()
     assert_close(twin.decode(there.q_HTD[:, -1]), state.decode(there.q_HTD[:, -1]))
+
+
+@pytest.mark.parametrize("name", ["magicpig", "pqcache"])
+def test_codes_and_tables_find_there_what_they_find_here(name: str) -> None:
+    small = {"sink_tokens": 3, "local_tokens": 8}
+    method = (
+        MagicPIG(**small, bits=3, tables=12, dense_layers=(), placement="gpu")
+        if name == "magicpig"
+        else PQCache(**small, update_tokens=4, bits=8, retrieval_budget=0.1, placement="gpu")
+    )
+    given = layer(162, groups=2, heads=3, size=16)
+    there = on_gpu(given)
+    steps = []
+    for one in (given, there):
+        state = method.layer(one.geometry)
+        one.prefill(state, 0, 60, 150)
+        state.seal()
+        steps.append([one.step(state, position) for position in range(150, 162)])
+    for right, found in zip(*steps, strict=True):
+        assert found.out.device.type == "cuda"
+        assert_close(Partial(found.out.cpu(), found.lse.cpu()), right, 1e-4)
