@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 import triton
+from gpu_baselines import indexing, searching
 from gpu_decode import cached, decoding, gathering
 from gpu_prefill import building, prefilling
 from gpu_timing import GROUPS, copied
@@ -42,6 +43,8 @@ def main() -> None:
         partial(cached, given.tokens, peak),
         partial(building, given.tokens),
         partial(prefilling, given.tokens),
+        partial(searching, given.tokens, peak),
+        partial(indexing, given.tokens),
     ]
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     path = Path(__file__).parent / f"{slug}.md"
