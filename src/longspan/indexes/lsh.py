@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan.types import Runs
 from longspan_kernels.hash_tables import codes, hash_build, hash_search
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from longspan.types import Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +75,4 @@ class HashIndex:
         found, read = hash_search(code_HL, self._tables, first=self.first_slot)
         size = code_HL.element_size()
         fixed = 2 * code_HL.numel() * size + self.planes_LDK.nbytes
-        return Collisions(Runs(found.start_NK, None, found.count_N), read * size + fixed)
+        return Collisions(found, read * size + fixed)
