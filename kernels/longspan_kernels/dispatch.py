@@ -31,7 +31,17 @@ __all__ = [
 ]
 
 Backend = Literal[
-    "auto", "reference", "triton", "native", "portable", "avx2", "avx512", "avx512_bf16", "amx"
+    "auto",
+    "reference",
+    "triton",
+    "native",
+    "portable",
+    "avx2",
+    "avx512",
+    "avx512_bf16",
+    "amx",
+    "neon",
+    "neon_bf16",
 ]
 """auto: Triton for CUDA tensors and native for others, where possible; triton, native: or
 ValueError; an instruction set: exactly that one."""

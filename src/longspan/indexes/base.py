@@ -51,7 +51,7 @@ class SearchResult:
     estimated: Estimate | None
     distances: float
     """Products of a query head with a key or centroid, mean over query heads."""
-    bytes: float
+    bytes: float | Tensor
     """Index bytes read, all heads together."""
     hops: float = 0.0
     """Nodes expanded or lists opened on the way, mean over query heads."""

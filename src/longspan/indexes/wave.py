@@ -173,10 +173,13 @@ class WaveIndex(KeyIndex):
         meta = self.meta
         return Estimate(meta.centroids_GCD, meta.values_GCD, bias_GC, ids, meta.size_GC)
 
-    def bytes_read(self, products: float, estimate_G: Tensor, *, again: bool = True) -> float:
+    def bytes_read(
+        self, products: float, estimate_G: Tensor, *, again: bool = True
+    ) -> float | Tensor:
         """Of a search that scores so many centroids a KV head, and estimates so many clusters;
-        `again`: reading their centroids a second time.
+        `again`: reading their centroids a second time. A tensor where a GPU has counted them.
         """
         groups, _, width = self.meta.centroids_GCD.shape
         row = width * self.meta.centroids_GCD.itemsize
-        return products * groups * row + (1 + again) * row * int(estimate_G.sum())
+        estimated = estimate_G.sum() if estimate_G.is_cuda else int(estimate_G.sum())
+        return products * groups * row + (1 + again) * row * estimated

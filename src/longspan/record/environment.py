@@ -37,7 +37,7 @@ def _hardware() -> dict[str, Any]:
     lines = info.read_text().splitlines() if info.exists() else []
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}
-    known = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "sve")
+    known = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "asimd", "bf16", "sve")
     flags = set((facts.get("flags") or facts.get("Features") or "").split())
     return {
         "cpu": facts.get("model name") or platform.processor() or platform.machine(),

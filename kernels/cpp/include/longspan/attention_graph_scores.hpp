@@ -95,6 +95,19 @@ inline void four_products(const std::int16_t* query, const std::int8_t* const* r
     const __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out), sums);
 }
+#elif defined(LONGSPAN_NEON)
+inline void four_products(const std::int16_t* query, const std::int8_t* const* rows, int width, std::int32_t* out) {
+    int32x4_t total[4] = {};
+    for (int w = 0; w < width; w += 8) {
+        const int16x8_t weights = vld1q_s16(query + w);
+        for (int r = 0; r < 4; ++r) {
+            const int16x8_t code = vmovl_s8(vld1_s8(rows[r] + w));
+            total[r] = vmlal_s16(total[r], vget_low_s16(code), vget_low_s16(weights));
+            total[r] = vmlal_high_s16(total[r], code, weights);
+        }
+    }
+    vst1q_s32(out, vpaddq_s32(vpaddq_s32(total[0], total[1]), vpaddq_s32(total[2], total[3])));
+}
 #else
 inline void four_products(const std::int16_t* query, const std::int8_t* const* rows, int width, std::int32_t* out) {
     for (int r = 0; r < 4; ++r) {

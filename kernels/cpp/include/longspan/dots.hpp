@@ -15,6 +15,7 @@ namespace longspan::LONGSPAN_ISA {
 
 inline constexpr std::int64_t prefetch_bytes = 8192;
 inline constexpr std::int64_t most_ahead = 64;
+inline constexpr int pair_width = 2 * Vec::lanes;
 
 template <class T>
 inline void prefetch_row(const T* row, int head_size) {
@@ -64,17 +65,17 @@ inline void dot_tile(const float* q, const T* const* rows, int head_size, float*
     store_products<Queries>(tile, out, out_stride);
 }
 
-#if defined(__AVX512BF16__)
+#if defined(LONGSPAN_PAIRS)
 // The same for queries in bfloat16, `stride` apart: products are taken in pairs, and rows need no widening.
 template <int Queries>
 inline void dot_pairs(const Bf16* q, int stride, const Bf16* const* rows, int head_size, float* out, std::int64_t out_stride) {
     constexpr int Rows = rows_a_tile<Queries>;
     Vec tile[Vec::lanes];
     for (Vec& product : tile) product = broadcast(0.0F);
-    for (int d = 0; d < head_size; d += 32) {
+    for (int d = 0; d < head_size; d += pair_width) {
         Pairs query[Queries];
 #pragma GCC unroll 16
-        for (int r = 0; r < Queries; ++r) query[r] = load_pairs(q + r * stride + d, 32);
+        for (int r = 0; r < Queries; ++r) query[r] = load_pairs(q + r * stride + d, pair_width);
 #pragma GCC unroll 16
         for (int t = 0; t < Rows; ++t) {
             const Pairs row = load_pairs(rows[t] + d, head_size - d);
@@ -126,7 +127,7 @@ class Queries {
     // q: float32, query_stride(head_size) apart; stays where it is.
     void take(const float* q, int count, int head_size) {
         q_ = q, count_ = count, head_size_ = head_size;
-#if defined(__AVX512BF16__)
+#if defined(LONGSPAN_PAIRS)
         std::uint32_t lost = 0;
         pairs_.assign(static_cast<std::size_t>(count) * pair_stride(), Bf16{});
         for (int r = 0; r < count; ++r)
@@ -145,7 +146,7 @@ class Queries {
         for_query_tiles(count_, [&](int r, auto tile) {
             each_tile<tile()>(rows, count, r == 0 ? known : 0, head_size_, out + r * out_stride, out_stride,
                               [&](const T* const* some, float* to, std::int64_t stride) {
-#if defined(__AVX512BF16__)
+#if defined(LONGSPAN_PAIRS)
                                   if constexpr (std::is_same_v<T, Bf16>)
                                       if (exact_) return dot_pairs<tile()>(&pairs_[r * pair_stride()], pair_stride(), some, head_size_, to, stride);
 #endif
@@ -155,7 +156,7 @@ class Queries {
     }
 
  private:
-    int pair_stride() const { return (head_size_ + 31) / 32 * 32; }
+    int pair_stride() const { return (head_size_ + pair_width - 1) / pair_width * pair_width; }
 
     const float* q_ = nullptr;
     int count_ = 0;

@@ -5,6 +5,7 @@
 #include <cpuid.h>
 #endif
 #if defined(__linux__)
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -16,12 +17,13 @@
 
 namespace longspan {
 
-enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx, neon, neon_bf16 };
 
-inline constexpr Isa all_isas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx};
+// The widest of a machine last.
+inline constexpr Isa all_isas[] = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx, Isa::neon, Isa::neon_bf16};
 
 inline constexpr std::string_view name_of(Isa isa) {
-    constexpr std::string_view names[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
+    constexpr std::string_view names[] = {"portable", "avx2", "avx512", "avx512_bf16", "amx", "neon", "neon_bf16"};
     return names[static_cast<int>(isa)];
 }
 
@@ -44,6 +46,18 @@ inline bool tiles_granted() {
 }
 #endif
 
+#if defined(__aarch64__)
+// Whether there are products of pairs of bfloat16. Asked of Linux only.
+inline bool bfloat16_pairs() {
+#if defined(__linux__)
+    constexpr unsigned long bfloat16 = 1UL << 14;
+    return (getauxval(AT_HWCAP2) & bfloat16) != 0;
+#else
+    return false;
+#endif
+}
+#endif
+
 inline bool runs_here(Isa isa) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -56,8 +70,10 @@ inline bool runs_here(Isa isa) {
         case Isa::avx512: return avx512;
         case Isa::avx512_bf16: return avx512 && __builtin_cpu_supports("avx512bf16");
         case Isa::amx: return runs_here(Isa::avx512_bf16) && tiles_granted();
+        default: return false;
     }
-    return false;
+#elif defined(__aarch64__)
+    return isa == Isa::portable || isa == Isa::neon || (isa == Isa::neon_bf16 && bfloat16_pairs());
 #else
     return isa == Isa::portable;
 #endif

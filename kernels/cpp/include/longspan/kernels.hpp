@@ -51,6 +51,12 @@ Kernels kernels();
 namespace amx {
 Kernels kernels();
 }
+namespace neon {
+Kernels kernels();
+}
+namespace neon_bf16 {
+Kernels kernels();
+}
 
 inline Kernels kernels_for(Isa isa) {
 #if defined(__x86_64__)
@@ -59,8 +65,11 @@ inline Kernels kernels_for(Isa isa) {
         case Isa::avx512: return avx512::kernels();
         case Isa::avx512_bf16: return avx512_bf16::kernels();
         case Isa::amx: return amx::kernels();
-        case Isa::portable: break;
+        default: break;
     }
+#elif defined(__aarch64__)
+    if (isa == Isa::neon) return neon::kernels();
+    if (isa == Isa::neon_bf16) return neon_bf16::kernels();
 #else
     static_cast<void>(isa);
 #endif

@@ -5,6 +5,8 @@
 #include "longspan/simd/avx512.hpp"
 #elif defined(__AVX2__)
 #include "longspan/simd/avx2.hpp"
+#elif defined(LONGSPAN_NEON)
+#include "longspan/simd/neon.hpp"
 #else
 #include "longspan/simd/portable.hpp"
 #endif
@@ -15,6 +17,8 @@ namespace longspan::LONGSPAN_ISA {
 inline void prefetch(const char* address) {
 #if defined(__x86_64__)
     asm volatile("prefetcht0 %0" : : "m"(*address));
+#elif defined(__aarch64__)
+    asm volatile("prfm pldl1keep, %0" : : "Q"(*address));
 #else
     __builtin_prefetch(address);
 #endif

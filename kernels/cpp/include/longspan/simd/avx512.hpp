@@ -72,6 +72,7 @@ inline Vec zero_below(Vec x, float bound, Vec a) {
 }
 
 #if defined(__AVX512BF16__)
+#define LONGSPAN_PAIRS
 // Thirty-two bfloat16; lane i of a sum takes in elements 2 i and 2 i + 1.
 struct Pairs {
     __m512bh value;
