@@ -25,6 +25,7 @@ from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.segmented_kmeans.reference import describe
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.types import Clusters, Pages, Partial, Runs
+from longspan_kernels.wave_decode.mass import spread_bias
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
@@ -401,3 +402,19 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
         assert launched
         assert launched <= named, f"{path} launches {sorted(launched - named)}, never compiled"
     assert max(kernel["shared"] for kernel in kernels) <= 227 * 1024, "more than a Hopper SM has"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("heads", "width"), [(2, 64), (7, 80), (8, 256)])
+def test_what_clusters_weigh(dtype: torch.dtype, heads: int, width: int) -> None:
+    """Over where masses freeze, in rows of buffers that are longer."""
+    log_size_GC = torch.randint(1, 60, (2, 1500)).float().log()[:, :1100]
+    spread_GC = 3 * torch.rand(2, 1100) ** 2
+    q_HD = torch.randn(2 * heads, width).to(dtype)
+    inputs = [moved(each) for each in (log_size_GC, spread_GC, q_HD)]
+    found = spread_bias(*inputs, 0.3, backend="triton").cpu()
+    right = spread_bias(log_size_GC, spread_GC, q_HD, 0.3, backend="reference")
+    frozen = right > 3 * log_size_GC
+    assert frozen.any()
+    assert not frozen.all()
+    torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)

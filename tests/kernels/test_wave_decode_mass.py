@@ -32,6 +32,29 @@ def test_sizes(isa: str, dtype: torch.dtype, gaussian: bool, clusters: int, esti
         both(by_mass(given, retrieve=retrieve, estimate=estimate, gaussian=True), isa)
 
 
+@pytest.mark.parametrize("dtype", STORAGE[:3], ids=str)
+@pytest.mark.parametrize("gaussian", [False, True])
+@pytest.mark.parametrize(("clusters", "estimate"), [(7, 0), (65, 9), (2600, 600)])
+def test_clusters_ranked_by_mass(
+    isa: str, dtype: torch.dtype, gaussian: bool, clusters: int, estimate: int
+) -> None:
+    for shape in SHAPES:
+        given = by_mass(step(*shape[:3], clusters, dtype, shape[3]), vote="mass", gaussian=gaussian)
+        given["retrieve"] = min(clusters // 3, 40)
+        found = both({**given, "estimate": estimate}, isa)
+        plain = wave_decode(**{**given, "estimate": estimate, "vote": "sum"}, backend="reference")
+        if clusters > 7:  # it is another choice
+            assert not torch.equal(found.retrieved.start_NK, plain.retrieved.start_NK)
+
+
+def test_everything_at_once_ranked_by_mass(isa: str) -> None:
+    given = step(2, 3, 64, 300, torch.bfloat16, (5,))
+    for extra in ({}, {"softcap": 2.0}, {"scale": 1.0}):
+        for gaussian in (False, True):
+            many = {**given, **extra, "vote": "mass", "gaussian": gaussian}
+            both(by_mass(many, estimate=70, coverage=0.9), isa)
+
+
 @pytest.mark.parametrize("coverage", [1e-9, 0.2, 0.9, 0.999, 1.0])
 def test_coverage_from_nothing_to_all(isa: str, coverage: float) -> None:
     given = step(2, 3, 64, 300, torch.bfloat16, (5,))
@@ -108,9 +131,10 @@ def test_bad_input_is_named() -> None:
         ({"coverage": 0.5, "estimate": 31}, "estimate=31"),
         (
             {"coverage": 0.5, "spread_GC": None},
-            "spread is None with gaussian=False and coverage=0.5",
+            "spread is None with vote=sum, gaussian=False and coverage=0.5",
         ),
-        ({"gaussian": True, "spread_GC": None}, "spread is None with gaussian=True"),
+        ({"gaussian": True, "spread_GC": None}, "spread is None with vote=sum, gaussian=True"),
+        ({"vote": "mass", "spread_GC": None}, "spread is None with vote=mass, gaussian=False"),
         ({"gaussian": True, "spread_GC": small}, r"spread has shape \[2, 29\]"),
         ({"coverage": 0.5, "stored": [Part(0, torch.ones(1, 9, 16), torch.ones(1, 9, 16))]}, "KV"),
     ):

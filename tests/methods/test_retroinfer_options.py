@@ -30,7 +30,8 @@ def test_gaussian_estimation_corrects_the_bias_of_gaussian_clusters() -> None:
 
 
 @pytest.mark.parametrize("options", [
-    {"vote": "max"}, {"vote": "sized"}, {"vote": "unmet"}, {"tail": "segment_mean"},
+    {"vote": "max"}, {"vote": "sized"}, {"vote": "mass"}, {"vote": "unmet"},
+    {"tail": "segment_mean"},
     {"estimation": "none"}, {"estimation": "gaussian"}, {"coverage": 0.9},
     {"final_assignment": "global"}, {"clusters_per_group": 8}, {"seeding": "farthest"},
     {"seeding": "even"}, {"coverage": 0.7, "tail": "segment_mean"},

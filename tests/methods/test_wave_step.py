@@ -25,7 +25,7 @@ def state_of(given: Layer, method: RetroInfer, tokens: int) -> WaveStepState:
     return state
 
 
-@pytest.mark.parametrize("vote", ["sum", "max"])
+@pytest.mark.parametrize("vote", ["sum", "max", "mass"])
 def test_one_call_is_the_parts(vote: Any) -> None:
     given = layer(2400, groups=2, heads=3)
     state = state_of(given, RetroInfer(retrieval_budget=0.03, vote=vote, update_tokens=400), 1290)

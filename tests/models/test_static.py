@@ -41,6 +41,10 @@ METHODS: dict[str, Method] = {
         update_tokens=32, local_tokens=16, estimation="gaussian", vote="sized", summaries="float32",
         retrieval_budget=0.1, tokens_per_cluster=8,
     ),
+    "retroinfer, by mass": RetroInfer(
+        update_tokens=32, local_tokens=16, segment_tokens=64, tokens_per_cluster=4, vote="mass",
+        retrieval_budget=0.1, estimation_budget=0.3, placement="gpu",
+    ),
     BUFFERED: RetroInfer(
         update_tokens=32, local_tokens=16, segment_tokens=64, tokens_per_cluster=4,
         retrieval_budget=0.2, estimation_budget=0.4, placement="wave_buffer", cache_budget=0.5,

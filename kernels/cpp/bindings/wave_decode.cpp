@@ -32,7 +32,7 @@ std::vector<StoredPart> stored_parts(const std::vector<Stored>& keys, const std:
 void wave_decode(const Stored& q, const Stored& centroids, const Stored& means, const IntsIn& start, const IntsIn& size,
                  const std::vector<Stored>& keys, const std::vector<Stored>& values, const std::vector<std::int64_t>& firsts,
                  const std::vector<Range>& ranges, Range indexed, bool vote_max, float scale, float softcap,
-                 const std::optional<FloatsIn>& spread, bool gaussian, std::optional<double> coverage,
+                 const std::optional<FloatsIn>& spread, bool votes_by_mass, bool gaussian, std::optional<double> coverage,
                  const std::optional<FloatsOut>& bias,
                  const IntsOut& run_start, const IntsOut& run_size, const IntsOut& run_count, const IntsOut& estimated,
                  const IntsOut& estimate_count, const FloatsOut& out, const FloatsOut& lse, int threads,
@@ -63,10 +63,10 @@ void wave_decode(const Stored& q, const Stored& centroids, const Stored& means, 
     search.retrieve = static_cast<int>(retrieve), search.estimate = static_cast<int>(estimate);
     std::vector<std::int32_t> retrieved(run_start.size()), live(groups);
     search.retrieved = retrieved.data(), search.estimated = estimated.data(), search.live = live.data();
-    require(spread ? spread->size() == groups * clusters && bias && bias->size() == spread->size() : !gaussian && !coverage,
+    require(spread ? spread->size() == groups * clusters && bias && bias->size() == spread->size() : !votes_by_mass && !gaussian && !coverage,
             "the spread of clusters is not [G, C]");
     if (spread) args.spread = spread->data(), args.bias = bias->data();
-    args.gaussian = gaussian, args.covers = coverage.has_value();
+    args.votes_by_mass = votes_by_mass, args.gaussian = gaussian, args.covers = coverage.has_value();
     args.uncovered = static_cast<float>(1.0 - coverage.value_or(0.0));
     args.parts = stored_parts(keys, values, firsts, search);
     args.indexed = indexed, args.ranges = ranges;
@@ -84,7 +84,7 @@ void bind_wave_decode(nb::module_& module) {
     const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
     module.def("wave_decode", &wave_decode, array("q"), array("centroids"), array("means"), array("start"), array("size"),
                array("keys"), array("values"), nb::arg("firsts"), nb::arg("ranges"), nb::arg("indexed"), nb::arg("vote_max"),
-               nb::arg("scale"), nb::arg("softcap"), array("spread").none(), nb::arg("gaussian"), nb::arg("coverage").none(),
+               nb::arg("scale"), nb::arg("softcap"), array("spread").none(), nb::arg("votes_by_mass"), nb::arg("gaussian"), nb::arg("coverage").none(),
                array("bias").none(), array("run_start"), array("run_size"), array("run_count"),
                array("estimated"), array("estimate_count"), array("out"), array("lse"), nb::arg("threads"), nb::arg("isa"),
                "A decode step over clusters and stored keys and values; softcap 0 is none. With coverage the rows of runs are\n"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, get_args
 
 from longspan_kernels.checks import check_per_entry, check_rows, check_softcap
 from longspan_kernels.dispatch import path
 from longspan_kernels.wave_decode import cpu, reference
+from longspan_kernels.wave_decode.mass import Vote
 from longspan_kernels.wave_search.reference import check
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def wave_decode(
     estimate: int,
     scale: float,
     softcap: float | None = None,
-    vote: Literal["sum", "max"] = "sum",
+    vote: Vote = "sum",
     spread_GC: Tensor | None = None,
     gaussian: bool = False,
     coverage: float | None = None,
@@ -47,7 +48,8 @@ def wave_decode(
 
     Cluster c covers the slots [start, start + size) of `stored`, all within `indexed`, which no
     steady range touches; int32. `spread_GC` (float32): the variance of a key's coordinate within
-    each cluster, which says what a cluster weighs: `gaussian` estimates clusters by it. `coverage`,
+    each cluster, which says what a cluster weighs: `vote="mass"` ranks clusters by it, `gaussian`
+    estimates them by it. `coverage`,
     in (0, 1]: the best clusters are retrieved, however many, until each query head has this share
     of its mass, steady ranges included; `retrieve` is then 0, and the `estimate` next ones follow.
     Raises ValueError naming what does not fit. RetroInfer, sections 4.1 and 4.2; mass.py.
@@ -59,13 +61,15 @@ def wave_decode(
     check_per_entry("start", start_GC, centroids_GCD)
     check_per_entry("size", size_GC, centroids_GCD)
     check_per_entry("spread", spread_GC, centroids_GCD)
-    if spread_GC is None and (gaussian or coverage is not None):
+    if vote not in get_args(Vote):
+        raise ValueError(f"vote is {vote!r}; right is one of {', '.join(get_args(Vote))}")
+    weighs = gaussian or coverage is not None or vote == "mass"
+    if spread_GC is None and weighs:
         raise ValueError(
-            f"spread is None with gaussian={gaussian} and coverage={coverage}; it should be"
-            f" {list(centroids_GCD.shape[:2])}, the variance of a key's coordinate in each cluster"
+            f"spread is None with vote={vote}, gaussian={gaussian} and coverage={coverage}; it"
+            f" should be {list(centroids_GCD.shape[:2])}, the variance of a key's coordinate in"
+            " each cluster"
         )
-    if vote not in ("sum", "max"):
-        raise ValueError(f"vote is {vote!r}; it should be 'sum' or 'max'")
     for part in stored:
         check_rows(q_HD, part.keys_GTD, part.values_GTD)
         if len(part.keys_GTD) != len(centroids_GCD):
@@ -90,7 +94,7 @@ def wave_decode(
         scale=scale,
         softcap=softcap,
         vote=vote,
-        spread_GC=spread_GC if gaussian or coverage is not None else None,
+        spread_GC=spread_GC if weighs else None,
         gaussian=gaussian,
         coverage=coverage,
     )

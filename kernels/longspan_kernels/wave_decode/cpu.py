@@ -96,6 +96,7 @@ def wave_decode(
         scale,
         softcap or 0.0,
         spread_GC,
+        vote == "mass",
         gaussian,
         coverage,
         bias_GC,

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+
+from longspan_kernels.on_gpu import triton_serves
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from longspan_kernels.dispatch import Backend
 
-def spread_bias(log_size_GC: Tensor, spread_GC: Tensor, q_HD: Tensor, scale: float) -> Tensor:
+Vote = Literal["sum", "max", "mass"]
+"""How a group's query heads rank clusters: by the `sum` or the largest (`max`) of their shares of
+the softmax over centroids, or by the sum of shares of what clusters are estimated to weigh
+(`mass`), their size and spread included."""
+
+
+def spread_bias(
+    log_size_GC: Tensor,
+    spread_GC: Tensor,
+    q_HD: Tensor,
+    scale: float,
+    backend: Backend = "auto",
+) -> Tensor:
     """float32 [G, C]: what added to a centroid's score gives the log of the mass of its cluster,
     were its keys drawn from an isotropic Gaussian of variance `spread_GC` a coordinate.
 
@@ -20,6 +35,10 @@ def spread_bias(log_size_GC: Tensor, spread_GC: Tensor, q_HD: Tensor, scale: flo
     log-normal lives on; their largest one decides (the random energy model's freezing, Derrida
     1981).
     """
+    if triton_serves(backend, (q_HD,), (log_size_GC, spread_GC)):
+        from longspan_kernels.wave_decode import mass_triton
+
+        return mass_triton.spread_bias(log_size_GC, spread_GC, q_HD, scale)
     square_GR = q_HD.float().square().sum(-1).reshape(len(spread_GC), -1)
     variance_GC = scale**2 * square_GR.mean(1, keepdim=True) * spread_GC
     frozen_GC = (2 * log_size_GC * variance_GC).sqrt() - log_size_GC

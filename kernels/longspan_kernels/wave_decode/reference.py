@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan_kernels.types import Stretch
+    from longspan_kernels.wave_decode.mass import Vote
 
 
 def wave_decode(
@@ -35,7 +36,7 @@ def wave_decode(
     estimate: int,
     scale: float,
     softcap: float | None,
-    vote: Literal["sum", "max"],
+    vote: Vote,
     spread_GC: Tensor | None,
     gaussian: bool,
     coverage: float | None,
@@ -50,13 +51,20 @@ def wave_decode(
                 zone = part.keys_GTD[:, low:high], part.values_GTD[:, low:high]
                 partials.append(dense_decode(q_HD, *zone, **how))
     most = (retrieve, estimate) if coverage is None else (size_GC.shape[1], 0)
-    hits = wave_search(
-        q_HD, centroids_GCD, size_GC, retrieve=most[0], estimate=most[1], vote=vote, **how
-    )
-    ranked_GK, count_G = torch.cat(hits[:2], dim=1), hits.live_G.clamp(max=retrieve)
     mass_bias_GC = bias_GC = size_GC.clamp(min=1).float().log()
     if spread_GC is not None:
         mass_bias_GC = spread_bias(bias_GC, spread_GC, q_HD, scale)
+    hits = wave_search(
+        q_HD,
+        centroids_GCD,
+        size_GC,
+        retrieve=most[0],
+        estimate=most[1],
+        vote="max" if vote == "max" else "sum",
+        bias_GC=mass_bias_GC if vote == "mass" else None,
+        **how,
+    )
+    ranked_GK, count_G = torch.cat(hits[:2], dim=1), hits.live_G.clamp(max=retrieve)
     if gaussian:
         bias_GC = mass_bias_GC
     if coverage is not None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from longspan_kernels.segmented_kmeans.reference_seeds import Seeding
+    from longspan_kernels.wave_decode.mass import Vote as MassVote
 
-Vote = Literal["sum", "max", "sized", "unmet"]
+Vote = Literal["sum", "max", "sized", "mass", "unmet"]
 """How a group's query heads rank clusters: `sum` of their softmax shares over the centroids (the
-paper), the largest share (`max`), the sum with each centroid weighing its size (`sized`), the sum
-with each head weighing the mass that its steady zone leaves open (`unmet`)."""
+paper), the largest share (`max`), the sum with each centroid weighing its size (`sized`) or what
+its cluster's keys would as a Gaussian (`mass`), the sum with each head weighing the mass that its
+steady zone leaves open (`unmet`)."""
 Tail = Literal["none", "segment_mean"]
 
 
@@ -57,9 +59,14 @@ class WaveOptions:
         return self.tail != "none" or self.coverage is not None or self.vote == "unmet"
 
     @property
+    def fused_vote(self) -> MassVote:
+        """As `wave_decode` takes it, where it is `plain`."""
+        return self.vote if self.vote in ("max", "mass") else "sum"
+
+    @property
     def plain(self) -> bool:
-        """Whether all clusters are ranked by shares of the softmax, and no tail stands for those
-        that are not read: what one native call does.
+        """Whether all clusters are ranked by shares of a softmax, and no tail stands for those that
+        are not read: what one native call does.
         """
-        shares = self.vote in ("sum", "max") and self.clusters_per_group is None
+        shares = self.vote in ("sum", "max", "mass") and self.clusters_per_group is None
         return shares and self.tail == "none"

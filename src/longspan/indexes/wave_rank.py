@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from longspan.indexes.wave_mass import gaussian_bias
 from longspan_kernels.wave_decode.mass import log_masses, unmet
 from longspan_kernels.wave_search import wave_search
 
@@ -52,7 +53,7 @@ def rank(
         scale=scale,
         softcap=options.softcap,
         vote="max" if options.vote == "max" else "sum",
-        bias_GC=meta.log_size_GC if options.vote == "sized" else None,
+        bias_GC=_bias(meta, options, q_HD, scale),
         within=within,
     )
     hits = search(want_scores=options.wants_scores)
@@ -61,6 +62,13 @@ def rank(
     assert hits.score_HC is not None
     mass_GRC = log_masses(hits.score_HC, meta.log_size_GC)
     return Ranked(search(weight_H=unmet(mass_GRC, budget.exact_lse_H)), products)
+
+
+def _bias(meta: Meta, options: WaveOptions, q_HD: Tensor, scale: float) -> Tensor | None:
+    """What the scores that vote get added, float32 [G, C]."""
+    if options.vote == "mass":
+        return gaussian_bias(meta, q_HD, scale)
+    return meta.log_size_GC if options.vote == "sized" else None
 
 
 def _near(

@@ -85,7 +85,9 @@ class StaticClusters:
         Waits for nothing.
         """
         centroids, values, spread, start, size = (x.flatten(0, 1) for x in self._buffers.values())
-        bias_NC = self._bias_NC
+        bias_NC = mass_NC = self._bias_NC
+        if self.options.gaussian or self.options.vote == "mass":
+            mass_NC = spread_bias(bias_NC, spread, q_XD, scale)
         hits = wave_search(
             q_XD,
             centroids,
@@ -95,7 +97,7 @@ class StaticClusters:
             scale=scale,
             softcap=self.options.softcap,
             vote="max" if self.options.vote == "max" else "sum",
-            bias_GC=bias_NC if self.options.vote == "sized" else None,
+            bias_GC={"sized": bias_NC, "mass": mass_NC}.get(self.options.vote),
             want_scores=False,
             most_2G=self._counts_2N,
         )
@@ -104,8 +106,7 @@ class StaticClusters:
         if not self.estimate:
             return clusters, None
         ids = Runs(hits.estimate_GK, None, hits.count_2G[1])
-        if self.options.gaussian:
-            bias_NC = spread_bias(bias_NC, spread, q_XD, scale)
+        bias_NC = mass_NC if self.options.gaussian else bias_NC
         return clusters, Estimate(centroids, values, bias_NC, ids, size)
 
     def of(self, row: int, runs: Runs, estimate: Estimate | None) -> tuple[Runs, Estimate | None]:

@@ -39,7 +39,6 @@ class WaveStepState(RetrievalState):
         ranges = self.zones(start, len(self.store) - stop)
         retrieve, estimate = index.ranked(self.budget())
         meta, options = index.meta, index.options
-        by_spread = options.gaussian or options.coverage is not None
         step = wave_decode(
             q_HD,
             meta.centroids_GCD,
@@ -53,8 +52,8 @@ class WaveStepState(RetrievalState):
             estimate=estimate,
             scale=geometry.scale,
             softcap=geometry.softcap,
-            vote="max" if options.vote == "max" else "sum",
-            spread_GC=meta.spread_GC if by_spread else None,
+            vote=options.fused_vote,
+            spread_GC=meta.spread_GC,
             gaussian=options.gaussian,
             coverage=options.coverage,
         )

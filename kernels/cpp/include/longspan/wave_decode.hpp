@@ -58,6 +58,14 @@ inline void list_runs(const WaveDecodeArgs& args, std::int64_t group, std::int64
     }
 }
 
+// What the exponential of an estimated cluster, of a ballot of scores or of masses, is multiplied with to be its weight.
+inline float estimated_factor(const WaveDecodeArgs& args, std::int64_t group, std::int64_t cluster) {
+    if (args.gaussian) return 1.0F;
+    const WaveSearchArgs& search = args.search;
+    const auto size = static_cast<float>(search.size[group * search.size_group_stride + cluster]);
+    return args.votes_by_mass ? size * std::exp(-args.bias[group * search.clusters + cluster]) : size;
+}
+
 // Attention of a group to the mean values of the clusters that are estimated: `ballot`, of votes or of masses, knows what
 // each weighs, so that their centroids are not read again.
 inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, std::int64_t group, StepPart& to) {
@@ -65,7 +73,8 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, s
     const int heads = ballot.heads_a_group, head_size = search.head_size;
     const std::int64_t count = args.estimate_count[group], stride = std::max<std::int64_t>(whole_vectors(count), 1);
     const std::int32_t* ids = search.estimated + group * search.estimate;
-    const std::int32_t* size = search.size + group * search.size_group_stride;
+    std::vector<float> factor(count);
+    for (std::int64_t i = 0; i < count; ++i) factor[i] = estimated_factor(args, group, ids[i]);
     std::vector<float> weight(heads * stride), total(heads), kept(heads, 1.0F), sum(heads * query_stride(head_size));
     for (int r = 0; r < heads; ++r) {
         const std::int64_t head = group * heads + r;
@@ -73,7 +82,7 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, s
         for (std::int64_t i = 0; i < count; ++i) {
             const float share = ballot.exponential[head * ballot.stride + ids[i]] *
                                 ballot.top[head * ballot.pieces + ids[i] / piece_clusters];
-            weight[r * stride + i] = args.gaussian ? share : share * static_cast<float>(size[ids[i]]);
+            weight[r * stride + i] = share * factor[i];
             mass += weight[r * stride + i];
         }
         total[r] = static_cast<float>(mass);
@@ -126,10 +135,12 @@ inline void merge_parts(const WaveSearchArgs& search, const std::deque<StepPart>
 }
 
 inline void wave_decode(const WaveDecodeArgs& args) {
-    const WaveSearchArgs& search = args.search;
+    WaveSearchArgs search = args.search;
+    if (args.votes_by_mass) search.bias = {args.bias, search.clusters};
     Ballot ballot(search);
-    std::optional<Ballot> masses;
-    if (args.spread) masses.emplace(search);
+    std::optional<Ballot> apart;  // of masses, where votes are something else
+    if (args.spread && !args.votes_by_mass) apart.emplace(search);
+    const Ballot& masses = apart ? *apart : ballot;
     std::deque<StepPart> done;  // which does not move what it holds
     StepPart& estimated = done.emplace_back(search);
     if (args.covers) {  // the search has to know what the ranges weigh
@@ -140,14 +151,15 @@ inline void wave_decode(const WaveDecodeArgs& args) {
     }
     const float* exact_lse = done.back().lse.data();
     const auto scored = [&](std::int64_t head, std::int64_t begin, std::int64_t end) {
-        if (masses) weigh_piece(args, ballot, *masses, head, begin, end);
+        if (args.spread && head % ballot.heads_a_group == 0) spread_bias(args, head / ballot.heads_a_group, begin, end);
+        if (apart) weigh_piece(args, ballot, *apart, head, begin, end);
     };
     rank_clusters(search, ballot, scored, [&](std::int64_t group, TwoTier& winners) {
         const int heads = ballot.heads_a_group;
-        for (int r = 0; masses && r < heads; ++r) weigh_pieces(search, *masses, group * heads + r);
-        if (args.covers) choose_covering(args, ballot, *masses, group, exact_lse);
+        for (int r = 0; apart && r < heads; ++r) weigh_pieces(search, *apart, group * heads + r);
+        if (args.covers) choose_covering(args, ballot, masses, group, exact_lse);
         else choose_best(args, ballot, group, winners), list_runs(args, group, search.retrieve);
-        attend_estimated(args, args.gaussian ? *masses : ballot, group, estimated);
+        attend_estimated(args, args.gaussian ? masses : ballot, group, estimated);
     });
     std::int64_t width = search.retrieve;
     if (args.covers) {

@@ -25,6 +25,7 @@ struct WaveDecodeArgs {
     std::pair<std::int64_t, std::int64_t> indexed;              // where the slots lie that clusters name
     std::vector<std::pair<std::int64_t, std::int64_t>> ranges;  // slots attended whatever the query
     const float* spread;           // [groups, clusters] variance of a key's coordinate, or null: neither of what follows
+    bool votes_by_mass;            // clusters are ranked by what they weigh, not by their centroids' scores
     bool gaussian;                 // estimated clusters weigh as that many keys of a Gaussian, not as their size
     float uncovered;               // share of every head's mass that may stay unread
     bool covers;                   // retrieve until no more is unread; search.retrieve is then all clusters

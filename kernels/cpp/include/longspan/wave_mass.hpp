@@ -44,7 +44,6 @@ inline void spread_bias(const WaveDecodeArgs& args, std::int64_t group, std::int
 // Enters the scores of a piece into `masses`, whose shares are of all clusters' mass as those of `ballot` are of votes.
 inline void weigh_piece(const WaveDecodeArgs& args, const Ballot& ballot, Ballot& masses, std::int64_t head,
                         std::int64_t begin, std::int64_t end) {
-    if (head % masses.heads_a_group == 0) spread_bias(args, head / masses.heads_a_group, begin, end);
     const float* score = &ballot.exponential[head * ballot.stride];
     std::copy(score + begin, score + end, &masses.exponential[head * masses.stride + begin]);
     exponentiate(args.search, masses, head, begin, end, {args.bias, args.search.clusters});
