@@ -29,7 +29,11 @@ PROMPTS = (1, 3, 67, 1301)
 
 
 def config(path: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load(path.read_text()))
+    found = dict(yaml.safe_load(path.read_text()))
+    parents = [name for name in found.pop("defaults", []) if name != "_self_"]
+    for name in parents:
+        found = {**config(path.with_name(f"{name}.yaml")), **found}
+    return found
 
 
 def method(path: Path) -> Method:

@@ -35,7 +35,7 @@ class WaveOptions:
     """Groups are opened until they hold about this many times the clusters that are wanted."""
     summaries: Literal["model", "float32"] = "model"
     """How centroids and mean values are stored: as the keys are, or in float32."""
-    vote: Vote = "sum"
+    vote: Vote = "mass"
     gaussian: bool = False
     """Estimate a cluster's mass as that of an isotropic Gaussian, not of a point."""
     tail: Tail = "none"

@@ -43,8 +43,11 @@ class RetroInfer(Method):
     clusters begin with `even`ly spaced keys, with keys `farthest` from one another by angle, or
     half and half (`mixed`).
 
-    Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does. vote:
-    how a group of query heads ranks clusters. estimation: by `clusters`, `gaussian` clusters (their
+    vote: how a group of query heads ranks clusters: by what they are estimated to weigh (`mass`:
+    size and spread included), or by their centroids (`sum`, `max`, `sized`, `unmet`).
+
+    Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does.
+    estimation: by `clusters`, `gaussian` clusters (their
     spread corrects the lower bound) or `none`. tail: whether the clusters beyond both zones weigh
     in with the mean value of their segment. coverage: retrieve until this share of every head's
     estimated mass is read, in place of retrieval_budget. layer_budgets: a retrieval_budget of each
@@ -53,8 +56,9 @@ class RetroInfer(Method):
     Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
     clusters at every step, not of each stretch; segments need not divide the context; layers take
     in generated tokens one step after another; clusters begin with keys that lie apart too (the
-    paper: seeding=even; experiments/wave_ablations has the reason); blocks go by how often they
-    were read (the paper: cache_policy=lru).
+    paper: seeding=even) and are ranked by mass (vote=sum; experiments/wave_ablations has the
+    reasons for both); blocks go by how often they were read (cache_policy=lru). RetroInferPaper
+    has the paper's.
     """
 
     name: ClassVar[str] = "retroinfer"
@@ -75,7 +79,7 @@ class RetroInfer(Method):
     group_slack: Slack = 2.0
     seeding: Literal["even", "mixed", "farthest"] = "mixed"
     final_assignment: Literal["segment", "global"] = "segment"
-    vote: Vote = "sum"
+    vote: Vote = "mass"
     estimation: Literal["clusters", "gaussian", "none"] = "clusters"
     tail: Tail = "none"
     coverage: Fraction | None = None
