@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
 
 DEFAULT = RetroInfer()
-SEEDINGS: dict[str, Method] = {
-    "seeding even (the paper's)": replace(DEFAULT, seeding="even"),
-    "seeding mixed (the default)": DEFAULT,
-    "seeding farthest": replace(DEFAULT, seeding="farthest"),
+CHOICES: dict[str, Method] = {
+    "seeding mixed, vote mass (the default)": DEFAULT,
+    "seeding even, vote sum (the paper's)": replace(DEFAULT, seeding="even", vote="sum"),
+    "seeding mixed, vote sum": replace(DEFAULT, vote="sum"),
+    "seeding even, vote mass": replace(DEFAULT, seeding="even"),
+    "seeding farthest, vote mass": replace(DEFAULT, seeding="farthest"),
+    "seeding mixed, vote sized": replace(DEFAULT, vote="sized"),
 }
 VARIANTS: dict[str, Method] = {
-    **SEEDINGS,
+    **CHOICES,
     "no estimation": replace(DEFAULT, estimation="none"),
     "gaussian estimation": replace(DEFAULT, estimation="gaussian"),
     "tail": replace(DEFAULT, tail="segment_mean"),
@@ -40,7 +43,6 @@ VARIANTS: dict[str, Method] = {
     "estimation 8.2%": replace(DEFAULT, estimation_budget=0.082),
     "estimation 8.2%, tail": replace(DEFAULT, estimation_budget=0.082, tail="segment_mean"),
     "estimation 98.2%": replace(DEFAULT, estimation_budget=0.982),
-    "vote sized": replace(DEFAULT, vote="sized"),
     "vote unmet": replace(DEFAULT, vote="unmet"),
     "vote max": replace(DEFAULT, vote="max"),
     "global assignment": replace(DEFAULT, final_assignment="global"),
@@ -63,6 +65,8 @@ VARIANTS: dict[str, Method] = {
     "exact mass 0.9": OracleTopP(coverage=0.9),
 }
 FULL = ("full", "full")
+KL = "KL, millinats"
+"""Of the next token's distribution from full attention's."""
 COLUMNS = {
     "variant": "variant", "exact": "read exactly %", "estimated": "estimated %",
     "mass": "attention read %", "error": "output error %", "bias": "bias of ln mass",
@@ -83,7 +87,7 @@ class Sizes:
         "ruler_niah_multiquery",
         "ruler_niah_multivalue",
     )
-    """Tasks that are answered with each seeding."""
+    """Tasks that are answered with each of the choices."""
     answers: int = 24
     """Examples of each of them."""
 
@@ -104,12 +108,12 @@ def replayed(study: Study, sizes: Sizes) -> pd.DataFrame:
 
 
 def answered(study: Study, sizes: Sizes) -> pd.DataFrame:
-    """Scores of the seedings, and of full attention."""
-    methods = {("seeding", name): method for name, method in SEEDINGS.items()}
+    """Scores of the choices, and of full attention, and how far each expects another next token."""
+    methods = {FULL: Full(), **{("choice", name): each for name, each in CHOICES.items()}}
     runs = [study.run(task=each, ctx=sizes.ctx, samples=sizes.answers) for each in sizes.scored]
     return study.rows(
         [(task, number) for task in range(len(runs)) for number in range(sizes.answers)],
-        lambda unit: scored(runs[unit[0]], unit[1], {FULL: Full(), **methods}, None, sizes.steps),
+        lambda unit: scored(runs[unit[0]], unit[1], methods, None, sizes.steps, expected=True),
         model=runs[0].model,
     )
 
@@ -125,7 +129,8 @@ def main(arguments: Sequence[str]) -> None:
     tables = {"Means over layers": shown[list(COLUMNS)].rename(columns=COLUMNS)}
     for task, each in answers.groupby("task", sort=False):
         told = compared(each, FULL, "to full attention")
-        tables[f"Scores, {task}"] = told[["value", "score", "to full attention"]]
+        told[KL] = 1000 * told["kl"]
+        tables[f"Scores, {task}"] = told[["value", "score", "to full attention", KL]]
     about = (
         f"{sizes.task}, {sizes.ctx} tokens, {sizes.examples} examples, {sizes.steps} steps;"
         f" scores of {sizes.answers} examples a task"

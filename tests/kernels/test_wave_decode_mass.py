@@ -50,6 +50,8 @@ def test_clusters_ranked_by_mass(
 def test_everything_at_once_ranked_by_mass(isa: str) -> None:
     given = step(2, 3, 64, 300, torch.bfloat16, (5,))
     for extra in ({}, {"softcap": 2.0}, {"scale": 1.0}):
+        wide = by_mass({**given, **extra, "vote": "mass"}, retrieve=9, estimate=70)
+        both({**wide, "spread_GC": 30 * wide["spread_GC"]}, isa)  # what is estimated still counts
         for gaussian in (False, True):
             many = {**given, **extra, "vote": "mass", "gaussian": gaussian}
             both(by_mass(many, estimate=70, coverage=0.9), isa)

@@ -58,14 +58,6 @@ inline void list_runs(const WaveDecodeArgs& args, std::int64_t group, std::int64
     }
 }
 
-// What the exponential of an estimated cluster, of a ballot of scores or of masses, is multiplied with to be its weight.
-inline float estimated_factor(const WaveDecodeArgs& args, std::int64_t group, std::int64_t cluster) {
-    if (args.gaussian) return 1.0F;
-    const WaveSearchArgs& search = args.search;
-    const auto size = static_cast<float>(search.size[group * search.size_group_stride + cluster]);
-    return args.votes_by_mass ? size * std::exp(-args.bias[group * search.clusters + cluster]) : size;
-}
-
 // Attention of a group to the mean values of the clusters that are estimated: `ballot`, of votes or of masses, knows what
 // each weighs, so that their centroids are not read again.
 inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, std::int64_t group, StepPart& to) {
@@ -73,8 +65,7 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, s
     const int heads = ballot.heads_a_group, head_size = search.head_size;
     const std::int64_t count = args.estimate_count[group], stride = std::max<std::int64_t>(whole_vectors(count), 1);
     const std::int32_t* ids = search.estimated + group * search.estimate;
-    std::vector<float> factor(count);
-    for (std::int64_t i = 0; i < count; ++i) factor[i] = estimated_factor(args, group, ids[i]);
+    const std::int32_t* size = search.size + group * search.size_group_stride;
     std::vector<float> weight(heads * stride), total(heads), kept(heads, 1.0F), sum(heads * query_stride(head_size));
     for (int r = 0; r < heads; ++r) {
         const std::int64_t head = group * heads + r;
@@ -82,7 +73,7 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, s
         for (std::int64_t i = 0; i < count; ++i) {
             const float share = ballot.exponential[head * ballot.stride + ids[i]] *
                                 ballot.top[head * ballot.pieces + ids[i] / piece_clusters];
-            weight[r * stride + i] = share * factor[i];
+            weight[r * stride + i] = args.gaussian ? share : share * static_cast<float>(size[ids[i]]);
             mass += weight[r * stride + i];
         }
         total[r] = static_cast<float>(mass);
@@ -135,12 +126,15 @@ inline void merge_parts(const WaveSearchArgs& search, const std::deque<StepPart>
 }
 
 inline void wave_decode(const WaveDecodeArgs& args) {
+    const bool by_mass = args.votes_by_mass;
+    const PerEntry mass_bias{args.bias, args.search.clusters};
     WaveSearchArgs search = args.search;
-    if (args.votes_by_mass) search.bias = {args.bias, search.clusters};
+    if (by_mass) search.bias = mass_bias;
     Ballot ballot(search);
-    std::optional<Ballot> apart;  // of masses, where votes are something else
-    if (args.spread && !args.votes_by_mass) apart.emplace(search);
-    const Ballot& masses = apart ? *apart : ballot;
+    std::optional<Ballot> apart;  // of what does not vote, masses or plain scores, where it is asked for
+    if (by_mass ? !args.gaussian && search.estimate > 0 : args.spread != nullptr) apart.emplace(search);
+    const Ballot& other = apart ? *apart : ballot;
+    const Ballot &masses = by_mass ? ballot : other, &plain = by_mass ? other : ballot;
     std::deque<StepPart> done;  // which does not move what it holds
     StepPart& estimated = done.emplace_back(search);
     if (args.covers) {  // the search has to know what the ranges weigh
@@ -152,14 +146,14 @@ inline void wave_decode(const WaveDecodeArgs& args) {
     const float* exact_lse = done.back().lse.data();
     const auto scored = [&](std::int64_t head, std::int64_t begin, std::int64_t end) {
         if (args.spread && head % ballot.heads_a_group == 0) spread_bias(args, head / ballot.heads_a_group, begin, end);
-        if (apart) weigh_piece(args, ballot, *apart, head, begin, end);
+        if (apart) weigh_piece(search, ballot, *apart, head, begin, end, by_mass ? PerEntry{} : mass_bias);
     };
     rank_clusters(search, ballot, scored, [&](std::int64_t group, TwoTier& winners) {
         const int heads = ballot.heads_a_group;
         for (int r = 0; apart && r < heads; ++r) weigh_pieces(search, *apart, group * heads + r);
         if (args.covers) choose_covering(args, ballot, masses, group, exact_lse);
         else choose_best(args, ballot, group, winners), list_runs(args, group, search.retrieve);
-        attend_estimated(args, args.gaussian ? masses : ballot, group, estimated);
+        attend_estimated(args, args.gaussian ? masses : plain, group, estimated);
     });
     std::int64_t width = search.retrieve;
     if (args.covers) {

@@ -41,12 +41,12 @@ inline void spread_bias(const WaveDecodeArgs& args, std::int64_t group, std::int
     }
 }
 
-// Enters the scores of a piece into `masses`, whose shares are of all clusters' mass as those of `ballot` are of votes.
-inline void weigh_piece(const WaveDecodeArgs& args, const Ballot& ballot, Ballot& masses, std::int64_t head,
-                        std::int64_t begin, std::int64_t end) {
+// Enters the scores of a piece, with `biases`, into a ballot beside the one that votes.
+inline void weigh_piece(const WaveSearchArgs& search, const Ballot& ballot, Ballot& to, std::int64_t head, std::int64_t begin,
+                        std::int64_t end, const PerEntry& biases) {
     const float* score = &ballot.exponential[head * ballot.stride];
-    std::copy(score + begin, score + end, &masses.exponential[head * masses.stride + begin]);
-    exponentiate(args.search, masses, head, begin, end, {args.bias, args.search.clusters});
+    std::copy(score + begin, score + end, &to.exponential[head * to.stride + begin]);
+    exponentiate(search, to, head, begin, end, biases);
 }
 
 // How many of `count` ranked clusters it takes until no head of a group leaves more unread than it may; `exact_lse` is
