@@ -19,6 +19,7 @@ from longspan.methods.quest import Quest
 from longspan.methods.random_k import RandomK
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.retroinfer_paper import RetroInferPaper
 from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.studies.plots import curves, key, panels
@@ -53,6 +54,7 @@ KL = "KL, millinats"
 WAYS: dict[str, Callable[[float], Method]] = {
     "oracle_topk": lambda share: replace(OracleTopK(), budget=share, **STATIC),
     "retroinfer": lambda share: replace(RetroInfer(), retrieval_budget=share, **STATIC),
+    "retroinfer_paper": lambda share: replace(RetroInferPaper(), retrieval_budget=share, **STATIC),
     "retrieval_attention": lambda share: replace(
         RetrievalAttention(), top_tokens=None, retrieval_budget=share, **ALIKE
     ),
