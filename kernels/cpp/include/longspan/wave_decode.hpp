@@ -132,7 +132,7 @@ inline void wave_decode(const WaveDecodeArgs& args) {
     if (by_mass) search.bias = mass_bias;
     Ballot ballot(search);
     std::optional<Ballot> apart;  // of what does not vote, masses or plain scores, where it is asked for
-    if (by_mass ? !args.gaussian && search.estimate > 0 : args.spread != nullptr) apart.emplace(search);
+    if (by_mass ? !args.gaussian && search.estimate > 0 : args.spread != nullptr) apart.emplace(search, true);
     const Ballot& other = apart ? *apart : ballot;
     const Ballot &masses = by_mass ? ballot : other, &plain = by_mass ? other : ballot;
     std::deque<StepPart> done;  // which does not move what it holds
