@@ -64,6 +64,9 @@ struct Ballot {
           lse(args.heads),
           vote(scratch(second ? 3 : 1, args.groups * stride)) {}
 
+    Ballot(const Ballot&) = delete;
+    Ballot& operator=(const Ballot&) = delete;
+
     std::int64_t pieces_of(const WaveSearchArgs& args, std::int64_t group) const {
         return (candidates(args, group) + piece_clusters - 1) / piece_clusters;
     }
