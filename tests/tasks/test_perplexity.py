@@ -78,6 +78,15 @@ def test_a_text_of_hardly_a_window_is_used_from_its_beginning(tmp_path: Path) ->
     assert example.meta["first_character"] == 0
 
 
+@pytest.mark.parametrize("name", ["README.md", "story", "book.TXT"])
+def test_what_holds_no_rows_is_a_text(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(TEXTS[0], encoding="utf-8")
+    (tmp_path / "same.txt").write_text(TEXTS[0], encoding="utf-8")
+    contexts = [example.context for example in windows(tmp_path / name)]
+    assert contexts
+    assert contexts == [example.context for example in windows(tmp_path / "same.txt")]
+
+
 def test_rows_of_every_kind_are_read(tmp_path: Path) -> None:
     rows = [{"id": n, "story": text} for n, text in enumerate(TEXTS)]
     (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -102,7 +111,8 @@ def test_rows_of_every_kind_are_read(tmp_path: Path) -> None:
         (".", 100, 100, "task.scored_tokens=100: leaves no context of ctx=100"),
         (".", None, 100, "ctx=None: perplexity needs one"),
         ("none.txt", 1500, 100, "task.path=.*none.txt: cannot be read"),
-        ("notes.md", 1500, 100, r"must end in \.jsonl, \.json, \.csv or \.parquet"),
+        ("none.jsonl", 1500, 100, "task.path=.*none.jsonl: cannot be read"),
+        ("bytes.zip", 1500, 100, r"task.path=.*bytes\.zip: not UTF-8 text"),
         ("empty", 1500, 100, r"the folder holds no \.txt file"),
     ],
 )
@@ -110,6 +120,7 @@ def test_what_cannot_be_done_is_said(
     folder: Path, path: str, ctx: int | None, scored: int, says: str
 ) -> None:
     (folder / "empty").mkdir()
+    (folder / "bytes.zip").write_bytes(b"PK\x03\x04\xff\xfe")
     task = Perplexity(path=str(folder / path), scored_tokens=scored)
     with pytest.raises(ValueError, match=says):
         task.examples(WORDS, ctx, 2, 0)

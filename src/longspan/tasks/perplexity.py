@@ -18,7 +18,7 @@ from longspan.tasks.averages import Z, macro_average
 from longspan.tasks.base import Task
 from longspan.tasks.files import file_sha256, read_text
 from longspan.tasks.lengths import count_tokens, leading, overhead_tokens
-from longspan.tasks.rows import hub_rows, read_rows, text_field
+from longspan.tasks.rows import ROW_FILES, hub_rows, read_rows, text_field
 from longspan.types import Example
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _HUB: Final = "emozilla/pg19-test"
 _HOW: Final = (
     "Get it with `python scripts/get_data.py pg19 --to DIR` where there is a network, or set "
-    "task.path to a .txt file, a folder of them, or a .jsonl, .json, .csv or .parquet file of rows "
-    "with a text."
+    "task.path to a text, a folder of .txt files, or a .jsonl, .json, .csv or .parquet file of "
+    "rows with a text."
 )
 _SEAM_TOKENS: Final = 4
 """What joining context and continuation may add."""
@@ -61,7 +61,7 @@ class Perplexity(Task):
     version: ClassVar[int] = 1
 
     path: str | None = None
-    """None: the test set of PG-19 on the hub."""
+    """A text, a folder of .txt files, or a file of rows; None: the test set of PG-19 on the hub."""
     text_field: str = "text"
     """Where a row has its text."""
     scored_tokens: Count = 256
@@ -140,7 +140,7 @@ class Perplexity(Task):
                 for number, (place, row) in enumerate(hub_rows(_HUB, None, "test", _HOW))
             ]
         files = _files(self.path)
-        if files[0].suffix.lower() == ".txt":
+        if files[0].suffix.lower() not in ROW_FILES:
             return [Book(file.stem, read_text(file, "task.path")) for file in files]
         return [
             Book(str(number), text_field(row, [self.text_field], place))

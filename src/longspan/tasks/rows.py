@@ -24,6 +24,8 @@ Row = dict[str, Any]
 Placed = tuple[str, Row]
 """Where a row stands, for error messages, and the row."""
 _TEXTS = ("context", "input", "question")
+ROW_FILES = (".jsonl", ".json", ".csv", ".parquet")
+"""The endings of files of rows."""
 
 
 def parse_rows(text: str, kind: str, source: str) -> list[Placed]:
@@ -77,14 +79,14 @@ def read_rows(path: str | Path, setting: str = "task.path") -> list[Placed]:
     """(place, row) of a .jsonl, .json, .csv or .parquet file; ValueError naming `setting` where it
     is missing, empty or of another kind.
     """
-    kind = Path(path).suffix.lower().removeprefix(".")
+    kind = Path(path).suffix.lower()
     source = f"{setting}={path}"
-    if kind not in ("jsonl", "json", "csv", "parquet"):
+    if kind not in ROW_FILES:
         raise ValueError(f"{source}: must end in .jsonl, .json, .csv or .parquet")
-    if kind == "parquet":
+    if kind == ".parquet":
         pairs = _numbered(_parquet_rows(path, source), source)
     else:
-        pairs = parse_rows(read_text(path, setting), kind, source)
+        pairs = parse_rows(read_text(path, setting), kind.removeprefix("."), source)
     if not pairs:
         raise ValueError(f"{source}: holds no rows")
     return pairs

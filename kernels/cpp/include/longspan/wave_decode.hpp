@@ -58,23 +58,34 @@ inline void list_runs(const WaveDecodeArgs& args, std::int64_t group, std::int64
     }
 }
 
-// Attention of a group to the mean values of the clusters that are estimated: `ballot`, of votes or of masses, knows what
-// each weighs, so that their centroids are not read again.
-inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, std::int64_t group, StepPart& to) {
+// What the estimated clusters of a head weigh, all in the unit whose log is returned: as `ballot` knows from the search, or
+// by the plain `scores` [heads, stride] that were kept for it. There must be room for whole vectors.
+inline float estimated_weights(const Ballot& ballot, const float* scores, std::int64_t head, const std::int32_t* ids,
+                               std::int64_t count, float* weight) {
+    const float* of_head = (scores ? scores : ballot.exponential) + head * ballot.stride;
+    for (std::int64_t i = 0; i < count; ++i) weight[i] = of_head[ids[i]];
+    if (scores) return exponentials(weight, count).largest;
+    const float* factor = &ballot.top[head * ballot.pieces];
+    for (std::int64_t i = 0; i < count; ++i) weight[i] *= factor[ids[i] / piece_clusters];
+    return ballot.lse[head];
+}
+
+// Attention of a group to the mean values of the clusters that are estimated; their centroids are not read again.
+inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, const float* scores, std::int64_t group,
+                             StepPart& to) {
     const WaveSearchArgs& search = args.search;
     const int heads = ballot.heads_a_group, head_size = search.head_size;
     const std::int64_t count = args.estimate_count[group], stride = std::max<std::int64_t>(whole_vectors(count), 1);
     const std::int32_t* ids = search.estimated + group * search.estimate;
     const std::int32_t* size = search.size + group * search.size_group_stride;
-    std::vector<float> weight(heads * stride), total(heads), kept(heads, 1.0F), sum(heads * query_stride(head_size));
+    std::vector<float> weight(heads * stride), total(heads), unit(heads), kept(heads, 1.0F), sum(heads * query_stride(head_size));
     for (int r = 0; r < heads; ++r) {
-        const std::int64_t head = group * heads + r;
+        float* of_head = &weight[r * stride];
+        unit[r] = estimated_weights(ballot, scores, group * heads + r, ids, count, of_head);
         double mass = 0.0;
         for (std::int64_t i = 0; i < count; ++i) {
-            const float share = ballot.exponential[head * ballot.stride + ids[i]] *
-                                ballot.top[head * ballot.pieces + ids[i] / piece_clusters];
-            weight[r * stride + i] = args.gaussian ? share : share * static_cast<float>(size[ids[i]]);
-            mass += weight[r * stride + i];
+            if (!args.gaussian) of_head[i] *= static_cast<float>(size[ids[i]]);
+            mass += of_head[i];
         }
         total[r] = static_cast<float>(mass);
     }
@@ -91,7 +102,7 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, s
         const float share = total[r] > 0.0F ? 1.0F / total[r] : 0.0F;
         const std::int64_t head = group * heads + r;
         for (int d = 0; d < head_size; ++d) to.out[head * head_size + d] = sum[r * query_stride(head_size) + d] * share;
-        to.lse[head] = total[r] > 0.0F ? ballot.lse[head] + std::log(total[r]) : minus_infinity;
+        to.lse[head] = total[r] > 0.0F ? unit[r] + std::log(total[r]) : minus_infinity;
     }
 }
 
@@ -131,10 +142,11 @@ inline void wave_decode(const WaveDecodeArgs& args) {
     WaveSearchArgs search = args.search;
     if (by_mass) search.bias = mass_bias;
     Ballot ballot(search);
-    std::optional<Ballot> apart;  // of what does not vote, masses or plain scores, where it is asked for
-    if (by_mass ? !args.gaussian && search.estimate > 0 : args.spread != nullptr) apart.emplace(search, true);
-    const Ballot& other = apart ? *apart : ballot;
-    const Ballot &masses = by_mass ? ballot : other, &plain = by_mass ? other : ballot;
+    std::optional<Ballot> apart;  // of the masses where they do not vote
+    if (!by_mass && args.spread) apart.emplace(search, true);
+    const Ballot& masses = apart ? *apart : ballot;
+    const bool by_scores = by_mass && !args.gaussian && search.estimate > 0;
+    float* const scores = by_scores ? scratch(2, search.heads * ballot.stride) : nullptr;  // where estimates need them
     std::deque<StepPart> done;  // which does not move what it holds
     StepPart& estimated = done.emplace_back(search);
     if (args.covers) {  // the search has to know what the ranges weigh
@@ -146,14 +158,16 @@ inline void wave_decode(const WaveDecodeArgs& args) {
     const float* exact_lse = done.back().lse.data();
     const auto scored = [&](std::int64_t head, std::int64_t begin, std::int64_t end) {
         if (args.spread && head % ballot.heads_a_group == 0) spread_bias(args, head / ballot.heads_a_group, begin, end);
-        if (apart) weigh_piece(search, ballot, *apart, head, begin, end, by_mass ? PerEntry{} : mass_bias);
+        const float* plain = &ballot.exponential[head * ballot.stride];
+        if (scores) std::copy(plain + begin, plain + end, &scores[head * ballot.stride + begin]);
+        if (apart) weigh_piece(search, ballot, *apart, head, begin, end, mass_bias);
     };
     rank_clusters(search, ballot, scored, [&](std::int64_t group, TwoTier& winners) {
         const int heads = ballot.heads_a_group;
         for (int r = 0; apart && r < heads; ++r) weigh_pieces(search, *apart, group * heads + r);
         if (args.covers) choose_covering(args, ballot, masses, group, exact_lse);
         else choose_best(args, ballot, group, winners), list_runs(args, group, search.retrieve);
-        attend_estimated(args, args.gaussian ? masses : plain, group, estimated);
+        attend_estimated(args, args.gaussian ? masses : ballot, scores, group, estimated);
     });
     std::int64_t width = search.retrieve;
     if (args.covers) {

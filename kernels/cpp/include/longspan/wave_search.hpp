@@ -42,27 +42,36 @@ inline void finish_piece(const WaveSearchArgs& args, float* score, std::int64_t 
         each_place(args, group, begin, end, [=](std::int64_t c, std::int64_t id) { told[id] = score[c]; });
 }
 
-// Scores of a piece, with `biases` added, become exponentials relative to the largest, which is kept with their sum.
-inline void exponentiate(const WaveSearchArgs& args, Ballot& ballot, std::int64_t head, std::int64_t begin,
-                         std::int64_t end, const PerEntry& biases) {
-    const std::int64_t piece = begin / piece_clusters;
-    float* score = &ballot.exponential[head * ballot.stride];
-    const std::int64_t group = head / ballot.heads_a_group;
-    if (const float* bias = biases.group(group))
-        each_place(args, group, begin, end, [=](std::int64_t c, std::int64_t id) { score[c] += bias[id]; });
-    const std::int64_t padded = whole_vectors(end);
-    std::fill(score + end, score + padded, minus_infinity);
+// The largest of some scores, and the sum of their exponentials relative to it.
+struct Softmax {
+    float largest, total;
+};
+
+// Scores become exponentials relative to the largest. There must be room for whole vectors, whose rest becomes 0.
+inline Softmax exponentials(float* score, std::int64_t count) {
+    const std::int64_t padded = whole_vectors(count);
+    std::fill(score + count, score + padded, minus_infinity);
     Vec top = broadcast(minus_infinity), total = broadcast(0.0F);
-    for (std::int64_t c = begin; c < padded; c += Vec::lanes) top = max(load(score + c), top);
+    for (std::int64_t c = 0; c < padded; c += Vec::lanes) top = max(load(score + c), top);
     const float largest = max(top);
     const Vec reference = broadcast(largest == minus_infinity ? 0.0F : largest);
-    for (std::int64_t c = begin; c < padded; c += Vec::lanes) {
+    for (std::int64_t c = 0; c < padded; c += Vec::lanes) {
         const Vec e = exp(load(score + c) - reference);
         total = total + e;
         store(score + c, e);
     }
-    ballot.top[head * ballot.pieces + piece] = largest;
-    ballot.total[head * ballot.pieces + piece] = sum(total);
+    return {largest, sum(total)};
+}
+
+// Scores of a piece, with `biases` added, become exponentials relative to the largest, which is kept with their sum.
+inline void exponentiate(const WaveSearchArgs& args, Ballot& ballot, std::int64_t head, std::int64_t begin,
+                         std::int64_t end, const PerEntry& biases) {
+    const std::int64_t piece = head * ballot.pieces + begin / piece_clusters;
+    float* score = &ballot.exponential[head * ballot.stride];
+    if (const float* bias = biases.group(head / ballot.heads_a_group))
+        each_place(args, head / ballot.heads_a_group, begin, end, [=](std::int64_t c, std::int64_t id) { score[c] += bias[id]; });
+    const Softmax softmax = exponentials(score + begin, end - begin);
+    ballot.top[piece] = softmax.largest, ballot.total[piece] = softmax.total;
 }
 
 // Replaces the largest score of each piece by what its exponentials must be multiplied with to be this head's votes.
