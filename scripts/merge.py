@@ -6,22 +6,34 @@
     python run.py task=aime24 samples=30                # finds all answered, and sums them up
 
 Samples meet where everything that can change a number is the same (the fingerprint); those that are
-there already stay. Exit codes: 0 done, 1 a run works there, 2 nothing to merge.
+there already stay. A folder in which nothing is answered yet is skipped. All is checked before
+anything is written. Exit codes: 0 done, 1 a run works there, 2 what was named cannot be merged.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from longspan.errors import fail
 from longspan.record.base import Busy
-from longspan.record.jsonl import RunFolder, read_samples
+from longspan.record.jsonl import RunFolder, Samples, read_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+FILES = ("config.yaml", "environment.json", "fingerprint.json")
+
+
+class Part(NamedTuple):
+    """What one process answered of a run."""
+
+    folder: Path
+    samples: Samples
+    files: Mapping[str, bytes]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -31,32 +43,58 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--to", type=Path, default=Path("results"), help="the folder to add to")
     arguments = parser.parse_args(argv)
     try:
-        for shard in arguments.shards:
-            found = sorted(shard.rglob("samples.jsonl"))
-            if not found:
-                raise ValueError(f"{shard}: there are no samples in it")
-            for path in found:
-                _add(path.parent, arguments.to / path.parent.relative_to(shard))
+        runs = _runs(arguments.shards, arguments.to)
+        for target, parts in runs.items():
+            _check(target, parts)
+        for target, parts in runs.items():
+            _merge(target, parts)
     except (ValueError, OSError, Busy) as error:
         return fail(error, debug=False)[1]
     return 0
 
 
-def _add(source: Path, target: Path) -> None:
-    samples = read_samples(source / "samples.jsonl")
-    if len(samples.fingerprints) != 1:
-        number = len(samples.fingerprints)
-        raise ValueError(f"{source}: samples of {number} fingerprints; right would be one")
-    with RunFolder(target, *samples.fingerprints) as folder:
-        for name in ("config.yaml", "environment.json", "fingerprint.json"):
-            if not (target / name).exists():
-                (target / name).write_bytes((source / name).read_bytes())
-        fresh = [each for each in samples.records if (each.id, each.sample) not in folder.done]
-        for record in fresh:
-            folder.append(record)
-        total = len(folder.records)
-    there = len(samples.records) - len(fresh)
-    print(f"{target}: {len(fresh)} samples of {source} added, {there} were there; now {total}")
+def _runs(shards: Sequence[Path], to: Path) -> dict[Path, list[Part]]:
+    """By the folder in which they are to meet, the parts that have samples."""
+    runs = defaultdict(list)
+    for shard in shards:
+        found = sorted(path.parent for path in shard.rglob("samples.jsonl"))
+        if not found:
+            raise ValueError(f"{shard}: there are no samples in it")
+        for folder in found:
+            samples = read_samples(folder / "samples.jsonl")
+            if samples.records:
+                files = {name: (folder / name).read_bytes() for name in FILES}
+                runs[to / folder.relative_to(shard)].append(Part(folder, samples, files))
+            else:
+                print(f"{folder}: skipped, nothing is answered there yet")
+    return runs
+
+
+def _check(target: Path, parts: Sequence[Part]) -> None:
+    """Raises ValueError or Busy where the parts cannot meet in `target`."""
+    fingerprints = set[str]().union(*(part.samples.fingerprints for part in parts))
+    if len(fingerprints) > 1:
+        places = ", ".join(str(part.folder) for part in parts)
+        raise ValueError(f"{places}: samples of {len(fingerprints)} fingerprints; right is one")
+    if target.exists():
+        with RunFolder(target, *fingerprints):
+            pass  # nobody works there, and what is there is of the same run
+
+
+def _merge(target: Path, parts: Sequence[Part]) -> None:
+    with RunFolder(target, *parts[0].samples.fingerprints) as folder:
+        for part in parts:
+            for name, content in part.files.items():
+                if not (target / name).exists():
+                    (target / name).write_bytes(content)
+            known, records = folder.done, part.samples.records
+            fresh = [record for record in records if (record.id, record.sample) not in known]
+            for record in fresh:
+                folder.append(record)
+            print(
+                f"{target}: {len(fresh)} samples of {part.folder} added, "
+                f"{len(records) - len(fresh)} were there; now {len(folder.records)}"
+            )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ BELOW = {
     "prefill": FOUNDATION | {"placement"},
     "methods": FOUNDATION | {"indexes", "placement", "prefill"},
     "models": FOUNDATION,
-    "tasks": FOUNDATION,
+    "tasks": FOUNDATION | {"statistics"},
+    "statistics": set(),
     "measures": FOUNDATION,
     "record": FOUNDATION,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 STORAGE = (torch.bfloat16, torch.float16, torch.float32, torch.int8)
 WIDEST = 256
 """Largest head size: wider tiles do not fit the registers."""
+EXACT_WIDE = 128
+"""Head size beyond which tiles of float32 want SHARED_BYTES of a block's shared memory."""
+SHARED_BYTES = 168_064
+"""More than anything before Hopper has."""
 
 
 def triton_serves(
@@ -34,7 +39,10 @@ def triton_serves(
     if backend != "triton" and not (backend == "auto" and present[0].is_cuda):
         return False
     obstacle = (
-        _rows_obstacle(rows) or _numbers_obstacle(present[len(rows) :]) or _memory_obstacle(present)
+        _rows_obstacle(rows)
+        or _numbers_obstacle(present[len(rows) :])
+        or _memory_obstacle(present)
+        or _tile_obstacle(rows)
     )
     if obstacle and backend == "triton":
         raise ValueError(f"backend is 'triton', but {obstacle}")
@@ -64,6 +72,26 @@ def _numbers_obstacle(numbers: Sequence[Tensor]) -> str | None:
         if tensor.numel() and tensor.dim() and tensor.stride(-1) != 1:
             return f"numbers are {tensor.stride(-1)} apart; they should be adjacent"
     return None
+
+
+def _tile_obstacle(rows: Sequence[Tensor]) -> str | None:
+    for tensor in rows:
+        if not tensor.is_cuda or tensor.dtype != torch.float32 or tensor.shape[-1] <= EXACT_WIDE:
+            continue
+        if (held := shared_bytes(tensor.device.index)) < SHARED_BYTES:
+            return Unsupported(
+                f"head size is {tensor.shape[-1]} in torch.float32, whose tiles take {SHARED_BYTES}"
+                f" bytes of shared memory; the GPU has {held}; right would be bfloat16 or float16"
+            )
+    return None
+
+
+@cache
+def shared_bytes(index: int) -> int:
+    """The most shared memory that a block may have on a CUDA device."""
+    from triton.runtime import driver
+
+    return int(driver.active.utils.get_device_properties(index)["max_shared_mem"])
 
 
 def _memory_obstacle(present: Sequence[Tensor]) -> str | None:

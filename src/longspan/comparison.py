@@ -8,11 +8,25 @@ from typing import TYPE_CHECKING, Any
 from longspan.statistics import Interval, difference_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
 ALIKE = ["task", "ctx", "model", "pairing"]
+
+
+def shared(
+    ours: Mapping[str, float], others: Iterable[Mapping[str, float]]
+) -> tuple[list[float], list[float]]:
+    """Our scores and another run's on the examples that both answered, in the same order; the other
+    is the first of those that share most with us. Both are empty where none shares any.
+    """
+    theirs: Mapping[str, float] = {}
+    common: list[str] = []
+    for other in others:
+        if len(both := sorted(ours.keys() & other.keys())) > len(common):
+            theirs, common = other, both
+    return [ours[key] for key in common], [theirs[key] for key in common]
 
 
 def pareto(
@@ -51,17 +65,16 @@ def paired_bootstrap(ours: pd.DataFrame, theirs: pd.DataFrame, *, seed: int = 0)
 
     Several answers of an example count as one. Raises ValueError where they share no example.
     """
-    means = [frame.groupby("id")["score"].mean() for frame in (ours, theirs)]
-    common = means[0].index.intersection(means[1].index)
-    if not len(common):
+    pair = shared(_means(ours), [_means(theirs)])
+    if not pair[0]:
         raise ValueError("the two runs share no example id; compare runs of one task, ctx and seed")
-    pair = [each.loc[common].tolist() for each in means]
     return difference_interval(*pair, seed=seed)
 
 
 def significance(runs: pd.DataFrame, samples: pd.DataFrame, baseline: str = "full") -> pd.DataFrame:
-    """Every run against the baseline of the same everything but the method: delta, low, high, n and
-    `verdict` ("better", "worse", "not distinguishable" or "no baseline").
+    """Every run against the baseline of the same everything but the method, with which it shares
+    most examples: delta, low, high, n and `verdict` ("better", "worse", "not distinguishable" or
+    "no baseline").
     """
     import pandas as pd
 
@@ -70,27 +83,31 @@ def significance(runs: pd.DataFrame, samples: pd.DataFrame, baseline: str = "ful
         if run["method"] == baseline:
             continue
         row = {key: run[key] for key in ("task", "ctx", "model", "method", "folder")}
-        partner = runs[(runs["method"] == baseline) & (runs["pairing"] == run["pairing"])]
-        rows.append({**row, **_compared(run, partner, samples)})
+        partners = runs[(runs["method"] == baseline) & (runs["pairing"] == run["pairing"])]
+        rows.append({**row, **_compared(run["folder"], partners["folder"], samples)})
     return pd.DataFrame(rows)
 
 
-def _compared(
-    run: Mapping[Any, Any], partner: pd.DataFrame, samples: pd.DataFrame
-) -> dict[str, Any]:
-    if partner.empty:
+def _compared(folder: str, partners: Iterable[str], samples: pd.DataFrame) -> dict[str, Any]:
+    ours, *others = (_means(samples[samples["folder"] == each]) for each in (folder, *partners))
+    pair = shared(ours, others)
+    if not pair[0]:
         return {"delta": None, "low": None, "high": None, "n": 0, "verdict": "no baseline"}
-    ours = samples[samples["folder"] == run["folder"]]
-    theirs = samples[samples["folder"] == partner.iloc[0]["folder"]]
-    delta = paired_bootstrap(ours, theirs)
+    delta = difference_interval(*pair)
     verdict = "better" if delta.mean > 0 else "worse"
     return {
         "delta": delta.mean,
         "low": delta.low,
         "high": delta.high,
-        "n": len(set(ours["id"]) & set(theirs["id"])),
+        "n": len(pair[0]),
         "verdict": verdict if delta.excludes_zero else "not distinguishable",
     }
+
+
+def _means(samples: pd.DataFrame) -> dict[str, float]:
+    """The score of each example; several answers of one count as one."""
+    means = samples.groupby("id")["score"].mean()
+    return dict(zip(map(str, means.index), means.tolist(), strict=True))
 
 
 def _need(frame: pd.DataFrame, *columns: str) -> None:

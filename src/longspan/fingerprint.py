@@ -36,13 +36,17 @@ def identity(
     """Everything that can change a sample's number.
 
     Not in it: how many samples, which passes, the batch, threads, recorder, places of files. Full
-    prefill is not named, so that runs from before there was another keep their digest.
+    prefill is not named, so that runs from before there was another keep their digest. Of any other
+    the size of the chunks by which it chooses is a setting too.
     """
+    read: dict[str, Any] = {}
+    if prefill is not None and prefill.name != FULL:
+        read["prefill"] = {**described(prefill), "chunk_tokens": model.chunk_tokens}
     return {
         "model": dict(model.identity()),
         "device": model.device.type,
         "method": described(method),
-        **({} if prefill is None or prefill.name == FULL else {"prefill": described(prefill)}),
+        **read,
         "task": {
             **_elsewhere(described(task), task.chooses),
             "label": task.label,

@@ -15,6 +15,7 @@ from longspan.record.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
     from types import TracebackType
 
@@ -25,14 +26,17 @@ Line = dict[str, Any]
 
 class Partials:
     """partials.jsonl of a run, where a line adds tokens to an answer, and in partials/ what the
-    model stored of them. Removed when all answers are complete.
+    model stored of them. An answer's stay until it is recorded, which may be by a later command;
+    those of answers `recorded` already, as (example id, sample), go when this is entered.
     """
 
-    def __init__(self, folder: Path, every_s: float) -> None:
+    def __init__(
+        self, folder: Path, every_s: float, recorded: AbstractSet[tuple[str, int]] = frozenset()
+    ) -> None:
         self._path = folder / "partials.jsonl"
         self._blocks = folder / "partials"
         self._every_s = every_s
-        self._lines = self._read()
+        self._lines = {key: lines for key, lines in self._read().items() if key not in recorded}
         self._written = {key: lines[-1]["stop"] for key, lines in self._lines.items()}
         self._last = time.monotonic()
         self._file: IO[str] | None = None
@@ -70,13 +74,11 @@ class Partials:
         """The answer is recorded: nothing else of it stays."""
         key = (example, sample)
         self._blocks_of(key).unlink(missing_ok=True)
-        if self._written.pop(key, None) is None:
-            return
-        self._close()
-        others = [lines for other, lines in self._read().items() if other != key]
-        write_text(self._path, "".join(f"{json.dumps(x)}\n" for lines in others for x in lines))
+        if self._written.pop(key, None) is not None:
+            self._tidy()
 
     def __enter__(self) -> Self:
+        self._tidy()
         return self
 
     def __exit__(
@@ -87,8 +89,20 @@ class Partials:
     ) -> None:
         self._close()
         if kind is None:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Leave the lines and blocks of the answers that are begun; nothing where none are."""
+        self._close()
+        begun = {key: lines for key, lines in self._read().items() if key in self._written}
+        if not begun:
             self._path.unlink(missing_ok=True)
             shutil.rmtree(self._blocks, ignore_errors=True)
+            return
+        rows = [row for lines in begun.values() for row in lines]
+        write_text(self._path, "".join(f"{json.dumps(row)}\n" for row in rows))
+        for path in set(self._blocks.glob("*")) - set(map(self._blocks_of, begun)):
+            path.unlink()
 
     def _close(self) -> None:
         if self._file is not None:

@@ -22,9 +22,12 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
     """Answer and record what is not recorded yet."""
     from longspan.measures.quality import Quality
 
-    jobs = _missing(run, folder)
-    if not run.request.measure.quality or not jobs:
+    if not run.request.measure.quality:
         return
+    partials = Partials(folder.path, run.request.partial_seconds, folder.done)
+    if not (jobs := _missing(run, folder)):
+        with partials:  # a kill may have left what was recorded since
+            return
     if run.task.samples_per_example > 1 and run.sampling.temperature == 0:
         screen.note("generation.temperature = 0: the answers to one example are all the same")
     if hint := _slow_dtype(run):
@@ -36,7 +39,7 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
     with (
         screen.stage("samples", total) as done,
         screen.stage("reading the prompt", run.request.ctx) as read,
-        Partials(folder.path, run.request.partial_seconds) as partials,
+        partials,
     ):
         done(total - wanted)
         jobs = [replace(job, begun=partials.of(job.example.id, job.samples)) for job in jobs]
@@ -85,13 +88,16 @@ def _missing(run: Run, folder: RunFolder) -> list[Job]:
 
 
 def recall(run: Run, folder: RunFolder, screen: Screen) -> None:
-    """Write recall.json, unless it is there for the same sizes."""
+    """Write recall.json, unless it is there for the same sizes and these examples."""
     from longspan.measures.recall import recall as measured
 
     sizes = run.request.measure.recall
-    if not sizes.enabled or (folder.read("recall.json") or {}).get("sizes") == asdict(sizes):
+    if not sizes.enabled:
         return
     examples = run.examples[: sizes.samples]
+    kept, ids = folder.read("recall.json") or {}, [example.id for example in examples]
+    if kept.get("sizes") == asdict(sizes) and set(ids) <= set(kept.get("ids", ())):
+        return
     with (
         screen.stage("recall", len(examples)) as done,
         screen.stage("reading the prompt", run.request.ctx) as read,
@@ -100,13 +106,14 @@ def recall(run: Run, folder: RunFolder, screen: Screen) -> None:
             _subject(run, read), examples, steps=sizes.steps, at=sizes.at, every=sizes.every,
             voice=_voice(run, endless=True) if sizes.tokens == "generated" else None, done=done,
         )  # fmt: skip
-    folder.write("recall.json", {"sizes": asdict(sizes), "found": found})
+    folder.write("recall.json", {"sizes": asdict(sizes), "ids": ids, "found": found})
     run.recorder.curve("recall/by_stretch", (found or {}).get("by_stretch", []))
 
 
 def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
-    """Write latency.json, unless it is there for the same sizes, hardware, threads and settings of
-    the model: of the last, some (graphs, chunks) change the time and no answer, so no fingerprint.
+    """Write latency.json, unless it is there for the same sizes, hardware, threads, code and
+    settings of the model: of the last, some (graphs, chunks of a full prefill) change the time and
+    no answer, so no fingerprint.
     """
     from longspan.measures.latency import latency as measured
 
@@ -122,7 +129,8 @@ def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
     here = folder.read("environment.json") or {}
     facts = {
         "sizes": asdict(sizes),
-        **{name: here.get(name) for name in ("hardware", "gpus", "threads")},
+        **{name: here.get(name) for name in ("hardware", "gpus", "threads", "kernels")},
+        "source": (here.get("source") or {}).get("digest"),
         "model": {key: value for key, value in run.config["model"].items() if key != "path"},
     }
     if {name: kept.get(name) for name in facts} == facts:
@@ -141,7 +149,7 @@ def _subject(run: Run, tell: Any) -> Subject:
 
     return Subject(
         model=run.model, method=run.method, protocol=run.request.protocol, prefill=run.prefill,
-        tell=tell,
+        context_tokens=run.request.ctx, tell=tell,
     )  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def execute(run: Run, screen: Screen) -> tuple[Path, dict[str, Any]]:
         for number in folder.corrupt:
             screen.note(f"samples.jsonl: line {number} is no sample; it is answered again")
         _tell_of_recorded(run, folder, screen)
-        run.recorder.open(folder.path, run.config, digest)
+        run.recorder.open(folder.path, run.config, digest, folder.records)
         try:
             for measure in (passes.quality, passes.recall, passes.latency):
                 measure(run, folder, screen)
@@ -139,9 +139,11 @@ def _tell_of_other_source(folder: RunFolder, here: dict[str, Any], screen: Scree
     """Versions make a fingerprint, edits do not: say so where they may have mixed."""
     before = (folder.read("environment.json") or {}).get("source") or {}
     digest = here["source"]["digest"]
-    if folder.records and before.get("digest") not in (None, digest):
+    kept = [f"{len(folder.records)} samples"] if folder.records else []
+    kept += ["recall.json"] if folder.read("recall.json") else []
+    if kept and before.get("digest") not in (None, digest):
         screen.note(
-            f"{len(folder.records)} samples were recorded by other source ({before['digest']}, now "
+            f"{' and '.join(kept)} were recorded by other source ({before['digest']}, now "
             f"{digest}); if the edit changes answers, delete {folder.path} and run again"
         )
 

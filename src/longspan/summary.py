@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from longspan import fingerprint
+from longspan.comparison import shared
 from longspan.record.files import read_json
 from longspan.record.jsonl import read_samples
 from longspan.statistics import difference_interval, mean_interval
@@ -75,20 +76,21 @@ def score(records: Sequence[Record]) -> dict[str, float | None]:
 def baseline_delta(
     folder: Path, records: Sequence[Record], pairing: str
 ) -> dict[str, float | int | bool | None]:
-    """Against full attention on the same samples, where such a run lies beside this one."""
+    """Against full attention on the same samples, where such a run lies beside this one; of
+    several, that which answered most of them.
+    """
     nothing: dict[str, float | int | bool | None]
     nothing = {"mean": None, "low": None, "high": None, "n": None, "distinguishable": None}
     if not records or folder.name.startswith(f"{BASELINE}-"):
         return nothing
     ours = by_example(records)
-    for other in sorted(folder.parent.glob(f"{BASELINE}-*")):
-        if (read_json(other / "fingerprint.json") or {}).get("pairing") != pairing:
-            continue
-        theirs = by_example(read_samples(other / "samples.jsonl").records)
-        if common := sorted(ours.keys() & theirs.keys()):
-            pairs = [ours[key] for key in common], [theirs[key] for key in common]
-            return _delta(difference_interval(*pairs), len(common))
-    return nothing
+    alike = (
+        by_example(read_samples(other / "samples.jsonl").records)
+        for other in sorted(folder.parent.glob(f"{BASELINE}-*"))
+        if (read_json(other / "fingerprint.json") or {}).get("pairing") == pairing
+    )
+    pair = shared(ours, alike)
+    return _delta(difference_interval(*pair), len(pair[0])) if pair[0] else nothing
 
 
 def _delta(interval: Interval, n: int) -> dict[str, float | int | bool | None]:

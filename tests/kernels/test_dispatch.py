@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from longspan_kernels import dispatch
+from longspan_kernels import dispatch, on_gpu
 from longspan_kernels.dense_decode import dense_decode
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,30 @@ def test_a_compiler_that_is_too_old_is_named(tmp_path: Path) -> None:
     assert f"{old} (" in said
     assert "does not know all instruction sets of the kernels" in said
     assert "right would be g++ 11, clang++ 18 or later" in said
+
+
+@pytest.mark.parametrize(
+    ("width", "dtype", "held", "refused"),
+    [
+        (256, torch.float32, 166_912, True),
+        (256, torch.float32, 232_448, False),
+        (256, torch.bfloat16, 101_376, False),
+        (128, torch.float32, 101_376, False),
+    ],
+)
+def test_tiles_that_a_gpu_cannot_hold_are_refused(
+    monkeypatch: pytest.MonkeyPatch, width: int, dtype: torch.dtype, held: int, refused: bool
+) -> None:
+    """An A100, an H100 and a consumer's GPU, by the shared memory that a block has there."""
+    monkeypatch.setattr(on_gpu, "shared_bytes", lambda index: held)
+    rows: Any = SimpleNamespace(
+        shape=(2, 5, width), dtype=dtype, is_cuda=True, device=torch.device("cuda", 0)
+    )
+    said = on_gpu._tile_obstacle([rows])
+    assert (said is not None) == refused
+    if said is not None:
+        assert isinstance(said, dispatch.Unsupported)
+        assert f"head size is {width} in torch.float32" in said
 
 
 def test_an_instruction_set_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

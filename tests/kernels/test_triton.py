@@ -247,6 +247,40 @@ def test_wave_search_with_limits_of_its_own_a_row(
         assert not set(first.tolist()) & set(second.tolist())
 
 
+@pytest.mark.parametrize("held", [16384, 9])
+def test_votes_that_are_nan_fill_no_more_than_their_list(
+    held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's own NaN has the largest bits that there are."""
+    from longspan_kernels.wave_search import select_triton
+
+    monkeypatch.setattr(select_triton, "HELD", held)
+    monkeypatch.setattr(select_triton, "READ", 16)
+    vote_GC = torch.rand(3, 40)
+    vote_GC[1] = torch.full((40,), 0x7FFFFFFF, dtype=torch.int32).view(torch.float32)
+    vote_GC[1, 30:] = -torch.inf
+    most_2G = torch.tensor([[3, 2, 3], [5, 5, 4]]).int()
+    lists: list[torch.Tensor] = []
+
+    def room(*shape: int, **options: Any) -> torch.Tensor:
+        """With more behind it, where nothing may be written."""
+        size = int(torch.tensor(shape).prod())
+        lists.append(torch.full((size + 100,), -7, dtype=torch.int32, device=DEVICE))
+        return lists[-1][:size].view(shape)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(select_triton.torch, "empty", room)
+        first, second, count = select_triton.selected(vote_GC.to(DEVICE), 3, 5, most_2G.to(DEVICE))
+    assert count.tolist() == most_2G.tolist()
+    assert all((each[-100:] == -7).all() for each in lists)
+    for g, (most, further) in enumerate(zip(*most_2G.tolist(), strict=True)):
+        ids = first[g, :most].tolist() + second[g, :further].tolist()
+        assert len(set(ids)) == most + further
+        assert all(0 <= each < (30 if g == 1 else 40) for each in ids)
+    order = vote_GC[0].argsort(descending=True)
+    assert set(first[0].tolist()) == set(order[:3].tolist())
+
+
 def described(keys_GTD: torch.Tensor, values_GTD: torch.Tensor, found: Clusters) -> Clusters:
     """What the reference says of clusters with these members."""
     order_GT, size_GC = found.order_GT.cpu(), found.size_GC.cpu()

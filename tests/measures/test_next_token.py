@@ -21,6 +21,15 @@ def test_it_is_the_divergence_from_full_attention() -> None:
     assert isnan(expectation(full_V, full_V, None)["nll"])
 
 
+@pytest.mark.parametrize("broken", ["ours", "full", "both"])
+def test_what_is_no_number_is_no_agreement(broken: str) -> None:
+    right_V, wrong_V = torch.zeros(3), torch.tensor([0.0, torch.nan, 1.0])
+    ours_V = right_V if broken == "full" else wrong_V
+    full_V = right_V if broken == "ours" else wrong_V
+    with pytest.raises(FloatingPointError, match="logits are not finite"):
+        expectation(ours_V, full_V, 0)
+
+
 def test_what_full_attention_rules_out_costs_nothing() -> None:
     full_V = torch.tensor([0.0, 0.0, -torch.inf])
     same = expectation(full_V, full_V, 0)

@@ -32,6 +32,7 @@ EXAMPLES = [
     Example(str(n), "The sky is blue. " * (9 + n), "What is blue?", ("the sky", "9"), 8)
     for n in range(3)
 ]
+STEPS = 12
 RETRO = RetroInfer(
     sink_tokens=2, local_tokens=4, update_tokens=8, tokens_per_cluster=4, retrieval_budget=0.1
 )
@@ -100,7 +101,7 @@ def test_the_next_token_is_held_against_full_attentions(
 ) -> None:
     """Full attention's own part is the same whatever the method, and right by the stock model."""
     full, ours = (
-        recall(subject(model, method, protocol), EXAMPLES, steps=5, at=10)
+        recall(subject(model, method, protocol), EXAMPLES, steps=STEPS, at=10)
         for method in (Full(), RETRO)
     )
     assert full is not None
@@ -109,12 +110,14 @@ def test_the_next_token_is_held_against_full_attentions(
     stock = AutoModelForCausalLM.from_pretrained(model.options.path)
     for example in EXAMPLES:
         prompt = [token for part in model.encode(example) for token in part]
-        lesson = subject(model, Full()).lesson(example, 5)
+        lesson, own = subject(model, Full()).lesson(example, STEPS)
+        assert lesson[own:] == lesson[: STEPS - own]  # it begins anew, which is not weighed
         with torch.no_grad():
-            logits_TV = stock(torch.tensor([prompt + lesson])).logits[0, -5:-1]
+            logits_TV = stock(torch.tensor([prompt + lesson])).logits[0, -STEPS:]
         nats += torch.nn.functional.cross_entropy(
-            logits_TV, torch.tensor(lesson[1:]), reduction="none"
+            logits_TV[: own - 1], torch.tensor(lesson[1:own]), reduction="none"
         ).tolist()
+    assert 3 <= len(nats) < 3 * (STEPS - 1)
     assert full["mean"]["nll_full"] == pytest.approx(sum(nats) / len(nats), abs=1e-4)
     assert full["mean"]["nll"] == pytest.approx(full["mean"]["nll_full"], abs=1e-4)
     assert full["mean"]["kl"] < 1e-6
@@ -200,6 +203,8 @@ def test_latency_has_its_numbers_and_its_ledger(model: HuggingFaceModel, rows: i
     assert all(value > 0 for value in ledger.values())
     longest = max(sum(map(len, model.encode(example))) for example in EXAMPLES[:rows])
     assert timing["context_tokens"] == longest
+    read = sum(len(part) for example in EXAMPLES[:rows] for part in model.encode(example))
+    assert timing["prefill_tokens_per_s"] * timing["ttft_s"] == pytest.approx(read)
     assert memory["kv_bytes"] > 0
     assert memory["index_bytes"] > 0
     assert memory["peak_host_bytes"] > 10**7
@@ -232,3 +237,7 @@ def test_a_prompt_that_fills_the_model_still_has_its_passes(model: HuggingFaceMo
     found = recall(subject(model, Full()), [text], steps=16, at=10)
     assert found is not None
     assert 0 < found["tokens"] < 10
+    spare = 1024 - sum(map(len, model.encode(text)))
+    text = replace(text, context=text.context + "7" * spare)
+    assert sum(map(len, model.encode(text))) == 1024
+    assert recall(subject(model, Full()), [text], steps=16, at=10) is None  # nothing can follow

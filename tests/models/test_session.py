@@ -1,4 +1,4 @@
-"""Forks, views, limits, observers, and rotary embeddings that look at the total length."""
+"""Forks, views, limits and observers."""
 
 from __future__ import annotations
 
@@ -124,39 +124,6 @@ def test_limits(load: Load) -> None:
         session.select([0, 0])
     with pytest.raises(ValueError, match="copies is 0"):
         session.fork(0)
-
-
-@pytest.mark.parametrize(("family", "total"), [("phi3_longrope", 114), ("llama_dynamic", 62)])
-@pytest.mark.parametrize("chunk", [16, 8192])
-def test_rotary_frequencies_are_those_of_the_whole(
-    load: Load, family: str, total: int, chunk: int
-) -> None:
-    """Against one forward over all tokens, whose frequencies are those of their number."""
-    model = load(family, prefill_chunk_tokens=chunk)
-    _check_rotary(model, family, total)
-
-
-def test_dynamic_frequencies_of_one_session_do_not_leak(load: Load, tmp_path: Any) -> None:
-    """Positions beyond the trained 64 are refused by max_positions, so the limit is lifted here."""
-    model = load("llama_dynamic", prefill_chunk_tokens=16)
-    object.__setattr__(model._decoder, "max_positions", None)
-    for total in (200, 90, 120, 40):
-        _check_rotary(model, "llama_dynamic", total)
-
-
-def _check_rotary(model: Any, family: str, total: int) -> None:
-    ids = prompts((total,))[0]
-    session = model.session(Dense(), max_tokens=total)
-    logits = [session.prefill([ids[: total - 14]])[0]]
-    logits += [session.decode([token])[0] for token in ids[total - 14 :]]
-    with torch.no_grad():
-        right_QV = tiny(family)(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
-    assert torch.allclose(torch.stack(logits), right_QV[total - 15 :], atol=2e-5)
-
-
-def test_such_a_model_needs_the_total(load: Load) -> None:
-    with pytest.raises(ValueError, match="chooses its rotary frequencies by the total length"):
-        load("phi3_longrope").session(Dense())
 
 
 def test_a_window_wider_than_the_positions_is_none(load: Load) -> None:

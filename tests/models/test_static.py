@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from longspan.methods.full import Full
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.streaming_llm import StreamingLLM
+from longspan.placement.pool import Pool
 
 if TYPE_CHECKING:
     from tests.models.dense import Load
@@ -221,6 +222,32 @@ def test_a_full_buffer_is_made_anew(load: Load, name: str, monkeypatch: pytest.M
     right, found = sessions(load, METHODS[name])
     for a_BV, b_BV in zip(greedy(right, 45), greedy(found, 45), strict=True):
         torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["full", "retroinfer", BUFFERED])
+def test_full_buffers_go_before_others_are_made(
+    load: Load, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("longspan.models.static.AHEAD_TOKENS", 10)
+    alive: Any = weakref.WeakSet()
+    most, made = [], Pool.__init__
+
+    def counted(self: Pool, *given: Any, **named: Any) -> None:
+        alive.add(self)
+        most.append(len(alive))
+        made(self, *given, **named)
+
+    monkeypatch.setattr(Pool, "__init__", counted)
+    session = load("llama", graphs="eager").session(METHODS[name], len(LENGTHS))
+    session.prefill(prompts(LENGTHS))
+    greedy(session, 10)
+    first = weakref.ref(session._rows[0].static)
+    session.decode([5] * len(LENGTHS))
+    assert first() is None
+    layers = len(session._rows[0].states)
+    assert most == [*range(1, layers + 1)] * 2
+    # nor does what the states say of the step before hold them
+    assert all(state._reading is None for row in session._rows for state in row.states)
 
 
 def test_stretches_that_round_up_find_room(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from longspan.placement.host import HostStore
 from longspan.placement.store import KVStore
 
 OPERATIONS = st.lists(
@@ -147,3 +148,19 @@ def test_wrong_requests_are_named() -> None:
         found.append(tokens(0, 1)[:1], tokens(0, 1))
     with pytest.raises(ValueError, match="v has shape"):
         found.append(tokens(0, 1), tokens(0, 2))
+
+
+def test_a_prompt_in_host_memory_stays_there_until_it_is_frozen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where its last chunk is one token, which is no decode step."""
+    moves: list[torch.device] = []
+    monkeypatch.setattr(HostStore, "_tail_to", lambda self, device: moves.append(device))
+    store = HostStore(1, 4, torch.float32, torch.device("cpu"))
+    store.near = torch.device("cuda")  # the prompt had no room there
+    for count in (5, 1):
+        store.append(torch.ones(1, count, 4), torch.ones(1, count, 4))
+    assert moves == []
+    store.freeze(6)
+    store.append(torch.ones(1, 1, 4), torch.ones(1, 1, 4))
+    assert moves == [store.near]

@@ -111,17 +111,27 @@ def test_what_an_index_has_reordered_is_read_in_full(name: str) -> None:
     assert (found.lse > torch.stack(least).logsumexp(0)).all()
 
 
-def test_rows_of_a_batch_are_read_as_if_alone(tmp_path: Path) -> None:
+def rows_of(*lengths: int) -> list[list[int]]:
+    return [[5 + (7 * i + 11 * row) % 200 for i in range(n)] for row, n in enumerate(lengths)]
+
+
+@pytest.mark.parametrize("name", ["online", "vertical_slash", "xattention"])
+@pytest.mark.parametrize("chunk", [100, 8192])
+def test_rows_of_a_batch_are_read_as_if_alone(tmp_path: Path, chunk: int, name: str) -> None:
+    """The context, and a question on it as a further turn. Chunks are a row's own: with borders
+    that a longer neighbour shifts, each would choose by other queries.
+    """
     path = str(save_tiny("llama", tmp_path))
-    model = HuggingFace(path=path, dtype="float32", device="cpu").load()
-    rows = [[5 + (7 * i + row) % 200 for i in range(length)]
-            for row, length in enumerate((250, 97, 140))]  # fmt: skip
-    prefill = XAttention(threshold=0.5, block=64)
+    options: dict[str, Any] = {"dtype": "float32", "device": "cpu", "prefill_chunk_tokens": chunk}
+    model, prefill = HuggingFace(path=path, **options).load(), SMALL[name]
+    turns = [rows_of(330, 297, 140), rows_of(0, 260, 170)]
     session = model.session(Full(), rows=3, prefill=prefill)
-    found_BV = session.prefill(rows)
+    found = [session.prefill(turns[0]), (session := session.fork(1)).prefill(turns[1])]
     assert session.states[0][0].prefill_by is prefill
-    for row, ids in enumerate(rows):
-        alone_BV = model.session(Full(), prefill=prefill).prefill([ids])
-        torch.testing.assert_close(found_BV[row], alone_BV[0], atol=1e-4, rtol=1e-4)
-    full_BV = model.session(Full(), rows=3).prefill(rows)
-    assert not torch.allclose(found_BV[0], full_BV[0], atol=1e-4)
+    for row in range(3):
+        alone = model.session(Full(), prefill=prefill)
+        for turn, found_BV in zip(turns, found, strict=True):
+            alone_BV = alone.prefill([turn[row]])
+            torch.testing.assert_close(found_BV[row], alone_BV[0], atol=1e-4, rtol=1e-4)
+    full_BV = model.session(Full(), rows=3).prefill(turns[0])
+    assert not torch.allclose(found[0][0], full_BV[0], atol=1e-4)

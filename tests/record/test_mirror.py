@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,6 +123,22 @@ def test_the_offline_mirror_has_table_charts_and_artifact(tmp_path: Path) -> Non
     kept = [each for each in logged if each.type == "summary"]
     assert [each.name for each in kept] == [folder.name]
     assert [entry.path for entry in kept[0].manifest.contents] == ["summary.json"]
+
+
+def test_the_mean_is_of_all_the_run_and_the_table_of_this_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    history: list[dict[str, Any]] = []
+    monkeypatch.setattr(wandb, "init", lambda **_: SimpleNamespace(log=history.append))
+    recorder = WandbRecorder()
+    for _ in range(2):
+        earlier = [replace(RECORD, id="b", score=0.0), replace(RECORD, id="c", score=50.0)]
+        recorder.open(tmp_path, {}, "f" * 64, earlier)
+        recorder.sample(RECORD)
+        assert history[-1]["sample/mean"] == 50.0
+        assert recorder.live.records == [RECORD]
 
 
 def test_a_server_that_is_not_there_costs_no_time(

@@ -96,5 +96,10 @@ def test_runs_of_two_machines_are_not_compared_in_time(tmp_path: Path) -> None:
     other = make(tmp_path, Made(method="retroinfer"))
     assert "did not share one machine" not in page(gather(tmp_path))
     facts = json.loads((other / "environment.json").read_text())
-    (other / "environment.json").write_text(json.dumps({**facts, "gpus": [{"name": "a GPU"}]}))
-    assert "did not share one machine" in page(gather(tmp_path))
+    there = json.dumps({**facts, "gpus": [{"name": "a GPU"}]})
+    (other / "environment.json").write_text(json.dumps({**facts, "threads": {"torch": 7}}))
+    (other / "latency.json").write_text(there)  # what a later command ran on is not where it was
+    html = page(gather(tmp_path))
+    assert "did not share one machine" in html
+    assert "A processor, 2 threads, a GPU" in html
+    assert "7 threads" not in html

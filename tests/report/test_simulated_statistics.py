@@ -32,6 +32,38 @@ def test_equal_methods_are_told_apart_one_time_in_twenty() -> None:
     assert abs(told / 1500 - 0.05) <= 0.02
 
 
+def draw(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    if kind == "normal":
+        return rng.normal(50, 10, n)
+    return 100.0 * (rng.random(n) < 0.7)
+
+
+@pytest.mark.parametrize("kind", ["normal", "right or wrong"])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8])
+def test_few_samples_do_not_tell_equal_methods_apart(kind: str, n: int) -> None:
+    rng = np.random.default_rng(n)
+    told = 0
+    for trial in range(1000):
+        ours, theirs = draw(kind, n, rng), draw(kind, n, rng)
+        told += difference_interval(ours, theirs, seed=trial, resamples=300).excludes_zero
+    assert told / 1000 <= 0.075  # five in a hundred, and what a thousand trials scatter
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_the_interval_of_a_few_scores_covers_the_truth(n: int) -> None:
+    rng = np.random.default_rng(n)
+    hits = 0
+    for trial in range(1000):
+        low, high = mean_interval(draw("normal", n, rng), seed=trial, resamples=300)[1:]
+        hits += low <= 50.0 <= high
+    assert hits / 1000 >= 0.93
+
+
+def test_it_takes_six_samples_that_agree_to_tell_a_difference() -> None:
+    verdicts = [difference_interval([0.0] * n, [100.0] * n).excludes_zero for n in range(1, 10)]
+    assert verdicts == [False] * 5 + [True] * 4  # as an exact McNemar test at 5%
+
+
 @pytest.mark.parametrize("n", [10, 100])
 def test_the_interval_of_a_short_and_a_long_run_covers_the_truth(n: int) -> None:
     rng = np.random.default_rng(n)

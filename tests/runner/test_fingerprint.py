@@ -16,6 +16,9 @@ from longspan.methods.full import Full
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.models.generation import Sampling
+from longspan.prefill.full import FullPrefill
+from longspan.prefill.minference import MInference
+from longspan.prefill.xattention import XAttention
 from longspan.request import LatencySizes, Measures, RecallSizes, Request
 from longspan.tasks.json_file import JsonFile
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.runner.conftest import Cli
+
+    from longspan.prefill.base import Prefill
 
 
 def of(
@@ -32,10 +37,14 @@ def of(
     request: Request | None = None,
     sampling: Sampling | None = None,
     weights: str = "abc",
+    prefill: Prefill | None = None,
+    chunk: int = 8192,
     **task: Any,
 ) -> dict[str, Any]:
     model: Any = SimpleNamespace(
-        identity=lambda: {"weights": weights, "dtype": "float32"}, device=torch.device("cpu")
+        identity=lambda: {"weights": weights, "dtype": "float32"},
+        device=torch.device("cpu"),
+        chunk_tokens=chunk,
     )
     return identity(
         model,
@@ -43,6 +52,7 @@ def of(
         JsonFile(path=str(path), **task),
         request or Request(),
         sampling or Sampling(),
+        prefill,
     )
 
 
@@ -97,6 +107,16 @@ def test_the_method_is_all_that_a_pairing_leaves_out(questions: Path) -> None:
     assert digest(full) != digest(streaming)
     assert pairing(full) == pairing(streaming)
     assert pairing(full) != pairing(of(questions, request=Request(seed=1)))
+
+
+@pytest.mark.parametrize("prefill", [None, FullPrefill(), MInference(), XAttention()])
+def test_chunks_tell_where_a_prefill_chooses_by_them(
+    questions: Path, prefill: Prefill | None
+) -> None:
+    one, two = (of(questions, prefill=prefill, chunk=chunk) for chunk in (512, 8192))
+    exact = prefill is None or prefill.name == "full"
+    assert (digest(one) == digest(two)) == exact
+    assert pairing(one) == pairing(two) == pairing(of(questions))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,18 @@ def test_significance_says_what_can_be_told(root: Path) -> None:
     assert table.set_index("method").loc["stray", "verdict"] == "no baseline"
 
 
+def test_the_baseline_is_the_run_that_shares_most(tmp_path: Path) -> None:
+    run(tmp_path, "ours", [0.0] * 8)
+    for number, count in enumerate((1, 6, 3)):
+        run(tmp_path, "full", [100.0] * count, placement=number)
+    samples = results.read_samples(tmp_path)
+    (row,) = results.significance(results.read(tmp_path), samples).to_dict("records")
+    assert (row["n"], row["verdict"]) == (6, "worse")
+    kept = samples[~samples["folder"].str.contains("full")]  # they measured something else
+    (row,) = results.significance(results.read(tmp_path), kept).to_dict("records")
+    assert (row["n"], row["verdict"]) == (0, "no baseline")
+
+
 def test_a_comparison_needs_common_samples(root: Path) -> None:
     samples = results.read_samples(root)
     other = samples.assign(id="z" + samples["id"])

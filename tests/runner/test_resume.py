@@ -162,7 +162,7 @@ def test_an_answer_goes_on_exactly_where_it_was_written_down(
         for record in passes(jobs):
             partials.done(record.id, record.sample)
             records.append(record)
-        assert not list((tmp_path / "partials").iterdir())
+        assert not (tmp_path / "partials").exists()
     assert answers(records) == answers(whole)
     assert [record.work for record in records] == [record.work for record in whole]
     assert [record.meta.get("resumed_tokens") for record in records] == [15, 15, None]

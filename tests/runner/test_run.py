@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -165,6 +166,37 @@ def test_samples_of_other_source_are_told_of(cli: Cli) -> None:
     assert "other source" not in cli().err
 
 
+def test_times_of_other_source_are_taken_again_and_recall_is_told_of(cli: Cli) -> None:
+    folder = cli(*SMALL, "measure.quality=false").folder()
+    before = json.loads((folder / "latency.json").read_text())
+    assert "other source" not in cli(*SMALL, "measure.quality=false").err
+    path = folder / "environment.json"
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "source": {**facts["source"], "digest": "0123456789"}}))
+    (folder / "latency.json").write_text(json.dumps({**before, "source": "0123456789"}))
+    assert "recall.json were recorded by other source (0123456789" in cli(*SMALL).err
+    after = json.loads((folder / "latency.json").read_text())
+    assert after["source"] == before["source"]
+    assert after["latency"]["ttft_s"] != before["latency"]["ttft_s"]
+
+
+def test_recall_is_of_as_many_examples_as_there_are_now(cli: Cli) -> None:
+    wanted = ("measure=recall", "measure.recall.steps=3", "measure.recall.samples=2")
+
+    def examples(samples: int) -> int:
+        return cli(*wanted, f"samples={samples}").json("recall.json")["found"]["examples"]
+
+    assert [examples(samples) for samples in (1, 4, 1)] == [1, 2, 2]  # more are not lost for fewer
+
+
+def test_the_baseline_is_the_run_that_shares_most(cli: Cli) -> None:
+    cli("samples=1")
+    more = ("model.dtype=float32", "method.placement=gpu")
+    cli(*more, "samples=3")
+    found = cli("method=streaming_llm").json("summary.json", "streaming_llm")
+    assert found["baseline_delta"]["n"] == 3
+
+
 def test_further_metrics_of_a_task_are_printed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from longspan.tasks.json_file import JsonFile
 
@@ -201,6 +233,24 @@ def test_the_mirror_has_the_numbers_of_the_summary(cli: Cli) -> None:
     (file,) = done.results.rglob("*.wandb")
     found, summary = mirrored(file), done.json("summary.json")
     assert {name: found.get(name) for name, _ in metrics(summary)} == dict(metrics(summary))
+
+
+def test_the_mirrors_mean_goes_on_where_a_run_is_resumed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    from longspan.tasks.json_file import JsonFile
+
+    mirror = Mock()
+    monkeypatch.setattr(wandb, "init", lambda **_: mirror)
+    monkeypatch.setattr(JsonFile, "score", lambda *given: 20.0 * int(given[1].references[0]))
+    cli("recorder=wandb_offline", "samples=2")
+    done = cli("recorder=wandb_offline")
+    rows = [call.args[0] for call in mirror.log.call_args_list]
+    means = [row["sample/mean"] for row in rows if "sample/mean" in row]
+    assert means == pytest.approx([0.0, 10.0, 20.0, 30.0])
+    assert means[-1] == pytest.approx(done.json("summary.json")["score"]["mean"])
 
 
 @pytest.mark.parametrize(

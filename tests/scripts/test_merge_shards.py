@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,45 @@ def test_shards_become_one_run(script: ModuleType, tmp_path: Path, capsys: Any) 
     assert "1 were there; now 3" in out
     assert script.main([str(one), str(two), "--to", str(to)]) == 0
     assert len(rows(to)) == 3
+
+
+def test_a_shard_that_has_answered_nothing_yet_is_skipped(
+    script: ModuleType, tmp_path: Path, capsys: Any
+) -> None:
+    one, three = shard(tmp_path / "one", [("a", 0)]), shard(tmp_path / "three", [("b", 0)])
+    two = tmp_path / "two"
+    with RunFolder(two / RUN, "abc"):
+        pass  # killed in its first problem
+    to = tmp_path / "results"
+    assert script.main([str(one), str(two), str(three), "--to", str(to)]) == 0
+    assert rows(to) == [("abc", "a", 0), ("abc", "b", 0)]
+    said = capsys.readouterr().out.splitlines()
+    assert f"{two / RUN}: skipped, nothing is answered there yet" in said
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("wrong", ["mixed", "other", "bare", "absent", "busy"])
+def test_nothing_is_merged_where_anything_is_refused(
+    script: ModuleType, tmp_path: Path, capsys: Any, wrong: str
+) -> None:
+    good, to = shard(tmp_path / "good", [("a", 0)]), tmp_path / "results"
+    bad = tmp_path / wrong
+    if wrong == "other":
+        shard(bad, [("a", 1)], fingerprint="xyz")
+    elif wrong != "absent":
+        shard(bad, [("a", 1)])
+        (bad / RUN).rename(bad / "z")
+    if wrong == "mixed":
+        text = (bad / "z" / "samples.jsonl").read_text()
+        second = text.replace("abc", "xyz").replace('"sample": 1', '"sample": 2')
+        (bad / "z" / "samples.jsonl").write_text(text + second)
+    elif wrong == "bare":
+        (bad / "z" / "config.yaml").unlink()
+    with RunFolder(to / "z", "abc") if wrong == "busy" else nullcontext():
+        code = script.main([str(good), str(bad), "--to", str(to)])
+    assert code == (1 if wrong == "busy" else 2)
+    assert str(to if wrong == "busy" else bad) in capsys.readouterr().err
+    assert not (to / RUN).exists()
 
 
 def test_what_is_no_shard_is_named(script: ModuleType, tmp_path: Path, capsys: Any) -> None:

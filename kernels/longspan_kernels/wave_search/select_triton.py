@@ -29,6 +29,15 @@ def narrowed(low, middle, high, enough):
 
 
 @triton.jit
+def vote_bits(vote, row, c, C):
+    """Votes as integers of the same order; below 0 where a cluster is empty or there is none. NaN
+    is no more than infinity: nothing may lie above where a search for the border begins.
+    """
+    bits = tl.load(vote + row * C + c, c < C, -float("inf")).to(tl.int32, bitcast=True)
+    return tl.minimum(bits, 0x7F800000)
+
+
+@triton.jit
 def select_row(
     vote, most, first, second, count, C, G, FIRST, SECOND,
     BLOCK: tl.constexpr, ROUNDS: tl.constexpr,
@@ -38,7 +47,7 @@ def select_row(
     """
     row = tl.program_id(0).to(tl.int64)
     c = tl.arange(0, BLOCK)
-    bits = tl.load(vote + row * C + c, c < C, -float("inf")).to(tl.int32, bitcast=True)
+    bits = vote_bits(vote, row, c, C)
     live = tl.sum((bits >= 0).to(tl.int32), 0)  # an empty cluster's vote is -inf
     wanted_1, wanted_2 = wanted(most, row, live, G, FIRST, SECOND)
     # at least wanted_i votes are low_i or more, fewer are high_i or more
@@ -68,12 +77,6 @@ def select_row(
     tl.store(second + row * SECOND + (place >> 16) - 1, c, in_2)
     tl.store(count + row, wanted_1)
     tl.store(count + G + row, wanted_2 - wanted_1)
-
-
-@triton.jit
-def vote_bits(vote, row, c, C):
-    """Votes as integers of the same order; below 0 where a cluster is empty or there is none."""
-    return tl.load(vote + row * C + c, c < C, -float("inf")).to(tl.int32, bitcast=True)
 
 
 @triton.jit

@@ -60,7 +60,7 @@ def go_on(session: Session, logits_BV: Tensor, answers: Sequence[Answer]) -> Ten
     """Bring the rows of begun answers to where they stopped; the logits [B, V] there.
 
     What the model had stored is stored again as it was, and the last token decoded. Where only the
-    tokens are known they are read like a prompt, with full attention.
+    tokens are known they are read like a prompt, by its prefill.
     """
     last: list[Sequence[int]] = [[] for _ in answers]
     unread: list[Sequence[int]] = [[] for _ in answers]

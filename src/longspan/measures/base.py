@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +52,15 @@ class Voice:
         return self.max_new_tokens or example.max_new_tokens
 
 
+class Lesson(NamedTuple):
+    """What a session is fed, whatever it would say."""
+
+    tokens: list[int]
+    """Of the reference answer, repeated where it is short."""
+    own: int
+    """How many of them come before it repeats."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """What is measured: a model, read through a method, under a protocol."""
@@ -61,6 +70,10 @@ class Subject:
     protocol: types.Protocol
     prefill: Prefill | None = None
     """How prompts are attended; None: in full."""
+    context_tokens: int | None = None
+    """The run's, not an example's or a pass's: where rotary frequencies depend on a length, it is
+    this. None: the model's positions.
+    """
     tell: Callable[[int], Any] | None = None
     """Gets the tokens read so far while a prompt is read."""
 
@@ -80,7 +93,7 @@ class Subject:
 
     def open(self, rows: int, max_tokens: int) -> Session:
         """An empty session."""
-        return self.model.session(self.method, rows, max_tokens, self.prefill)
+        return self.model.session(self.method, rows, max_tokens, self.prefill, self.context_tokens)
 
     def read(
         self, prompts: Sequence[tuple[Sequence[int], Sequence[int]]], new_tokens: int
@@ -102,10 +115,11 @@ class Subject:
         logits_BV = session.prefill([context for context, _ in prompts], self.tell)
         return session, logits_BV, [question for _, question in prompts]
 
-    def lesson(self, example: types.Example, steps: int) -> list[int]:
-        """The tokens of the reference answer, `steps` of them, repeated where it is short."""
+    def lesson(self, example: types.Example, steps: int) -> Lesson:
+        """`steps` tokens; none where the reference answer has none."""
         ids = self.model.encode_answer(example)
-        return (ids * -(-steps // len(ids)))[:steps] if ids else []
+        tokens = (ids * -(-steps // len(ids)))[:steps] if ids else []
+        return Lesson(tokens, min(len(ids), steps))
 
 
 def feed(session: Session, logits_BV: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -69,13 +69,13 @@ def latency(
         if together_ms is not None:  # search and attention that went on at once count once
             parts["overlap_ms"] = sum(parts.get(name, 0.0) for name in ATTENTION) - together_ms
             parts["other_ms"] += parts["overlap_ms"]
-    prompt = max(session.lengths) - warmup - steps - ledger_steps
+    prompts = [length - warmup - steps - ledger_steps for length in session.lengths]
     timing = {
         "ttft_s": ttft_s,
-        "prefill_tokens_per_s": len(examples) * prompt / ttft_s,
+        "prefill_tokens_per_s": sum(prompts) / ttft_s,
         **_per_token(step_ms, len(examples)),
         "rows": len(examples),
-        "context_tokens": prompt,
+        "context_tokens": max(prompts),
         "steps": steps,
         "threads": torch.get_num_threads(),
         "by_stretch": _by_stretch(step_ms, absorb_ms),

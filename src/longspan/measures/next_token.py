@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.models.base import NOT_FINITE
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -16,9 +18,11 @@ def expectation(logits_V: Tensor, full_V: Tensor, following: int | None) -> dict
 
     `kl`: KL(full || method) of the distributions, nats; `agreement`: 1 where the likeliest token is
     the same; `nll`, `nll_full`: what the token that follows takes under each, nats, nan where none
-    is known.
+    is known. Raises FloatingPointError where logits are NaN.
     """
     ours_V, full_V = logits_V.float().log_softmax(-1), full_V.float().log_softmax(-1)
+    if ours_V.isnan().any() or full_V.isnan().any():
+        raise FloatingPointError(NOT_FINITE)
     weight_V = full_V.exp()
     excess_V = torch.where(weight_V > 0, weight_V * (full_V - ours_V), 0.0)
     return {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from longspan.measures.base import Subject, Voice
+    from longspan.measures.base import Lesson, Subject, Voice
     from longspan.methods.base import LayerState
     from longspan.models.base import Model, Session
     from longspan.types import Example, Partial
@@ -141,7 +141,7 @@ def _moves(
     session, logits_BV, (unread,) = subject.begin([prompt], steps)
     if voice is None:
         lesson = subject.lesson(example, steps)
-        full = session.logits_after(0, [*unread, *lesson])
+        full = session.logits_after(0, [*unread, *lesson.tokens])
         feed(session, logits_BV, [unread])
         return session, _taught(session, lesson, islice(full, len(unread), None))
     stream = voice.stream(
@@ -152,10 +152,12 @@ def _moves(
     return session, ({} for _ in moves)
 
 
-def _taught(
-    session: Session, lesson: Sequence[int], full: Iterator[Tensor]
-) -> Iterator[dict[str, float]]:
-    for token, following, full_V in zip(lesson, [*lesson[1:], None], full, strict=True):
+def _taught(session: Session, lesson: Lesson, full: Iterator[Tensor]) -> Iterator[dict[str, float]]:
+    """The reference is weighed once: how likely it is to begin anew, or to be copied, is nothing of
+    it.
+    """
+    for number, (token, full_V) in enumerate(zip(lesson.tokens, full, strict=True), start=1):
+        following = lesson.tokens[number] if number < lesson.own else None
         yield expectation(session.decode([token])[0], full_V, following)
 
 

@@ -148,8 +148,8 @@ class StoredState(LayerState):
         twin.store = twin.placement.store
         return twin
 
-    def tell(self, reading: Reading) -> None:
-        """A step was done elsewhere, and this is what it did."""
+    def tell(self, reading: Reading | None) -> None:
+        """A step was done elsewhere, and this is what it did; None: it is still to be done."""
         self._reading = reading
 
     @property

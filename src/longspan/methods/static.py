@@ -36,6 +36,8 @@ class StaticStored(StaticLayer):
         # a method is given the states that it made
         self.states = cast("Sequence[StoredState]", states)
         self.geometry, self.capacity = self.states[0].geometry, max(limits)
+        for state in self.states:
+            state.tell(None)  # what it says of a step before may hold the buffers of that
         self.pool = self.pooled(limits)
 
     def pooled(self, limits: Sequence[int]) -> Pool:

@@ -49,6 +49,7 @@ class HuggingFaceModel(Model):
         self.dtype = module.dtype
         self.device = geometries[0].device
         self.layers = len(windows)
+        self.chunk_tokens = options.prefill_chunk_tokens
         self.geometries = tuple(
             g for g, window in zip(geometries, windows, strict=True) if window is None
         )
@@ -75,16 +76,18 @@ class HuggingFaceModel(Model):
         rows: int = 1,
         max_tokens: int | None = None,
         prefill: Prefill | None = None,
+        context_tokens: int | None = None,
     ) -> StoreSession:
         """See Model.session."""
         if rows < 1:
             raise ValueError(f"rows is {rows}; it should be at least 1")
-        if max_tokens is None and self._decoder.rotary.needed:
+        if self._decoder.rotary.needed and context_tokens is None and self.max_positions is None:
             raise ValueError(
-                f"{self.name} chooses its rotary frequencies by the total length; give max_tokens"
+                f"{self.name} chooses its rotary frequencies by the length of the context; give "
+                "context_tokens"
             )
         empty = [Row(self._decoder.states(method, prefill)) for _ in range(rows)]
-        return StoreSession(self._decoder, method, empty, max_tokens)
+        return StoreSession(self._decoder, method, empty, max_tokens, context_tokens)
 
     def encode(self, example: Example) -> tuple[list[int], list[int]]:
         """See Model.encode. ValueError where the tokenizer knows tokens that the model does not."""

@@ -91,6 +91,10 @@ class Session(ABC):
         """Tokens read so far, by row."""
 
 
+NOT_FINITE = "the model's logits are not finite; model.dtype=bfloat16 may help"
+"""What a FloatingPointError says."""
+
+
 class Model(ABC):
     """A loaded decoder."""
 
@@ -102,6 +106,10 @@ class Model(ABC):
     device: torch.device
     layers: int
     """Of the decoder, those with sliding windows included."""
+    chunk_tokens: int
+    """Of a prompt, counted from its beginning, those read at once: under a sparse prefill they are
+    part of what a row answers, and of a run's fingerprint.
+    """
     geometries: tuple[LayerGeometry, ...]
     """The layers that the method owns, in the order of `Session.states`."""
 
@@ -112,13 +120,15 @@ class Model(ABC):
         rows: int = 1,
         max_tokens: int | None = None,
         prefill: Prefill | None = None,
+        context_tokens: int | None = None,
     ) -> Session:
         """An empty session for `rows` sequences of at most `max_tokens` tokens each, prompt and
         answer together. `prefill` is how prompts are attended; None: in full.
 
         A prompt must fit the model's positions in any case; an answer may leave them where
-        `max_tokens` says so, as timing does. Models whose rotary frequencies depend on the total
-        length (longrope, dynamic) need `max_tokens`.
+        `max_tokens` says so, as timing does. Models whose rotary frequencies depend on the length
+        (longrope, dynamic NTK) take those of `context_tokens`, whatever is read; None: of all their
+        positions.
         """
 
     @abstractmethod

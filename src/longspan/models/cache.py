@@ -1,6 +1,4 @@
-"""The cache that a Hugging Face model writes to: it keeps nothing itself but hands K and V to the
-layer states.
-"""
+"""The cache that a Hugging Face model writes to: it keeps nothing but hands K and V to states."""
 
 from __future__ import annotations
 
@@ -85,9 +83,7 @@ class CacheLayer:
         """Keys and values of the last step, where `static` decodes."""
 
     def prefill(self, q_BHQD: Tensor, handle: Handle, sink_H: Tensor | None) -> Tensor:
-        """Attend a left-padded chunk row by row, each without its padding; out [B, Q, H, D],
-        padding 0.
-        """
+        """Attend a left-padded chunk row by row; out [B, Q, H, D], 0 where the padding is."""
         batch, heads, queries, size = q_BHQD.shape
         out_BQHD = q_BHQD.new_empty(batch, queries, heads, size)
         for row, (state, count) in enumerate(zip(self.states, self.cache.counts, strict=True)):
@@ -99,7 +95,7 @@ class CacheLayer:
                 out_HQD = drain(out_HQD, lse_HQ, sink_H[:, None])
             out_BQHD[row, :pad] = 0
             out_BQHD[row, pad:] = out_HQD.transpose(0, 1)
-            if self.cache.sealer is not None:
+            if self.cache.sealer is not None and self.cache.ends[row]:
                 self.cache.sealer.seal(state)
         return out_BQHD
 
@@ -167,7 +163,8 @@ class StoreCache:
         """By row: what keeps the tokens that are decoded."""
         self.observer: Observer | None = None
         self.sealer: Sealer | None = None
-        """During the last chunk of a prompt: what seals a state that has read it."""
+        self.ends: Sequence[bool] = ()
+        """What seals the states of rows whose prompt ends with the chunk, and which these are."""
         self.at_B: Tensor | None = None
         """int64: tokens that each row holds, where layers are static."""
         self.probe: list[LayerGeometry] | None = None

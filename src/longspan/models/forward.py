@@ -21,22 +21,28 @@ if TYPE_CHECKING:
 
 
 class Forward:
-    """Runs a decoder; `limit` is the length that its rotary frequencies may depend on."""
+    """Runs a decoder; `context_tokens` is the length that its rotary frequencies may depend on."""
 
-    def __init__(self, decoder: Decoder, method: Method, limit: int | None) -> None:
+    def __init__(self, decoder: Decoder, method: Method, context_tokens: int | None) -> None:
         self._decoder = decoder
         self._cache = StoreCache(decoder.windows, method)
-        self._limit = limit
+        self._context_tokens = context_tokens
 
     def bind(self, rows: Sequence[Row]) -> None:
         """Decode these rows."""
         self._cache.bind([row.states for row in rows], [row.tape for row in rows])
 
     def chunk(
-        self, rows: Sequence[Row], chunk: Sequence[Sequence[int]], *, last: bool, keep: int = 1
+        self,
+        rows: Sequence[Row],
+        chunk: Sequence[Sequence[int]],
+        *,
+        ends: Sequence[bool] = (),
+        keep: int = 1,
     ) -> Tensor:
-        """Have the rows read a chunk each, left-padded to the longest; where it is the last, layers
-        may be sealed meanwhile. The logits [B, K, V] after the last `keep` tokens.
+        """Have the rows read a chunk each, left-padded to the longest; the layers of those whose
+        prompt `ends` with it may be sealed meanwhile. The logits [B, K, V] after the last `keep`
+        tokens.
 
         What is bound is these rows afterwards.
         """
@@ -48,7 +54,8 @@ class Forward:
             pad = [0] * (width - len(ids))
             tokens.append(pad + list(ids))
             positions.append(pad + list(range(row.length, row.length + len(ids))))
-        with Sealer() if last and self._decoder.overlap_index else nullcontext() as sealer:
+        self._cache.ends = ends
+        with Sealer() if any(ends) and self._decoder.overlap_index else nullcontext() as sealer:
             self._cache.sealer = sealer
             logits_BKV = self._run(tokens, positions, decoding=False, keep=keep)
         self._cache.sealer = None
@@ -71,7 +78,7 @@ class Forward:
         keep: int = 1,
     ) -> Tensor:
         decoder = self._decoder
-        decoder.rotary.set(self._limit)
+        decoder.rotary.set(self._context_tokens)
         self._cache.decoding = decoding
         out = decoder.module(
             input_ids=torch.tensor(tokens, device=decoder.device),

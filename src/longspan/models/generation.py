@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from pydantic import Field
 
+from longspan.models.base import NOT_FINITE
 from longspan.models.sampling import probabilities
 from longspan.options import Fraction, Share, Tokens, settings
 from longspan.types import Generation
@@ -170,7 +171,7 @@ def choose(logits_BV: Tensor, sampling: Sampling, dice: Sequence[torch.Generator
     """
     best = logits_BV.max(-1)
     if not all(map(math.isfinite, best.values.tolist())):
-        raise FloatingPointError("the model's logits are not finite; model.dtype=bfloat16 may help")
+        raise FloatingPointError(NOT_FINITE)
     if sampling.temperature == 0:
         tokens: list[int] = best.indices.tolist()
         return tokens

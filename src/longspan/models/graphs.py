@@ -21,28 +21,44 @@ WARM_UP = 2
 
 
 def capture(step: StaticStep) -> None:
-    """Make a graph of the step. Steps before it compile kernels; they store the same token at the
-    same place as the replay will. RuntimeError where that fails.
+    """Make a graph of the step, on its device whichever is current. Steps before it compile
+    kernels; they store the same token at the same place as the replay will. Raises whatever a step
+    does, RuntimeError where it cannot be captured.
     """
-    step.say([0] * len(step.rows))
-    before = torch.cuda.current_stream()
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(before)
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            step.step()
-        with no_waits():
-            step.step()
-    before.wait_stream(side)
-    gc.collect()  # what it finds may wait for the device, which a capture does not survive
-    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(step.decoder.device):
+        step.say([0] * len(step.rows))
+        before = torch.cuda.current_stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(before)
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UP):
+                    step.step()
+                with no_waits():
+                    step.step()
+        finally:
+            before.wait_stream(side)  # what failed half-way may still be writing
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with no_finalizers(), torch.cuda.graph(graph, stream=side):
+                step.logits_BV = step.step()
+        finally:
+            torch.cuda.set_stream(before)  # where a capture failed, torch leaves its own
+        torch.cuda.synchronize()  # what the warm-up says to the host is said
+        step.graph = graph
+
+
+@contextmanager
+def no_finalizers() -> Iterator[None]:
+    """Nothing is collected: what goes then may wait for the device, which a capture does not
+    survive.
+    """
+    gc.collect()
+    gc.disable()
     try:
-        with torch.cuda.graph(graph):
-            step.logits_BV = step.step()
+        yield
     finally:
-        torch.cuda.set_stream(before)  # where a capture failed, torch leaves its own
-    torch.cuda.synchronize()  # what the warm-up says to the host is said
-    step.graph = graph
+        gc.enable()
 
 
 @contextmanager
@@ -83,7 +99,7 @@ def opened(
         raise ValueError(f"model.graphs = {graphs!r}: {reason}; right would be auto or off")
     try:
         step = StaticStep(decoder, method, rows, limit)
-    except (ValueError, torch.OutOfMemoryError):
+    except (ValueError, RuntimeError):  # no memory, of the device's or of what can be pinned
         if graphs == "auto":
             return None
         raise
@@ -94,11 +110,11 @@ def captured(step: StaticStep, graphs: Graphs) -> bool:
     """Make the step a graph; False where that fails and `graphs` is auto."""
     try:
         capture(step)
-    except RuntimeError as error:
+    except Exception as error:  # a kernel too large for the device is no RuntimeError
         step.close()
         if graphs != "auto" and isinstance(error, torch.OutOfMemoryError):
             raise
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         if graphs != "auto":
             raise ValueError(f"model.graphs = {graphs!r}: no graph of a step: {reason}") from error
         logging.getLogger(__name__).warning("decoding without CUDA graphs: %s", reason)

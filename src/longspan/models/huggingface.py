@@ -31,7 +31,9 @@ class HuggingFace:
     config: dict[str, Any] | None = None
     """Entries that replace those of the weights' config.json, such as YaRN's rope_parameters."""
     prefill_chunk_tokens: Count = 8192
-    """Smaller saves memory; larger reads the stored keys less often."""
+    """Smaller saves memory; larger reads the stored keys less often. A sparse prefill chooses anew
+    for each chunk.
+    """
     overlap_index: bool = False
     """Build a layer's index in a thread of its own while later layers read the last chunk."""
     chat_template: str = "auto"

@@ -1,4 +1,4 @@
-"""Rotary embeddings whose frequencies depend on the total length: one regime for a session."""
+"""Rotary embeddings whose frequencies depend on the length: one choice for all that is read."""
 
 from __future__ import annotations
 
@@ -7,71 +7,73 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
+
+FIXED = "default"
+"""A kind that never looks at positions."""
 
 
 class RotaryPin:
-    """Makes every forward of a longrope or dynamic-NTK model see the session's total length.
+    """Has a longrope or dynamic-NTK model choose its frequencies once, for a length that it is
+    told.
 
-    Such a model chooses its frequencies from the largest position of each call, so a chunked
-    prefill, or an answer that crosses the threshold, would mix two kinds of keys in one store.
+    Left to itself, such a model chooses by the largest position of each call. A chunked prefill, or
+    an answer that crosses the threshold, would mix two kinds of keys in one store; and the longest
+    row's length, or what a pass has left to decode, would change the others' answers. So the length
+    is one that is known before anything is read: the run's context, or else all positions of the
+    model. Servers choose in the same way (vLLM, by its max_model_len). Tokens beyond it are read
+    with the same frequencies.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.total: int | None = None
-        self._modules = [m for m in module.modules() if _changes(m)]
-        for rotary in self._modules:
-            rotary.register_forward_pre_hook(self._lengthen, with_kwargs=True)
-            rotary.register_forward_hook(self._shorten)
+        self.tokens: int | None = None
+        self._rotaries: list[tuple[Any, Any]] = [
+            (each, each.rope_type) for each in module.modules() if _changes(each)
+        ]
 
     @property
     def needed(self) -> bool:
         """Whether the model has such an embedding."""
-        return bool(self._modules)
+        return bool(self._rotaries)
 
-    def set(self, total: int | None) -> None:
-        """Pin to `total` tokens; None lets each forward choose for itself."""
-        if total == self.total:
+    def set(self, tokens: int | None) -> None:
+        """Read with the frequencies of so many tokens; None, where nothing needs it, does
+        nothing.
+        """
+        if tokens is None or tokens == self.tokens:
             return
-        self.total = total
-        for rotary in self._modules:
-            _forget_growth(rotary)
-
-    def _lengthen(
-        self, _: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if self.total is None:
-            return None
-        if "position_ids" in named:
-            return positional, {**named, "position_ids": self._with_last(named["position_ids"])}
-        hidden, at_BQ, *rest = positional
-        return (hidden, self._with_last(at_BQ), *rest), named
-
-    def _with_last(self, at_BQ: Tensor) -> Tensor:
-        assert self.total is not None
-        return torch.cat([at_BQ, torch.full_like(at_BQ[:, :1], self.total - 1)], 1)
-
-    def _shorten(
-        self, _: nn.Module, __: tuple[Any, ...], tables: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...] | None:
-        return None if self.total is None else tuple(table[:, :-1] for table in tables)
+        for rotary, kinds in self._rotaries:
+            _choose(rotary, kinds, tokens)
+        self.tokens = tokens
 
 
 def _changes(module: nn.Module) -> bool:
-    kind = getattr(module, "rope_type", None)
-    kinds = kind.values() if isinstance(kind, dict) else [kind]
-    return any(k is not None and ("dynamic" in k or k == "longrope") for k in kinds)
+    return any(map(_chooses, _by_layer_type(getattr(module, "rope_type", None)).values()))
 
 
-def _forget_growth(rotary: Any) -> None:
-    """Dynamic NTK keeps the frequencies of the longest text so far; start again from the original
-    ones.
-    """
-    kinds = rotary.rope_type
-    prefixes = {f"{name}_": kind for name, kind in kinds.items()} if isinstance(kinds, dict) else {}
-    for prefix, kind in (prefixes or {"": kinds}).items():
-        if "dynamic" in kind:
-            frequencies = getattr(rotary, f"{prefix}inv_freq")
-            original = getattr(rotary, f"{prefix}original_inv_freq").to(frequencies.device)
-            rotary.register_buffer(f"{prefix}inv_freq", original.clone(), persistent=False)
+def _chooses(kind: str | None) -> bool:
+    return kind is not None and ("dynamic" in kind or kind == "longrope")
+
+
+def _by_layer_type(kinds: Any) -> dict[str | None, str | None]:
+    """Some models have frequencies for each type of layers; {None: kind} for one that has not."""
+    return kinds if isinstance(kinds, dict) else {None: kinds}
+
+
+def _choose(rotary: Any, kinds: Any, tokens: int) -> None:
+    """Show it the last position, then hide that it chooses, so that it never does again."""
+    rotary.rope_type = kinds
+    for layer_type, kind in _by_layer_type(kinds).items():
+        if not _chooses(kind):
+            continue
+        which, prefix = ((), "") if layer_type is None else ((layer_type,), f"{layer_type}_")
+        frequencies = getattr(rotary, f"{prefix}inv_freq")
+        if "dynamic" in str(kind):  # it keeps those of the longest text so far
+            frequencies.copy_(getattr(rotary, f"{prefix}original_inv_freq"))
             setattr(rotary, f"{prefix}max_seq_len_cached", rotary.original_max_seq_len)
+        last_BQ = torch.tensor([[tokens - 1]], device=frequencies.device)
+        rotary(torch.zeros(1, device=frequencies.device), last_BQ, *which)
+        # where they were, as the graph of a decode step looks for them there
+        frequencies.copy_(getattr(rotary, f"{prefix}inv_freq"))
+        rotary.register_buffer(f"{prefix}inv_freq", frequencies, persistent=False)
+    rotary.rope_type = dict.fromkeys(kinds, FIXED) if isinstance(kinds, dict) else FIXED

@@ -30,14 +30,20 @@ class StoreSession(Session):
     """Rows of any length side by side: padding is cut off before anything is stored."""
 
     def __init__(
-        self, decoder: Decoder, method: Method, rows: Sequence[Row], max_tokens: int | None
+        self,
+        decoder: Decoder,
+        method: Method,
+        rows: Sequence[Row],
+        max_tokens: int | None,
+        context_tokens: int | None = None,
     ) -> None:
         self.observer: Observer | None = None
         self._decoder = decoder
         self._method = method
         self._rows = list(rows)
         self._limit = max_tokens
-        self._forward = Forward(decoder, method, max_tokens)
+        self._context_tokens = decoder.max_positions if context_tokens is None else context_tokens
+        self._forward = Forward(decoder, method, self._context_tokens)
         self._by_states = decoder.graphs == "off"  # whatever else there is
         self._forward.bind(self._rows)
 
@@ -45,7 +51,9 @@ class StoreSession(Session):
     def prefill(
         self, rows: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None
     ) -> Tensor:
-        """See Session.prefill. A chunk runs only the rows that have tokens in it."""
+        """See Session.prefill. A chunk runs only the rows that have tokens in it. Each row's chunks
+        begin where the row does: a sparse prefill chooses by the chunk, whoever is read beside it.
+        """
         limits = [n for n in (self._limit, self._decoder.max_positions) if n is not None]
         check_lengths(self._rows, rows, min(limits, default=None))
         check_room(self._method, self._decoder.geometries, map(len, rows))
@@ -54,15 +62,13 @@ class StoreSession(Session):
             row.leave()
         for first in range(0, longest, self._decoder.chunk_tokens):
             stop = min(first + self._decoder.chunk_tokens, longest)
-            # rows end together: a row stands at columns [longest - len(ids), longest)
             part = [
-                (row, ids[max(0, len(ids) - longest + first) : len(ids) - longest + stop])
+                (row, ids[first:stop], len(ids) <= stop)
                 for row, ids in zip(self._rows, rows, strict=True)
-                if len(ids) > longest - stop
+                if len(ids) > first
             ]
-            reading = [row for row, _ in part]
-            chunk = [ids for _, ids in part]
-            logits_BKV = self._forward.chunk(reading, chunk, last=stop == longest)
+            reading, chunk, ends = zip(*part, strict=True)
+            logits_BKV = self._forward.chunk(reading, chunk, ends=ends)
             for row, logits_V in zip(reading, logits_BKV[:, -1], strict=True):
                 row.logits_V = logits_V
             if progress is not None:
@@ -86,13 +92,13 @@ class StoreSession(Session):
     def _read_on(self, tokens: Sequence[int]) -> Iterator[Tensor]:
         for first in range(0, len(tokens), PIECE):
             piece = tokens[first : first + PIECE]
-            yield from self._forward.chunk(self._rows, [piece], last=False, keep=len(piece))[0]
+            yield from self._forward.chunk(self._rows, [piece], keep=len(piece))[0]
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> Tensor:
         """See Session.decode."""
         check_lengths(self._rows, [[token] for token in tokens], self._most)
-        self._decoder.rotary.set(self._limit)
+        self._decoder.rotary.set(self._context_tokens)
         if (step := self._static()) is not None:
             logits_BV = step.decode(self._rows, tokens)
         else:
@@ -107,6 +113,7 @@ class StoreSession(Session):
         step = self._rows[0].static
         if step is not None and self.observer is None and step.holds(self._rows):
             return step
+        step = None  # its buffers go before others are made
         for row in self._rows:
             row.leave()
         if self._by_states or self.observer is not None:
@@ -148,7 +155,7 @@ class StoreSession(Session):
         return self._with([self._rows[row] for row in rows])
 
     def _with(self, rows: Sequence[Row]) -> StoreSession:
-        session = StoreSession(self._decoder, self._method, rows, self._limit)
+        session = StoreSession(self._decoder, self._method, rows, self._limit, self._context_tokens)
         session.observer = self.observer
         session._by_states = self._by_states
         return session

@@ -106,8 +106,9 @@ class HostStore(KVStore):
     def append(self, k_GQD: Tensor, v_GQD: Tensor) -> None:
         """See KVStore."""
         if self.near.type == "cuda":
-            if k_GQD.shape[1] == 1:
-                self._tail_to(self.near)
+            if k_GQD.shape[1] == 1:  # a step, or the last of a prompt, which is not frozen yet
+                if self.frozen:
+                    self._tail_to(self.near)
             elif self.device == self.near:
                 # growing holds the old and the half longer new buffer, of K or of V
                 wanted = 2 * (self._keys_GCD.nbytes + k_GQD.nbytes) * 3 // 2

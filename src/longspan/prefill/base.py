@@ -27,4 +27,7 @@ class Prefill(ABC):
     ) -> Partial:
         """Attend the chunk causally, together with everything stored before it: out [H, Q, D], lse
         [H, Q]. `past` is on the queries' device and may be walked once.
+
+        What is chosen may depend on the chunk, as that is one of a row's own: the prompt is cut
+        from its beginning every `Model.chunk_tokens` tokens, whatever is read beside it.
         """

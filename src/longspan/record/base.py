@@ -22,8 +22,14 @@ class Recorder(ABC):
     """
 
     @abstractmethod
-    def open(self, folder: Path, config: Mapping[str, Any], fingerprint: str) -> None:
-        """A run begins or is resumed."""
+    def open(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        fingerprint: str,
+        recorded: Sequence[Record] = (),
+    ) -> None:
+        """A run begins or, with the samples `recorded` before, is resumed."""
 
     @abstractmethod
     def sample(self, record: Record) -> None:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 class LocalRecorder(Recorder):
     """Tells nobody."""
 
-    def open(self, folder: Path, config: Mapping[str, Any], fingerprint: str) -> None:
+    def open(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        fingerprint: str,
+        recorded: Sequence[Record] = (),
+    ) -> None:
         """Nothing to open."""
 
     def sample(self, record: Record) -> None:

@@ -7,6 +7,7 @@ import threading
 import warnings
 from dataclasses import field
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from longspan.types import Record
 
-
 Mode = Literal["online", "offline"]
 
 
@@ -31,6 +31,8 @@ class Live:
         self.run: Any = None
         self.folder: Path | None = None
         self.records: list[Record] = []
+        self.scores: list[float] = []
+        """Of all samples of the run; `records` are those since `open`."""
 
 
 @settings
@@ -48,9 +50,16 @@ class WandbRecorder(Recorder):
 
     live: Live = field(default_factory=Live, init=False, repr=False, compare=False)
 
-    def open(self, folder: Path, config: Mapping[str, Any], fingerprint: str) -> None:
+    def open(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        fingerprint: str,
+        recorded: Sequence[Record] = (),
+    ) -> None:
         """Begin a run of the same identity as the folder; falls back to offline, then to none."""
         self.live.records.clear()
+        self.live.scores = [each.score for each in recorded]
         self.live.folder = folder
         modes: tuple[Mode, ...] = ("online", "offline") if self.mode == "online" else ("offline",)
         for mode in modes:
@@ -90,12 +99,12 @@ class WandbRecorder(Recorder):
         )
 
     def sample(self, record: Record) -> None:
-        """Log the score and the running mean."""
+        """Log the score and the mean of all the run's so far."""
         self.live.records.append(record)
-        scores = [each.score for each in self.live.records]
+        self.live.scores.append(record.score)
         row = {
             "sample/score": record.score,
-            "sample/mean": sum(scores) / len(scores),
+            "sample/mean": fmean(self.live.scores),
             "sample/prompt_tokens": record.prompt_tokens,
             "sample/new_tokens": record.new_tokens,
         }

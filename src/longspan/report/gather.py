@@ -165,7 +165,8 @@ def _mass(path: Path) -> tuple[tuple[int, ...], Grid]:
 
 
 def _hardware(path: Path) -> str:
-    facts = read_json(path / "environment.json") or {}
+    """Where the times are from; where none were taken, where the last command ran."""
+    facts = read_json(path / "latency.json") or read_json(path / "environment.json") or {}
     machine, gpus = facts.get("hardware") or {}, facts.get("gpus") or []
     names = [str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu) for gpu in gpus]
     threads = (facts.get("threads") or {}).get("torch")

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from longspan import results
+from longspan.comparison import shared
 from longspan.request import tokens_label
 from longspan.statistics import Interval, difference_interval
 
@@ -125,13 +126,8 @@ def _rank(row: Row) -> tuple[float, float, str]:
 def _delta(entry: Entry, entries: Iterable[Entry]) -> Delta | None:
     if entry.method == BASELINE:
         return None
-    for other in entries:
-        common = sorted(entry.scores.keys() & other.scores.keys())
-        if other.method == BASELINE and common:
-            ours = [entry.scores[key] for key in common]
-            theirs = [other.scores[key] for key in common]
-            return _told(ours, theirs)
-    return None
+    pair = shared(entry.scores, (each.scores for each in entries if each.method == BASELINE))
+    return _told(*pair) if pair[0] else None
 
 
 def _told(ours: list[float], theirs: list[float]) -> Delta:

@@ -114,7 +114,7 @@ class Read:
         """Means over `steps` tokens of the reference answers, fed through `method`: `kl` and
         `agreement` of what the model expects next, against full attention.
         """
-        lesson = self._subject.lesson(self.example, steps)
+        lesson = self._subject.lesson(self.example, steps).tokens
         if len(self._full) < len(lesson):
             self._full = list(self._session.logits_after(0, lesson))
         session = branch(self._session, method)
@@ -131,7 +131,7 @@ class Read:
         session = self._session.fork(1)
         recorder = Recorder()
         session.observer = recorder
-        feed(session, self._logits_BV, [self._subject.lesson(self.example, steps)])
+        feed(session, self._logits_BV, [self._subject.lesson(self.example, steps).tokens])
         traces = []
         for geometry, (state,) in zip(self.model.geometries, session.states, strict=True):
             assert isinstance(state, OnceState)

@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple
+
+from longspan.statistics import t95
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Z: Final = 1.96
-"""Standard errors of a 95% interval."""
+
+class Average(NamedTuple):
+    """A mean, and half the width of its 95% interval, None where that is not known."""
+
+    mean: float
+    half: float | None
 
 
-def macro_average(nested: Sequence[Sequence[Sequence[float]]]) -> tuple[float, float | None]:
-    """Mean over categories of the mean over data sets of the mean score, and its standard error:
-    the samples are random, the data sets are not. None where a data set has only one sample.
+def macro_average(nested: Sequence[Sequence[Sequence[float]]]) -> Average:
+    """Mean over categories of the mean over data sets of the mean score: the samples are random,
+    the data sets are not. Student's interval, with Welch and Satterthwaite's degrees of freedom.
+
+    No width where a data set has only one sample, or no scores differ: 0 would claim to know.
     """
-    means, variances = [], []
+    means, errors, freedoms = [], [], []
     for datasets in nested:
-        known = [_mean_and_variance(scores) for scores in datasets]
-        means.append(math.fsum(mean for mean, _ in known) / len(known))
-        spread = [variance for _, variance in known]
-        variances.append(None if None in spread else _sum(spread) / len(spread) ** 2)
-    mean = math.fsum(means) / len(means)
-    return mean, None if None in variances else math.sqrt(_sum(variances)) / len(variances)
+        weight = 1 / (len(nested) * len(datasets))
+        for scores in datasets:
+            means.append(weight * math.fsum(scores) / len(scores))
+            if len(scores) > 1:
+                errors.append(weight**2 * _variance(scores) / len(scores))
+                freedoms.append(len(scores) - 1)
+    mean, error = math.fsum(means), math.fsum(errors)
+    if len(errors) < len(means) or not error:
+        return Average(mean, None)
+    shares = [(part / error) ** 2 / free for part, free in zip(errors, freedoms, strict=True)]
+    freedom = max(1, math.floor(1 / math.fsum(shares) + 1e-9))
+    return Average(mean, t95(freedom) * math.sqrt(error))
 
 
 def with_interval(name: str, nested: Sequence[Sequence[Sequence[float]]]) -> dict[str, float]:
-    """`name`, and where there are samples enough `name_low` and `name_high`: 95%, in 0..100.
-
-    Scores that are all alike say nothing of their spread: [0, 0] would claim to know.
-    """
-    mean, error = macro_average(nested)
-    if not error:
+    """`name`, and where there are samples enough `name_low` and `name_high`: 95%, in 0..100."""
+    mean, half = macro_average(nested)
+    if half is None:
         return {name: mean}
-    low, high = max(0.0, mean - Z * error), min(100.0, mean + Z * error)
-    return {name: mean, f"{name}_low": low, f"{name}_high": high}
+    return {
+        name: mean,
+        f"{name}_low": max(0.0, mean - half),
+        f"{name}_high": min(100.0, mean + half),
+    }
 
 
-def _sum(values: Sequence[float | None]) -> float:
-    return math.fsum(value for value in values if value is not None)
-
-
-def _mean_and_variance(scores: Sequence[float]) -> tuple[float, float | None]:
-    """Of the mean of scores."""
+def _variance(scores: Sequence[float]) -> float:
     mean = math.fsum(scores) / len(scores)
-    if len(scores) < 2:
-        return mean, None
-    spread = math.fsum((score - mean) ** 2 for score in scores) / (len(scores) - 1)
-    return mean, spread / len(scores)
+    return math.fsum((score - mean) ** 2 for score in scores) / (len(scores) - 1)

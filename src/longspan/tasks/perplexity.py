@@ -14,7 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from longspan.options import Count, settings
-from longspan.tasks.averages import Z, macro_average
+from longspan.tasks.averages import macro_average
 from longspan.tasks.base import Task
 from longspan.tasks.files import file_sha256, read_text
 from longspan.tasks.lengths import count_tokens, leading, overhead_tokens
@@ -114,12 +114,12 @@ class Perplexity(Task):
         how often the likeliest token is the right one, in percent.
         """
         each = [record.meta["nats"] / record.new_tokens for record in records]
-        _, error = macro_average([[each]])
+        half = macro_average([[each]]).half
         tokens = sum(record.new_tokens for record in records)
         nats = math.fsum(record.meta["nats"] for record in records)
         right = math.fsum(record.meta["right_tokens"] for record in records)
         size = sum(record.meta["scored_bytes"] for record in records)
-        spread = {} if error is None else {"low": -Z * error, "high": Z * error}
+        spread = {} if half is None else {"low": -half, "high": half}
         return {
             "perplexity": _perplexity(nats / tokens),
             **{f"perplexity_{end}": _perplexity(nats / tokens + by) for end, by in spread.items()},
