@@ -20,6 +20,7 @@ from longspan.methods.random_k import RandomK
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.retroinfer_paper import RetroInferPaper
+from longspan.methods.shadowkv import ShadowKV
 from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.studies.plots import curves, key, panels
@@ -64,6 +65,7 @@ WAYS: dict[str, Callable[[float], Method]] = {
     ),
     "quest": lambda share: replace(Quest(), retrieval_budget=share, **ALIKE),
     "quest, two layers dense": lambda share: replace(Quest(), retrieval_budget=share, **STATIC),
+    "shadowkv": lambda share: replace(ShadowKV(), retrieval_budget=share, **STATIC),
     "snapkv": lambda share: replace(SnapKV(), budget=share),
     "streaming_llm": lambda share: replace(StreamingLLM(), budget=share),
     "random_k": lambda share: replace(RandomK(), budget=share, **STATIC),

@@ -21,6 +21,7 @@ from longspan.methods.pqcache import PQCache
 from longspan.methods.quest import Quest
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.shadowkv import ShadowKV
 from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.studies.once import adopted
@@ -44,6 +45,7 @@ WAYS: dict[str, Callable[[float], Method]] = {
     "full": lambda share: Full(),
     "retroinfer": lambda share: replace(RetroInfer(), retrieval_budget=share, **STATIC),
     "quest": lambda share: replace(Quest(), retrieval_budget=share, **ALIKE),
+    "shadowkv": lambda share: replace(ShadowKV(), retrieval_budget=share, **STATIC),
     "pqcache": lambda share: replace(PQCache(), retrieval_budget=share, **ALIKE),
     "pqcache, 4 parts of 8 bits": lambda share: replace(
         PQCache(), retrieval_budget=share, parts=4, bits=8, **ALIKE

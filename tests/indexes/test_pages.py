@@ -51,7 +51,7 @@ def slow_bounds(q_HD: Tensor, keys_GTD: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_no_key_of_a_page_exceeds_its_bound(dtype: torch.dtype) -> None:
     keys_GTD, q_HD = keys(320).to(dtype), queries().to(dtype)
-    bound_HP = built(keys_GTD, 320).bounds(q_HD, 1.0)
+    bound_HP = built(keys_GTD, 320).scores(q_HD, 1.0)
     tolerance = 1e-4
     right_HP = slow_bounds(q_HD, keys_GTD).float()
     torch.testing.assert_close(bound_HP, right_HP, atol=tolerance, rtol=tolerance)

@@ -11,7 +11,8 @@ from tests.methods.cases import Layer, assert_close, layer
 
 from longspan.methods.frame import StoredState
 from longspan.methods.full import Full
-from longspan.methods.quest import Quest, QuestState
+from longspan.methods.paged import PagedState
+from longspan.methods.quest import Quest
 from longspan.methods.snapkv import SnapKV, SnapState, pooled
 from longspan.studies.once import adopted
 
@@ -133,7 +134,7 @@ def quest(**settings: Any) -> Quest:
 def test_quest_indexes_whole_pages_and_reads_the_page_being_written() -> None:
     given = layer(460)
     state = quest(update_tokens=20).layer(given.geometry)
-    assert isinstance(state, QuestState)
+    assert isinstance(state, PagedState)
     given.prefill(state, 0, 393)
     state.seal()
     assert state.indexed == (0, 384)
@@ -185,8 +186,8 @@ def test_dense_layers_are_attended_in_full() -> None:
     state.seal()
     assert_close(given.step(state, 299), given.oracle(299))
     assert state.work().exact_tokens == Full().layer(given.geometry).store.frozen + 300
-    assert isinstance(Quest(dense_layers=(1, 2)).layer(given.geometry), QuestState)
-    assert not isinstance(SnapKV().layer(given.geometry), QuestState)
+    assert isinstance(Quest(dense_layers=(1, 2)).layer(given.geometry), PagedState)
+    assert not isinstance(SnapKV().layer(given.geometry), PagedState)
     assert isinstance(SnapKV().layer(given.geometry), SnapState)
 
 

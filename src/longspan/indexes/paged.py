@@ -1,0 +1,160 @@
+"""Indexes of pages: stretches of consecutive tokens, each of which a vector stands for."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+
+from longspan.indexes.base import KeyIndex
+from longspan.indexes.files import read_facts, read_tensor, write_facts, write_tensors
+from longspan.types import Runs
+from longspan_kernels.wave_search import wave_search
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from longspan.indexes.base import Budget, Segment
+
+VERSION = "2"
+TENSORS = "pages.safetensors"
+
+
+class PagedIndex(KeyIndex):
+    """A product of a vector of the query's with a vector of each page says what the page may hold.
+
+    Stretches of the context are whole pages, in the order of their tokens.
+    """
+
+    kind: ClassVar[str]
+    """What its files are called."""
+
+    def __init__(self, page_tokens: int) -> None:
+        self.page_tokens = page_tokens
+        self.first_slot = 0
+        self._rows: tuple[Tensor, ...] = ()  # [G, P, W] each, longer before shorter
+
+    @abstractmethod
+    def known(self, keys_GPTD: Tensor) -> Tensor:
+        """What stands for pages [G, P, W]."""
+
+    @abstractmethod
+    def asked(self, q_HD: Tensor) -> Tensor:
+        """What it is multiplied with [H, W]."""
+
+    @property
+    def wants_queries(self) -> bool:
+        """Keys alone are indexed."""
+        return False
+
+    def build(self, segment: Segment) -> None:
+        """Take in whole pages. Raises ValueError for a part of one, and on NaN or infinity."""
+        keys_GTD, page = segment.keys_GTD, self.page_tokens
+        groups, tokens, width = keys_GTD.shape
+        if tokens % page:
+            raise ValueError(f"keys has {tokens} tokens; it should have whole pages of {page}")
+        if self._rows and segment.first_slot != self.first_slot + self.tokens:
+            raise ValueError(
+                f"segment begins at slot {segment.first_slot}; it should begin at"
+                f" {self.first_slot + self.tokens}, where the last one ended"
+            )
+        rows_GPW = self.known(keys_GTD.reshape(groups, tokens // page, page, width))
+        if rows_GPW.device.type == "cpu" and not bool(rows_GPW.isfinite().all()):
+            raise ValueError("keys holds NaN or infinity; every value must be finite")
+        if not self._rows:
+            self.first_slot = segment.first_slot
+        kept = list(self._rows)
+        while kept and kept[-1].shape[1] <= rows_GPW.shape[1]:  # each is copied O(log P) times
+            rows_GPW = torch.cat([kept.pop(), rows_GPW], dim=1)
+        self._rows = (*kept, rows_GPW)
+
+    def append(self, segment: Segment) -> None:
+        """As `build`."""
+        self.build(segment)
+
+    def scores(self, q_HD: Tensor, scale: float) -> Tensor:
+        """Of every page, float32 [H, P]."""
+        asked_HW = self.asked(q_HD)
+        found = [
+            wave_search(
+                asked_HW, each_GPW, _ones(each_GPW), retrieve=1, estimate=0, scale=scale
+            ).score_HC
+            for each_GPW in self._rows
+        ]
+        return torch.cat([each for each in found if each is not None], dim=-1)
+
+    def wanted(self, budget: Budget) -> int:
+        """Pages that hold as many tokens. Raises ValueError for a budget beyond what there is."""
+        if not 0 < budget.retrieve_tokens <= self.tokens:
+            raise ValueError(
+                f"retrieve_tokens is {budget.retrieve_tokens}; it should be 1 to {self.tokens},"
+                " the keys indexed"
+            )
+        return -(-budget.retrieve_tokens // self.page_tokens)
+
+    def runs(self, page_NK: Tensor) -> Runs:
+        """The slots of these pages."""
+        start_NK = page_NK.int() * self.page_tokens + self.first_slot
+        count_N = torch.full_like(start_NK[:, 0], start_NK.shape[1])
+        return Runs(start_NK, torch.full_like(start_NK, self.page_tokens), count_N)
+
+    def fork(self) -> Self:
+        """Pages are never changed, so they are shared."""
+        return copy(self)
+
+    @property
+    def pages(self) -> int:
+        """How many there are."""
+        return sum(each.shape[1] for each in self._rows)
+
+    @property
+    def tokens(self) -> int:
+        """See KeyIndex."""
+        return self.page_tokens * self.pages
+
+    @property
+    def nbytes(self) -> int:
+        """What stands for pages, in the dtype of the keys."""
+        return sum(each.nbytes for each in self._rows)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the class is made with."""
+        return {"page_tokens": self.page_tokens}
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """By name, what is kept."""
+        return {"pages": torch.cat(self._rows, dim=1)}
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Hold what `tensors` of another held."""
+        self._rows = (tensors["pages"],)
+
+    def save(self, folder: Path) -> None:
+        """Write what stands for the pages."""
+        if not self._rows:
+            raise ValueError("nothing is indexed; build a segment before saving")
+        tensors = {name: tensor.cpu() for name, tensor in self.tensors.items()}
+        write_tensors(folder / TENSORS, tensors)
+        facts = {"made": dict(self.facts), "first_slot": self.first_slot, "holds": sorted(tensors)}
+        write_facts(folder, self.kind, VERSION, facts)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The index that `save` wrote, in host memory."""
+        facts = read_facts(folder, cls.kind, VERSION)
+        index = cls(**facts["made"])
+        index.first_slot = facts["first_slot"]
+        index.adopt({name: read_tensor(folder / TENSORS, name) for name in facts["holds"]})
+        return index
+
+
+def _ones(rows_GPW: Tensor) -> Tensor:
+    """Pages all hold something."""
+    return torch.ones(rows_GPW.shape[:2], dtype=torch.int32, device=rows_GPW.device)
