@@ -117,7 +117,9 @@ SOURCES = {
         (
             Part(
                 "hotpot_dev_distractor_v1.json",
-                url="http://curtis.ml.cmu.edu/datasets/hotpot/hotpot_dev_distractor_v1.json",
+                # lm-eval's mirror: the authors' own server is gone.
+                url=f"{HUB}/namlh2004/hotpotqa/resolve/7e54db4656209750ff487f6fdf8e39a66dba136b/"
+                "hotpot_dev_distractor_v1.json",
             ),
         ),
         "task=ruler_qa_2 task.data={to}/hotpot_dev_distractor_v1.json",

@@ -30,7 +30,7 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
             return
     if run.task.samples_per_example > 1 and run.sampling.temperature == 0:
         screen.note("generation.temperature = 0: the answers to one example are all the same")
-    if hint := _slow_dtype(run):
+    for hint in filter(None, (_slow_dtype(run), _long_answers(run))):
         screen.note(hint)
     wanted = sum(len(job.samples) for job in jobs)
     total = len(run.examples) * run.task.samples_per_example
@@ -64,6 +64,18 @@ def _slow_dtype(run: Run) -> str | None:
     if not idle or (run.request.ctx or 0) < LONG or "amx" not in build_info()["isas"]:
         return None
     return "model.dtype=bfloat16 would read prompts several times as fast on this CPU"
+
+
+def _long_answers(run: Run) -> str | None:
+    """What to say where answers may be longer than prompts leave room for."""
+    most = run.request.max_new_tokens or 0
+    room = min((each.max_new_tokens for each in run.examples if not each.forced), default=most)
+    if run.request.ctx is None or most <= room:
+        return None
+    return (
+        f"generation.max_new_tokens = {most}: beyond the {room} of the task, for which prompts "
+        "leave room: answers may end beyond ctx"
+    )
 
 
 def _missing(run: Run, folder: RunFolder) -> list[Job]:

@@ -92,6 +92,20 @@ def test_budgets_are_clamped_and_ranks_follow_one_another() -> None:
         assert result.distances == 20
 
 
+def test_groups_of_short_stretches_are_opened_as_many_as_it_takes() -> None:
+    found, _ = index(4096, *[256] * 20, clusters_per_group=64, group_slack=2.0)
+    q_HD = torch.randn(4, 8)
+    wanted = found.tokens // 5
+    result = found.search(q_HD, Budget(wanted, wanted), 0.3)
+    assert result.estimated is not None
+    clusters = round(wanted / found.tokens * found.clusters)
+    assert result.retrieved.count_N.tolist() == [clusters] * 2
+    assert result.estimated.ids.count_N.tolist() == [clusters] * 2
+    everything = found.search(q_HD, Budget(found.tokens), 0.3).retrieved
+    assert everything.size_NK is not None
+    assert everything.size_NK.sum(1).tolist() == [found.tokens] * 2
+
+
 def test_groups_partition_the_clusters_and_find_what_all_clusters_would() -> None:
     plain, _ = index(2000, 64, 500, segment_tokens=500)
     found, _ = index(2000, 64, 500, segment_tokens=500, clusters_per_group=8, group_slack=2.0)

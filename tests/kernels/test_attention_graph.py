@@ -406,14 +406,15 @@ def hears_ctrl_c() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hears_ctrl_c")
-def test_ctrl_c_ends_a_build() -> None:
+@pytest.mark.parametrize("seconds", [0.1, 0.25, 0.4, 0.7])
+def test_ctrl_c_ends_a_build(seconds: float) -> None:
     keys_TD, queries_SD, _ = attention_like(60_000, 128, queries=2000)
 
     def repeat(times: int) -> None:
         for _ in range(times):
             build(keys_TD, queries_SD, threads=1)
 
-    timer = threading.Timer(0.4, signal.raise_signal, (signal.SIGINT,))
+    timer = threading.Timer(seconds, signal.raise_signal, (signal.SIGINT,))
     timer.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):

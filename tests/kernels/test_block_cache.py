@@ -177,6 +177,21 @@ class TestPolicies:
         assert not cache.wait().count_N.any()
         assert self.held(cache, "a") == "a"
 
+    def test_a_block_of_two_sizes_in_a_step_stays_what_it_was_first(self, backend: str) -> None:
+        for policy in POLICIES:
+            cache = BlockCache(9, policy=policy, backend=backend)  # type: ignore[arg-type]
+            for sizes in ((10, 20), (20, 10), (10, 10)):
+                both = Runs(
+                    torch.zeros(2, 1, dtype=torch.int32),
+                    torch.tensor(sizes, dtype=torch.int32)[:, None],
+                    torch.ones(2, dtype=torch.int32),
+                )
+                cache.update(cache.look_up(both))
+                cache.wait()
+                assert cache.blocks == 1, policy
+            self.read(cache, "cd", "ef")
+            assert cache.free_pages >= 0
+
     def test_a_block_of_another_size_is_another_block(self, backend: str) -> None:
         cache = BlockCache(9, policy="lru", backend=backend)  # type: ignore[arg-type]
         self.read(cache, "a")

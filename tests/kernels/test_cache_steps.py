@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,20 @@ def read(rng: torch.Generator, rows: int, blocks: int) -> torch.Tensor:
     size_NK = ids * 7 % SIZE
     count_N = torch.randint(0, WIDTH + 1, (rows,), generator=rng)
     return packed(ids * SIZE, size_NK, count_N)
+
+
+def test_no_caches_are_refused_and_ctrl_c_ends_a_wait() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        made("native", (), 1)
+    steps = made("native", (3,), 1)
+    steps.begin()  # whose flag is never raised
+    timer = threading.Timer(0.3, signal.raise_signal, (signal.SIGINT,))
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        steps.wait(20)
+    timer.join()
+    assert time.monotonic() - start < 10
 
 
 @settings(max_examples=12, deadline=None)

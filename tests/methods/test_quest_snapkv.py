@@ -19,7 +19,8 @@ from longspan.studies.once import adopted
 
 def slow_choice(given: Layer, tokens: int, method: SnapKV) -> list[list[int]]:
     """The slots kept of a prompt, KV head by KV head and query by query."""
-    window, kept = method.window_tokens, method.kept(tokens, 0)
+    window = method.window_tokens
+    kept = method.kept(tokens, 0, window)
     before, heads = tokens - window, given.geometry.query_heads // given.geometry.kv_heads
     chosen = []
     for group in range(given.geometry.kv_heads):
@@ -94,6 +95,22 @@ def test_a_further_turn_chooses_anew_with_its_own_window() -> None:
         given.step(each, 360)
         assert each.selection.retrieved is not None
         assert each.selection.retrieved.start_NK.tolist() == slow_choice(given, 360, method)
+
+
+@pytest.mark.parametrize("turn", [1, 3, 40])
+def test_a_short_turn_keeps_as_many_as_a_long_one(turn: int) -> None:
+    given = layer(500)
+    state = SnapKV(kept_tokens=60).layer(given.geometry)
+    everything = SnapKV(budget=1.0).layer(given.geometry)
+    for each in (state, everything):
+        given.prefill(each, 0, 300)
+        each.seal()
+        given.step(each, 300)
+        given.prefill(each, 301, 301 + turn)
+        each.seal()
+    given.step(state, 301 + turn)
+    assert state.work().exact_tokens == 61
+    assert_close(given.step(everything, 301 + turn), given.oracle(301 + turn))
 
 
 def test_a_second_seal_keeps_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:

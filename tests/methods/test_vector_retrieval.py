@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.methods.cases import assert_close, layer
 
+from longspan.indexes.attention_graph import AttentionGraphIndex
 from longspan.indexes.base import Budget, Segment
 from longspan.methods.faiss_flat import FaissFlat
 from longspan.methods.faiss_hnsw import FaissHnsw
@@ -198,3 +199,22 @@ def test_settings_outside_their_range_are_refused() -> None:
         FaissIvf(probe_budget=1.5)
     with pytest.raises(ValueError, match="keys"):
         FaissHnsw(keys="upside_down")  # type: ignore[arg-type]
+
+
+def test_the_graph_reads_keys_where_they_are_stored() -> None:
+    """Not in copies that go on to live beside them."""
+    given = layer(900)
+    method = RetrievalAttention(
+        sink_tokens=2, local_tokens=4, update_tokens=40, top_tokens=5, beam=16, degree=8
+    )
+    state = method.layer(given.geometry)
+    given.prefill(state, 0, 300)
+    state.seal()
+    for position in range(300, 900):
+        given.step(state, position)
+    index = state.index
+    assert isinstance(index, AttentionGraphIndex)
+    stored = {part.keys_GTD.untyped_storage().data_ptr() for part in state.store.parts}
+    assert {keys.untyped_storage().data_ptr() for keys in index._keys_GTDs} <= stored
+    assert sum(keys.shape[1] for keys in index._keys_GTDs) == index.tokens
+    assert len(index._keys_GTDs) <= len(state.store.parts)

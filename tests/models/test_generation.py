@@ -98,8 +98,25 @@ def test_stops_as_soon_as_the_text_holds_it(text: str, stop: str) -> None:
     one = stream(200, stop=(stop,))
     answers([text], [one])
     whole = TOKENIZER.decode(TOKENIZER(text, add_special_tokens=False).input_ids)
-    expected = whole[: whole.index(stop)] if stop in whole else whole
-    assert one.text(TOKENIZER) == expected
+    at = whole.find(stop, 0 if stop.strip() else len(whole) - len(whole.lstrip()))
+    assert one.text(TOKENIZER) == (whole if at < 0 else whole[:at])
+    assert (one.finish == "stop") == (at >= 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "said"),
+    [
+        ("\nA walks home.\nand on", "\n", "\nA walks home."),
+        ("\n \n A" + " " * 40 + "\nand on", "\n", "\n \n A" + " " * 40),
+        ("\n\n", "\n", "\n\n"),
+        ("\nQuestion: and on", "\nQuestion:", ""),
+    ],
+)
+def test_a_line_break_does_not_end_what_has_not_begun(text: str, stop: str, said: str) -> None:
+    one = stream(80, stop=(stop,))
+    answers([text], [one])
+    assert one.text(TOKENIZER) == said
+    assert (one.finish == "stop") == (said != text)
 
 
 def test_streams_come_step_by_step() -> None:

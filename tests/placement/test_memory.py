@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from longspan.placement.base import place
+from longspan.placement.memory import pieces
+from longspan.placement.store import KVStore
 from longspan.types import LayerGeometry, Runs
 from longspan_kernels.merge import merge
 
@@ -49,6 +51,21 @@ def test_blocks_are_everything_once_in_order() -> None:
     away = list(placed.blocks(torch.device("meta")))
     assert [(block.first, block.stop) for block in away] == [(0, 20), (20, 50)]
     assert all(block.keys_GTD.device.type == "meta" for block in away)
+
+
+def test_stretches_that_are_brought_elsewhere_know_their_places() -> None:
+    """A sparse prefill tells by them that clusters lie in an order of their own."""
+    store = KVStore(2, 16, torch.float32, torch.device("cpu"))
+    store.append(torch.randn(2, 700, 16), torch.randn(2, 700, 16))
+    store.freeze(600)
+    store.reorder(0, torch.stack([torch.randperm(600), torch.randperm(600)]))
+    here, there = (list(pieces(store, torch.device(where))) for where in ("cpu", "meta"))
+    assert sum(part.keys_GTD.shape[1] for part in there) == 700
+    assert [part.positions_GT is None for part in here] == [False, True]
+    for part in there:
+        assert (part.positions_GT is None) == (part.first >= 600)
+        if part.positions_GT is not None:
+            assert part.positions_GT.shape == part.keys_GTD.shape[:2]
 
 
 def test_cpu_means_host_memory_and_an_unknown_place_is_refused() -> None:

@@ -125,6 +125,16 @@ def test_the_environment_names_no_place_and_no_person(cli: Cli) -> None:
     assert "PATH" not in text
 
 
+def test_answers_longer_than_the_task_has_room_for_are_told(cli: Cli) -> None:
+    long = ["generation.max_new_tokens=130", "samples=1"]
+    assert (
+        "generation.max_new_tokens = 130: beyond the 128 of the task, for which prompts leave "
+        "room: answers may end beyond ctx\n"
+    ) in cli(*long, "ctx=512").err
+    assert "beyond the" not in cli(*long).err
+    assert "beyond the" not in cli("samples=1", "ctx=512").err
+
+
 def test_an_interrupt_leaves_a_state_to_go_on_from(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import sys
 from contextlib import nullcontext
@@ -65,6 +66,13 @@ def test_the_names_are_all_there(script: ModuleType, capsys: pytest.CaptureFixtu
     assert sorted(script.SOURCES) == sorted([*NAMES, "pg19", "squad"])
     assert script.main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 11
+
+
+def test_hotpotqa_comes_from_where_lm_eval_takes_it(script: ModuleType) -> None:
+    from lm_eval.tasks.ruler.qa_utils import read_hotpotqa
+
+    (part,) = script.SOURCES["hotpotqa"].parts
+    assert part.url == inspect.signature(read_hotpotqa).parameters["url"].default
 
 
 def test_a_file_is_fetched_once(

@@ -123,6 +123,9 @@ def test_shares_fall_as_a_pyramid() -> None:
     assert shares == tuple(sorted(shares, reverse=True))
     assert shares[-1] == pytest.approx(0.05 / 20)
     assert pyramid(0.1, 1) == (0.1,)
+    steep = pyramid(0.9, 4)  # no layer has more than everything
+    assert sum(steep) / 4 == pytest.approx(0.9)
+    assert (steep[0], steep[-1]) == (1, pytest.approx(0.8))
 
 
 def test_the_budget_goes_where_it_gains_most() -> None:

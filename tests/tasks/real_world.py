@@ -20,17 +20,20 @@ DATA = Path(__file__).parent / "data"
 
 @dataclass(frozen=True)
 class CharTokenizer:
-    """A token a character, and a BOS where `bos` is set; a template of 8 where `template` is."""
+    """A token a character, and a BOS where `bos` is set; a template of 8 and `opening` where
+    `template` is.
+    """
 
     bos: bool = True
     template: bool = False
+    opening: str = ""
 
     @property
     def chat_template(self) -> str | None:
         return "template" if self.template else None
 
     def apply_chat_template(self, turns: list[dict[str, str]], **_: Any) -> str:
-        return f"<us>{turns[0]['content']}<as>"
+        return f"<us>{turns[0]['content']}<as>{self.opening}"
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any:
         ids = [ord(letter) for letter in text]

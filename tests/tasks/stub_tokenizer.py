@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,23 @@ class WordTokenizer:
 
     def decode(self, token_ids: Sequence[Any], *, skip_special_tokens: bool = False) -> str:
         return " ".join(str(each) for each in token_ids)
+
+
+class SeamTokenizer(WordTokenizer):
+    """With a chat template that seems to add one token, as an "x" joins its beginning, and to other
+    prompts adds three.
+    """
+
+    fingerprint = "seams"
+    chat_template = "template"
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any:
+        return super().__call__(
+            re.sub(r"<user>(?!x)", "<us er> ", text), add_special_tokens=add_special_tokens
+        )
+
+    def apply_chat_template(self, turns: list[dict[str, str]], **_: Any) -> str:
+        return f"<user>{turns[0]['content']} <model> "
 
 
 def tokens(text: str) -> int:

@@ -11,6 +11,8 @@ from longspan.tasks.answers import (
     last_box,
     letter,
     number,
+    opens_thought,
+    published_letter,
     same_number,
     thought_is_open,
 )
@@ -114,6 +116,25 @@ def test_last_box(text: str, box: str | None) -> None:
         ("C", "C"),
         ("C) jars", "C"),
         ("C. jars", "C"),
+        ("B, because", "B"),
+        ("A, B and C are wrong, so option D", "D"),
+        ("The correct answer is (B). Option (A) is wrong, and option D is unsupported.", "B"),
+        ("The answer is C, since option A violates conservation.", "C"),
+        ("Answer: C\n\nExplanation: Option B says otherwise.", "C"),
+        ("The answer is B. Choice D is a common distractor.", "B"),
+        ("The answer is B, as answer A would be too long.", "B"),
+        ("The answer is therefore (C), while (A) is wrong.", "C"),
+        ("The answer, therefore, is option C; not (A).", "C"),
+        ("The answer to the question is (D), not (A).", "D"),
+        ("The best choice is B; option A is close.", "B"),
+        ("The answer is A. No, wait: the answer is C. Option B?", "C"),
+        ("The answer is not A but (B).", "B"),
+        ("(B). Option A is wrong.", "B"),
+        ("B. Option A is wrong.", "B"),
+        ("Option A is too long; I take option C.", "C"),
+        ("Final answer D, not (A)", "D"),
+        ("**Answer**: C", "C"),
+        ("The answer is" + "\n" * 100_000, None),
         ("A good idea, nothing more", None),
         ("The answer is a tricky one", None),
         ("The answer is Clear", None),
@@ -126,12 +147,30 @@ def test_letters(text: str, chosen: str | None) -> None:
     assert letter(text) == chosen
 
 
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("The correct answer is (B). The answer is C.", "B"),
+        ("**The correct answer is B**, for option (A) is wrong.", "B"),
+        ("The correct answer is A? The correct answer is (C).", "C"),
+        ("The correct answer is (A)</think>The correct answer is (D).", "D"),
+        ("the answer is A. No, wait: the answer is C", "C"),
+        (r"\boxed{B}", "B"),
+        ("Hm.", None),
+    ],
+)
+def test_letters_as_longbench_v2_takes_them(text: str, chosen: str | None) -> None:
+    assert published_letter(text) == chosen
+
+
 def test_thoughts() -> None:
     assert after_thoughts("a</think>b</think>c") == "c"
     assert after_thoughts("abc") == "abc"
-    assert thought_is_open("<think>abc", "", None)
-    assert thought_is_open("abc", "<think>\n", None)
-    assert not thought_is_open("abc", "", None)
-    assert thought_is_open("abc", "", True)
-    assert not thought_is_open("abc</think>d", "<think>\n", True)
-    assert not thought_is_open("<think>abc", "", False)
+    assert thought_is_open("<think>abc", None)
+    assert not thought_is_open("abc", None)
+    assert thought_is_open("abc", True)
+    assert not thought_is_open("abc</think>d", True)
+    assert not thought_is_open("<think>abc", False)
+    assert opens_thought("<think></think><as><think>\n")
+    assert not opens_thought("<as><think>\n\n</think>\n\n")
+    assert not opens_thought("<as>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -79,6 +80,51 @@ def test_all_are_averaged_and_cut() -> None:
     assert cut.meta["cut"]
     assert len(TOKENIZER(cut.prompt).input_ids) + cut.max_new_tokens <= 1600
     assert task.identity()["data"].keys() == set(DATASETS)
+
+
+def test_no_line_break_ends_an_answer() -> None:
+    assert not any(example.stop for example in bench().examples(TOKENIZER, None, None, 0))
+
+
+def test_the_hubs_files_are_the_authors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, file: str, *, repo_type: str) -> str:
+        assert (name, repo_type) == ("xinrongzhang2022/InfiniteBench", "dataset")
+        return str(FILES / file)
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: nullcontext())
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    examples = bench(path=None).examples(TOKENIZER, None, None, 0)
+    assert [each.prompt for each in examples] == [
+        each.prompt for each in bench().examples(TOKENIZER, None, None, 0)
+    ]
+
+
+def test_one_file_is_one_data_set() -> None:
+    file = str(FILES / "passkey.jsonl")
+    assert len(bench("passkey", path=file).examples(TOKENIZER, None, None, 0)) == 1
+    with pytest.raises(ValueError, match=r"passkey.jsonl: one file for 11 data sets \(passkey, "):
+        bench(path=file).examples(TOKENIZER, None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("longdialogue_qa_en", {"answer": [""]}, r"line 1: field 'answer' is \[''\]"),
+        ("passkey", {"answer": []}, r"line 1: field 'answer' is \[\]"),
+        ("passkey", {"answer": [True]}, r"line 1: field 'answer' is \[True\]"),
+        ("code_debug", {"answer": "func_9"}, r"line 1: field answer must be one of the options"),
+        ("code_debug", {"answer": "E"}, r"line 1: field answer must be one of the options"),
+        ("code_debug", {"options": None}, r"line 1: field options must be four texts, found None"),
+        ("longbook_choice_en", {"options": ["x"]}, r"line 1: field options must be four texts"),
+    ],
+)
+def test_rows_with_constant_scores_are_refused(
+    tmp_path: Path, name: str, change: dict[str, Any], message: str
+) -> None:
+    row = json.loads(next(FILES.glob(f"{name}*.jsonl")).read_text())
+    (tmp_path / f"{name}.jsonl").write_text(json.dumps(row | change))
+    with pytest.raises(ValueError, match=message):
+        bench(name, path=str(tmp_path)).examples(TOKENIZER, None, None, 0)
 
 
 def test_errors_name_what_is_wrong(tmp_path: Path) -> None:

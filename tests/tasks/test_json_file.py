@@ -73,9 +73,11 @@ def test_context_and_question(tmp_path: Path) -> None:
         {"context": "A text.", "question": "What?", "outputs": "a"},
         {"context": "A text.\n", "input": "What?", "outputs": "a"},
         {"question": "What?", "outputs": "a"},
+        {"input": "A text.", "question": "What?", "outputs": "a"},
     ]
     parts = [(each.context, each.question) for each in read(tmp_path / "a.json", rows)]
-    assert parts == [("A text.\n\n", "What?"), ("A text.\n", "What?"), ("", "What?")]
+    contexts = ["A text.\n\n", "A text.\n", "", "A text.\n\n"]
+    assert parts == [(context, "What?") for context in contexts]
 
 
 def test_a_row_has_the_last_word(tmp_path: Path) -> None:

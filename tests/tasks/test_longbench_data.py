@@ -132,6 +132,7 @@ def test_e_is_bucketed_by_length() -> None:
         ({"input": 3}, r"line 2: field input \(or question\) must be text, found 3"),
         ({"answers": "Paragraph 2"}, r"line 2: field answers must be a list of texts"),
         ({"answers": []}, r"line 2: field answers"),
+        ({"answers": ["", " "]}, r"line 2: field answers must not be blank, found \['', ' '\]"),
         ({"answers": ["2"]}, r"line 2: field answers must look like Paragraph"),
         ({"length": "many"}, r"line 2: field length must be a whole number"),
     ],
@@ -150,6 +151,20 @@ def test_classification_needs_its_labels(tmp_path: Path) -> None:
     (tmp_path / "trec.jsonl").write_text(json.dumps({**row, "all_classes": None}))
     with pytest.raises(ValueError, match="line 1: field all_classes must be a list"):
         bench("trec", path=str(tmp_path)).examples(TOKENIZER, None, None, 0)
+
+
+def test_one_file_is_one_data_set(tmp_path: Path) -> None:
+    file = str(FILES / "hotpotqa.jsonl")
+    message = r"task.path=.*hotpotqa.jsonl: one file for 4 data sets \(hotpotqa, 2wikimqa, "
+    with pytest.raises(ValueError, match=message):
+        bench("mqa", path=file).examples(TOKENIZER, None, None, 0)
+    with pytest.raises(ValueError, match=r"line 1: field dataset is 'hotpotqa', but musique is"):
+        bench("musique", path=file).examples(TOKENIZER, None, None, 0)
+    row = json.loads((FILES / "hotpotqa.jsonl").read_text().splitlines()[0])
+    mine = tmp_path / "mine.jsonl"
+    for said in ("hotpotqa_e", None):
+        mine.write_text(json.dumps(row | {"dataset": said}))
+        assert len(bench("hotpotqa", "e", path=str(mine)).examples(TOKENIZER, None, None, 0)) == 1
 
 
 def test_two_rows_of_one_id_are_refused(tmp_path: Path) -> None:

@@ -92,7 +92,12 @@ def test_squad_files_are_read(tmp_path: Path) -> None:
         ({"context": "c", "questions": ["q"]}, "row 0: field questions must be a list of objects"),
         ({"context": "c", "questions": [{"outputs": "x"}]}, "row 0, question 0: field question is"),
         ({"context": "c", "questions": [{"question": "x"}]}, "question 0: field outputs or answer"),
-        ({"context": "c", "questions": [{"question": "x", "outputs": [1]}]}, "must be a text or a"),
+        ({"context": "c", "questions": [{"question": "x", "outputs": [True]}]}, "be a text or a"),
+        ({"context": "c", "questions": [{"question": "x", "outputs": [" "]}]}, "question 0: field"),
+        (
+            {"context": "c", "questions": [{"question": "x", "answers": [{"text": "\t"}]}]},
+            "question 0: field 'answers' is",
+        ),
         ({"paragraphs": [3]}, "row 0: field paragraphs must be a list of objects"),
         ({"paragraphs": [{"context": "c", "qas": 3}]}, "row 0: field qas must be a list of obj"),
         ({"paragraphs": [{"context": "c"}]}, "row 0: field qas is missing"),

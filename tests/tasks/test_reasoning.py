@@ -106,8 +106,33 @@ def test_an_unfinished_thought_says_nothing() -> None:
     assert example.prefix == "<think>\n"
     assert task.score(example, right) == 0
     assert task.score(example, f"...</think>{right}") == 100
-    assert aime(thinking=True).score(example, right) == 0
-    assert aime().score(example, right) == 100
+    (plain,) = aime().examples(TOKENIZER, None, 1, 0)
+    assert aime(thinking=True).score(plain, right) == 0
+    assert aime().score(plain, right) == 100
+
+
+@pytest.mark.parametrize(
+    ("opening", "settings", "inside"),
+    [
+        ("<think>\n", {}, True),
+        ("<think>\n", {"prefix": "I am sure.</think>"}, False),
+        ("<think>\n", {"prompt_style": "raw"}, False),
+        ("<think>\n", {"thinking": False}, False),
+        ("<think>\n\n</think>\n\n", {}, False),
+        ("<think>\n\n</think>\n\n", {"prefix": "<think>"}, True),
+        ("", {"thinking": True}, True),
+    ],
+)
+def test_the_template_may_open_the_thought(
+    opening: str, settings: dict[str, Any], inside: bool
+) -> None:
+    for task, right in ((aime(**settings), r"\boxed{%s}"), (gpqa(**settings), "(%s)")):
+        tokenizer = CharTokenizer(template=True, opening=opening)
+        (example,) = task.examples(tokenizer, None, 1, 0)
+        cut = f"we would get {right % example.references[0]}, but that is not certain"
+        assert task.score(example, cut) == (0 if inside else 100)
+        assert task.outcome(record(task, example, cut))[1] == inside
+        assert task.score(example, f"...</think>{cut}") == 100
 
 
 def test_shards_are_disjoint_and_complete() -> None:
@@ -123,7 +148,8 @@ def test_shards_are_disjoint_and_complete() -> None:
 
 def test_the_answer_gets_what_the_context_leaves() -> None:
     (example,) = aime(prefix="<think>").examples(CharTokenizer(template=True), 500, 1, 0)
-    assert len(example.prompt) + len("<think>") + 8 + example.max_new_tokens == 500
+    used = len(example.prompt) + len("<think>") + 8 + example.max_new_tokens
+    assert 500 - 8 < used <= 500  # a few are left free where the template joins the prompt
     assert example.meta["answer_room"] == example.max_new_tokens
     with pytest.raises(ValueError, match=r"ctx=50: problem 60 needs \d+ tokens before its answer"):
         aime().examples(TOKENIZER, 50, 1, 0)

@@ -109,6 +109,17 @@ def test_rows_of_choices(tmp_path: Path, answer: object) -> None:
             {"question": "q", "choices": list("1234"), "answer": 4},
             "row 0: field answer must be 0 to 3",
         ),
+        *(
+            (
+                {"question": "q", "choices": list("1234"), "answer": answer},
+                "row 0: field answer must be 0 to 3",
+            )
+            for answer in ("BC", "E", True)
+        ),
+        (
+            {"question": "q", "choices": ["1", "2", "3", " "], "answer": 0},
+            "row 0: field 'choices' is",
+        ),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:

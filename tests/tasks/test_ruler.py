@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from fake_questions import write_hotpot, write_squad
-from stub_tokenizer import WordTokenizer, tokens
+from stub_tokenizer import SeamTokenizer, WordTokenizer, tokens
 
+from longspan.tasks.base import rendered
+from longspan.tasks.lengths import count_tokens
 from longspan.tasks.ruler import Ruler
 from longspan.tasks.ruler_specs import SPECS, RulerName
 
@@ -53,6 +55,15 @@ def test_what_an_example_holds(name: RulerName, tmp_path: Path) -> None:
         assert example.chat
         assert task.score(example, " ".join(example.references)) == 100
         assert task.score(example, "") == 0
+
+
+def test_a_prompt_fits_where_it_joins_its_template(tmp_path: Path) -> None:
+    tokenizer, free = SeamTokenizer(), []
+    for ctx in range(1024, 1060):
+        (example,) = ruler("niah_single_1", tmp_path).examples(tokenizer, ctx, 1, 0)
+        read = count_tokens(tokenizer, rendered(tokenizer, example.prompt) + example.prefix)
+        free.append(ctx - read - example.max_new_tokens)
+    assert 0 <= min(free) < 8
 
 
 @pytest.mark.parametrize("ctx", [1024, 2048])
@@ -205,7 +216,7 @@ def test_rows_made_elsewhere_are_used_as_they_are(tmp_path: Path) -> None:
 def test_incomplete_rows_are_named(tmp_path: Path, row: dict[str, Any]) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n" + json.dumps(row))
-    with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: field '(input|outputs)'"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: field '?(input|outputs)"):
         ruler("vt", tmp_path, data=str(path)).examples(TOKENIZER, None, None, 0)
 
 
@@ -237,3 +248,15 @@ def test_a_questions_file_that_is_used_up_or_wrong(tmp_path: Path) -> None:
         make(ruler("qa_1", tmp_path, data=squad), count=81)
     with pytest.raises(ValueError, match="not in the format of HotpotQA"):
         make(ruler("qa_2", tmp_path, data=squad))
+
+
+def test_a_question_without_an_answer_is_named_and_any_other_is_asked(tmp_path: Path) -> None:
+    path = write_hotpot(tmp_path / "hotpot.json")
+    asked = json.loads(path.read_text())
+    asked[1]["answer"] = "the moon"  # of which no document speaks: RULER asks it all the same
+    asked[2]["answer"] = " "
+    path.write_text(json.dumps(asked))
+    task = ruler("qa_2", tmp_path, data=str(path))
+    assert [example.references for example in make(task, count=2)][1] == ("the moon",)
+    with pytest.raises(ValueError, match=r"hotpot\.json, question 2: field 'answer' is \[' '\]"):
+        make(task, count=3)

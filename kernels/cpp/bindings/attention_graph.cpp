@@ -12,10 +12,10 @@ namespace {
 
 using CountsOut = nb::ndarray<nb::pytorch, std::int64_t, nb::c_contig, nb::device::cpu>;
 
-// Workers must not throw; the signal's own exception is raised when they are done.
+// Workers must not throw; the signal's own exception is raised when they are done. Once true it stays true.
 bool interrupted() {
     const nb::gil_scoped_acquire held;
-    return PyErr_CheckSignals() != 0;
+    return PyErr_Occurred() || PyErr_CheckSignals() != 0;
 }
 
 template <class Call>
@@ -50,8 +50,8 @@ AttentionGraph build(const FloatsIn& mean, const FloatsIn& to_codes, const Float
 
 void nearest(const FloatsIn& queries, const FloatsIn& rows, const IntsOut& ids, int threads, std::string_view isa) {
     require(queries.ndim() == 2 && rows.ndim() == 2 && ids.ndim() == 2 && queries.shape(1) == rows.shape(1) &&
-                ids.shape(0) == queries.shape(0) && queries.shape(1) % 32 == 0,
-            "queries must be [S, W], rows [N, W], ids [S, k], with W a multiple of 32");
+                ids.shape(0) == queries.shape(0) && queries.shape(1) % 32 == 0 && ids.shape(1) > 0 && threads > 0,
+            "queries must be [S, W], rows [N, W], ids [S, k], with W a multiple of 32, k and threads at least 1");
     const GraphNearestArgs args{queries.data(), static_cast<std::int64_t>(queries.shape(0)), rows.data(),
                                 static_cast<std::int64_t>(rows.shape(0)), nullptr, static_cast<int>(rows.shape(1)),
                                 static_cast<int>(ids.shape(1)), ids.data(), threads, interrupted};
@@ -83,6 +83,7 @@ void search(const std::vector<const AttentionGraph*>& graphs, const FloatsIn& qu
     require(queries.ndim() == 2 && queries.shape(0) == heads && ids.ndim() == 2 && ids.shape(0) == heads &&
                 distances.size() == heads && hops.size() == heads,
             "graphs, queries, ids, distances and hops must have one row a query");
+    require(ids.shape(1) > 0 && beam > 0 && threads > 0, "k, beam and threads must be at least 1");
     require(!seeds || (seeds->ndim() == 2 && seeds->shape(0) == heads), "seeds must be [H, s]");
     GraphSearchArgs args{};
     args.graphs = graphs;

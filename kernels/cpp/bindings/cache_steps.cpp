@@ -18,7 +18,7 @@ class Steps {
           IntsOut counts, IntsOut flag, IntsOut admitted, IntsOut admitted_count)
         : arrays_{starts, sizes, counts, flag, admitted, admitted_count} {
         const std::size_t rows = pages.size() * static_cast<std::size_t>(groups);
-        require(page >= 1 && groups >= 1, "page and groups must be at least 1");
+        require(page >= 1 && groups >= 1 && !pages.empty(), "page, groups and caches must be at least 1");
         require(starts.ndim() == 2 && starts.shape(0) == rows && sizes.size() == starts.size() && counts.size() == rows,
                 "the runs are not [caches x groups, K] with a size each and a count a row");
         require(flag.size() == 1 && admitted.ndim() == 3 && admitted.shape(0) == pages.size() && admitted.shape(2) == 4 &&
@@ -41,9 +41,11 @@ class Steps {
     }
     std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t>> wait(double seconds) {
         std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t>> counts;
-        const nb::gil_scoped_release released;
-        for (const StepCount& each : steps_->wait(seconds))
-            counts.emplace_back(each.hit_entries, each.miss_entries, each.admitted_entries);
+        Interrupt interrupt(&signal_pending);
+        run_interruptible([&] {
+            for (const StepCount& each : steps_->wait(seconds, interrupt))
+                counts.emplace_back(each.hit_entries, each.miss_entries, each.admitted_entries);
+        });
         return counts;
     }
 

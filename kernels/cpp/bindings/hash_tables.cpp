@@ -79,7 +79,10 @@ std::pair<Lists, std::int64_t> hash_search(const IntsIn& code, const IntsIn& tok
         kernels.hash_search(args);
     }
     std::int64_t entries = 0;
-    for (std::int64_t each : read) entries += each;
+    for (std::int64_t each : read) {
+        require(each >= 0, "the tables name a token that is not there");
+        entries += each;
+    }
     return {padded(found, counts), entries};
 }
 

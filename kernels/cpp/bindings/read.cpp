@@ -10,6 +10,7 @@ namespace {
 using Words = nb::ndarray<nb::pytorch, const std::int64_t, nb::c_contig, nb::device::cpu>;
 
 std::int64_t read(const Words& words, int threads, std::string_view isa) {
+    require(threads > 0, "threads must be at least 1");
     const ReadArgs args{reinterpret_cast<const std::uint64_t*>(words.data()), static_cast<std::int64_t>(words.size()),
                         threads};
     const Kernels kernels = kernels_for(parse_isa(isa));

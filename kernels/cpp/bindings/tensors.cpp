@@ -14,7 +14,7 @@ Dtype dtype_of(const Stored& array) {
 }
 
 RowsView rows_view(const Stored& array) {
-    require(array.ndim() == 3 && array.shape(2) % 8 == 0, "rows are not [G, T, D] with D a multiple of 8");
+    require(array.ndim() == 3 && array.shape(2) % 8 == 0 && array.shape(2) > 0, "rows are not [G, T, D] with D a multiple of 8");
     require(array.stride(2) == 1 || array.size() == 0, "the elements of a row are not adjacent");
     return {array.data(), dtype_of(array), array.stride(0), array.stride(1)};
 }

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 LEVELS = 16
 """Reads of a block are counted to one less."""
 WINDOW = 16
-"""Counts are halved after so many reads a page."""
+"""Counts are halved after so many reads a page, but no more often than BLOCKS blocks a read."""
+BLOCKS = 64
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class BlockCache:
         self.orders: list[dict[int, None]] = [{} for _ in range(LEVELS)]
         self.reads: dict[int, int] = {}
         self.free: list[int] = []
-        self.step = self.counted = 0
+        self.step = self.counted = self.known = 0
         self.from_store = False
         self.most_pages: int | None = None
         self.done: Admission | None = None
@@ -120,7 +121,8 @@ class BlockCache:
         if self.policy == "lru":
             return
         self.counted += 1
-        if self.counted > WINDOW * self.pages:
+        self.known = max(self.known, block + 1)
+        if self.counted > max(WINDOW * self.pages, self.known // BLOCKS):
             self.counted //= 2
             self.reads = {block: count // 2 for block, count in self.reads.items()}
             if self.policy == "lfu":
@@ -153,6 +155,8 @@ class BlockCache:
         old = self.held.get(read.block)
         if read.hit or (old is not None and old.size == read.size):
             return False
+        if old is not None and old.step == self.step:
+            return False  # another row of this step takes it for what it was
         if old is not None:
             self._evict(read.block)
         wanted = -(-read.size // self.page)

@@ -22,7 +22,7 @@ def rows_obstacle(*rows: Tensor) -> str | None:
     for tensor in rows:
         if tensor.dtype not in STORAGE:
             return Unsupported(f"no kernel reads {tensor.dtype}")
-        if tensor.shape[-1] % 8:
+        if tensor.shape[-1] % 8 or not tensor.shape[-1]:
             return Unsupported(f"head size {tensor.shape[-1]} is not a multiple of 8")
         if tensor.stride(-1) != 1 and tensor.numel():
             return f"the elements of a row are {tensor.stride(-1)} apart"

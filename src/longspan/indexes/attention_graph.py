@@ -18,6 +18,7 @@ from longspan.types import Runs
 from longspan_kernels.attention_graph import AttentionGraph, GraphHits, GraphOptions, build, search
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -115,14 +116,20 @@ class AttentionGraphIndex(KeyIndex):
             self._last_ids_HK = hits.ids_HK[:, : self.walk.seeds].contiguous()
         count_H = (hits.ids_HK >= 0).sum(1, dtype=torch.int32)
         start_HK = (hits.ids_HK + self._first_slot).to(q_HD.device)
-        code_bytes = self._graphs[0].nbytes / self.tokens
+        edge_bytes = 4 * self.options.degree  # of a node whose neighbours are looked at
+        code_bytes = self._graphs[0].nbytes / self.tokens - edge_bytes
         return SearchResult(
             retrieved=Runs(start_HK, None, count_H.to(q_HD.device)),
             estimated=None,
             distances=float(hits.distances_H.float().mean()),
-            bytes=float(hits.distances_H.sum()) * code_bytes,
+            bytes=float(hits.distances_H.sum() * code_bytes + hits.hops_H.sum() * edge_bytes),
             hops=float(hits.hops_H.float().mean()),
         )
+
+    def keys_at(self, keys_GTDs: Sequence[Tensor]) -> None:
+        """See KeyIndex; what was read of before may go."""
+        if self._keys_GTDs:
+            self._keys_GTDs = tuple(keys_GTDs)
 
     def remember(self, q_HD: Tensor) -> None:
         """See KeyIndex; the next walk begins where it would without a last step."""

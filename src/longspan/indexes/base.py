@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -82,6 +83,10 @@ class KeyIndex(ABC):
         """Take in generated tokens; like `build`, but cheap enough to be called between two decode
         steps.
         """
+
+    def keys_at(self, keys_GTDs: Sequence[Tensor]) -> None:
+        """These hold the keys of what is indexed from now on; for an index that reads keys."""
+        del keys_GTDs
 
     def remember(self, q_HD: Tensor) -> None:
         """Learn of a query as `search` does, without an answer; where `wants_queries`."""

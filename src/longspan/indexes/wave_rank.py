@@ -42,7 +42,8 @@ def rank(
     """The `retrieve` best clusters of each KV head and the `estimate` next ones."""
     within, products = None, float(meta.size_GC.shape[1])
     if groups is not None:
-        within, products = _near(groups, options, q_HD, retrieve + estimate, scale)
+        wanted = (retrieve + estimate) / products
+        within, products = _near(groups, options, q_HD, wanted, scale)
     search = partial(
         wave_search,
         q_HD,
@@ -72,14 +73,13 @@ def _bias(meta: Meta, options: WaveOptions, q_HD: Tensor, scale: float) -> Tenso
 
 
 def _near(
-    groups: Groups, options: WaveOptions, q_HD: Tensor, wanted: int, scale: float
+    groups: Groups, options: WaveOptions, q_HD: Tensor, wanted: float, scale: float
 ) -> tuple[Runs, float]:
-    """The clusters of the best groups, about `group_slack` times as many as are wanted, and the
-    centroids that this makes to be scored.
+    """The clusters of the best groups, about `group_slack` times the share of all that is `wanted`,
+    and the centroids that this makes to be scored. Groups of generated tokens are smaller.
     """
-    assert options.clusters_per_group is not None
     count = groups.count_GN.shape[1]
-    opened = min(ceil(options.group_slack * wanted / options.clusters_per_group), count)
+    opened = count if wanted >= 1 else min(ceil(options.group_slack * wanted * count), count)
     hits = wave_search(
         q_HD,
         groups.centroids_GND,

@@ -195,5 +195,6 @@ class RetrievalState(StoredState):
         if order_GT is not None:
             self.store.reorder(first, order_GT)
         self.store.compact()
+        self.index.keys_at([each.keys_GTD for each in self.store.slices(*self.indexed)])
         if self._queries is not None:
             self._queries = QuerySample(self.plan.query_window, self.plan.query_cap)

@@ -54,13 +54,13 @@ class SnapKV(Method):
         """See Method."""
         return SnapState(self, geometry)
 
-    def kept(self, prompt: int, layer: int) -> int:
-        """Tokens of a prompt that this layer keeps beside the window; at least one."""
+    def kept(self, prompt: int, layer: int, window: int) -> int:
+        """Tokens of a prompt that this layer keeps beside a window of so many; at least one."""
         share = self.budget
         if self.layer_budgets is not None:
             share = share_of_layer(self.layer_budgets, layer)
         total = round(share * prompt) if self.kept_tokens is None else self.kept_tokens
-        return max(1, total - self.window_tokens)
+        return max(1, total - window)
 
 
 class SnapState(StoredState):
@@ -99,8 +99,9 @@ class SnapState(StoredState):
         window_HQD, tokens = self._queries.queries(), len(self.store)
         if window_HQD is None or tokens == self._chosen_of:
             return
-        before = tokens - window_HQD.shape[1]
-        kept = self.method.kept(tokens, self.geometry.layer)
+        window = window_HQD.shape[1]  # a short turn has fewer
+        before = tokens - window
+        kept = self.method.kept(tokens, self.geometry.layer, window)
         self._kept, self._stop, self._chosen_of = None, 0, tokens
         if kept < before:
             weight_GT = self.seen(window_HQD.to(self.placement.device), before)

@@ -87,6 +87,7 @@ class SplitState(RetrievalState):
             partials,
             Selection(ranges, found.retrieved, found.estimated),
             distances=found.distances,
+            hops=found.hops,
             index_bytes=found.bytes,
         )
 

@@ -53,9 +53,9 @@ class HuggingFaceModel(Model):
         self.geometries = tuple(
             g for g, window in zip(geometries, windows, strict=True) if window is None
         )
-        template = _template(options.chat_template, tokenizer)
-        self.eos_ids = _eos_ids(module, tokenizer, template)
-        self._encoder = Encoder(tokenizer, template, options.thinking)
+        _set_template(tokenizer, options)
+        self.eos_ids = _eos_ids(module, tokenizer)
+        self._encoder = Encoder(tokenizer)
         self._encoder.check()
         self._source = source
         self._decoder = Decoder(
@@ -113,7 +113,7 @@ class HuggingFaceModel(Model):
         """See Model.identity. A hub model is known by its commit, a folder by a digest of its
         files.
         """
-        folder = Path(self._source)
+        folder, template = Path(self._source), self._encoder.tokenizer.chat_template
         weights = weights_fingerprint(folder) if folder.is_dir() else None
         return {
             "path": self.options.path if weights is None else self.name,
@@ -122,14 +122,19 @@ class HuggingFaceModel(Model):
             "config": self.options.config,
             "dtype": str(self.dtype).removeprefix("torch."),
             "tokenizer": tokenizer_fingerprint(self.tokenizer),
-            "chat_template": None
-            if self._encoder.template is None
-            else sha(self._encoder.template),
+            "chat_template": None if template is None else sha(template),
             "thinking": self.options.thinking,
             "eos_ids": sorted(self.eos_ids),
             "transformers": importlib.metadata.version("transformers"),
             "tokenizers": importlib.metadata.version("tokenizers"),
         }
+
+
+def _set_template(tokenizer: Any, options: HuggingFace) -> None:
+    """Let the tokenizer carry the template that is used, so that tasks measure what is read."""
+    tokenizer.chat_template = _template(options.chat_template, tokenizer)
+    thinking = options.thinking
+    tokenizer.template_options = {} if thinking is None else {"enable_thinking": thinking}
 
 
 def _template(choice: str, tokenizer: Any) -> str | None:
@@ -144,13 +149,14 @@ def _template(choice: str, tokenizer: Any) -> str | None:
     return path.read_text(encoding="utf-8")
 
 
-def _eos_ids(module: Any, tokenizer: Any, template: str | None) -> frozenset[int]:
+def _eos_ids(module: Any, tokenizer: Any) -> frozenset[int]:
     configs = (module.generation_config, module.config.get_text_config(decoder=True))
     named = [getattr(config, "eos_token_id", None) for config in configs if config is not None]
     ids: set[int] = set()
     for value in [*named, tokenizer.eos_token_id]:
         ids.update([] if value is None else [value] if isinstance(value, int) else value)
     # a checkpoint that lists several knows its ends: in gpt-oss <|end|> closes a thought
+    template = tokenizer.chat_template
     if template and not any(isinstance(value, list) for value in named):
         added = tokenizer.get_added_vocab()
         ids.update(added[end] for end in TURN_ENDS if end in added and end in template)

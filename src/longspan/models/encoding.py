@@ -6,34 +6,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from longspan.tasks.base import BORDER, rendered
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from longspan.types import Example
 
-BORDER = "\ue000"
-"""A private-use character that marks the border while a template is rendered; it never reaches the
-model.
-"""
-
 
 class Encoder:
-    """Encodes examples with a Hugging Face tokenizer; `template` None is the raw text."""
+    """Encodes examples with a Hugging Face tokenizer, in its chat template where it has one."""
 
-    def __init__(self, tokenizer: Any, template: str | None, thinking: bool | None = None) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.template = template
-        self.thinking = thinking
 
     def check(self) -> None:
         """ValueError where the template cannot be rendered or drops the prompt."""
-        if self.template is None:
+        if self.tokenizer.chat_template is None:
             return
         try:
-            rendered = self._render(BORDER)
+            text = rendered(self.tokenizer, BORDER)
         except Exception as error:  # a template raises what it likes
             raise ValueError(f"model.chat_template cannot be rendered: {error}") from error
-        if BORDER not in rendered:
+        if BORDER not in text:
             raise ValueError("model.chat_template drops the user's message")
 
     def __call__(self, example: Example) -> tuple[list[int], list[int]]:
@@ -54,24 +49,13 @@ class Encoder:
 
     def _text(self, example: Example) -> tuple[str, int, bool]:
         """The prompt, the place of its border, and whether special tokens are still to be added."""
-        chat = example.chat and self.template is not None
+        chat = example.chat and self.tokenizer.chat_template is not None
         return (*(self._chat(example) if chat else _raw(example)), not chat)
 
     def _chat(self, example: Example) -> tuple[str, int]:
-        text = self._render(example.prompt)
-        marked = self._render(f"{example.context}{BORDER}{example.question}")
+        text = rendered(self.tokenizer, example.prompt)
+        marked = rendered(self.tokenizer, f"{example.context}{BORDER}{example.question}")
         return text + example.prefix, _common_prefix(text, marked)
-
-    def _render(self, prompt: str) -> str:
-        options = {} if self.thinking is None else {"enable_thinking": self.thinking}
-        rendered = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}],
-            chat_template=self.template,
-            tokenize=False,
-            add_generation_prompt=True,
-            **options,
-        )
-        return str(rendered)
 
     def _split(
         self, text: str, border: int, *, add_special_tokens: bool

@@ -51,6 +51,7 @@ class Stream:
     batch.
     """
     stop: tuple[str, ...] = ()
+    """Texts that end the answer; one of blanks only does not before the answer has begun."""
     tokens: list[int] = field(default_factory=list)
     finish: Literal["eos", "stop", "length"] | None = None
     """None while it grows."""
@@ -85,7 +86,7 @@ class Stream:
         """Decode only a tail that holds any stop string, even where every byte is a token."""
         tail = 4 * max(map(len, self.stop)) + 8
         recent = tokenizer.decode(self.tokens[-tail:], skip_special_tokens=True)
-        if _first(recent, self.stop) is None:
+        if not any(stop in recent for stop in self.stop):
             return False
         return (
             _first(tokenizer.decode(self.tokens, skip_special_tokens=True), self.stop) is not None
@@ -186,5 +187,9 @@ def choose(logits_BV: Tensor, sampling: Sampling, dice: Sequence[torch.Generator
 
 
 def _first(text: str, stops: Sequence[str]) -> int | None:
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-    return min(found) if found else None
+    """Where the first of the stop strings begins. Blank ones count from the first word on, as
+    LongBench forbids the line break that ends its dialogues as a first token.
+    """
+    begun = len(text) - len(text.lstrip())
+    found = [text.find(stop, 0 if stop.strip() else begun) for stop in stops]
+    return min((at for at in found if at >= 0), default=None)

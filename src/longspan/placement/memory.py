@@ -80,4 +80,8 @@ def pieces(store: KVStore, device: torch.device) -> Iterator[Part]:
         for first in range(part.first, part.stop, BLOCK):
             for piece in store.slices(first, min(first + BLOCK, part.stop)):
                 keys_GTD = piece.keys_GTD.to(device, non_blocking=True)
-                yield Part(first, keys_GTD, piece.values_GTD.to(device, non_blocking=True))
+                values_GTD = piece.values_GTD.to(device, non_blocking=True)
+                places_GT = piece.positions_GT
+                if places_GT is not None:
+                    places_GT = places_GT.to(device, non_blocking=True)
+                yield Part(first, keys_GTD, values_GTD, places_GT)

@@ -12,12 +12,14 @@ PYRAMID = 20.0
 
 
 def pyramid(mean: float, layers: int, slope: float = PYRAMID) -> tuple[float, ...]:
-    """Shares that fall in equal steps from 2 mean - mean / slope to mean / slope."""
-    least = mean / slope
+    """Shares that fall in equal steps from 2 mean - mean / slope to mean / slope, or, where that
+    would be more than everything, from 1 to 2 mean - 1.
+    """
     if layers == 1:
         return (mean,)
-    step = 2 * (mean - least) / (layers - 1)
-    return tuple(min(2 * mean - least - step * layer, 1.0) for layer in range(layers))
+    most = min(2 * mean - mean / slope, 1.0)
+    step = 2 * (most - mean) / (layers - 1)
+    return tuple(most - step * layer for layer in range(layers))
 
 
 def calibrated(mean: float, curves: Sequence[Mapping[float, float]]) -> tuple[float, ...]:

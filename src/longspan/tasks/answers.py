@@ -16,15 +16,26 @@ _TAIL_CHARACTERS: Final = 1000
 _CHILD_SECONDS: Final = 60
 
 _BOX = re.compile(r"\\f?boxed\s*\{")
-_WRAPPED = r"[\s(\[{*_$]*(?:\\(?:text|mathrm|mathbf|textbf|boxed)\s*\{)?[\s(\[*]*"
+# Possessive, as answers may end in thousands of spaces.
+_WRAPPED = r"[\s(\[{_$]*+(?:\\(?:text|mathrm|mathbf|textbf|boxed)\s*+\{)?[\s(\[]*+"
+_LETTER = rf"{_WRAPPED}([A-D])(?![A-Za-z'])"
 _BOXED_LETTER = re.compile(rf"^{_WRAPPED}([A-D])(?![A-Za-z])")
-_SAID_LETTER = re.compile(
-    rf"\b(?:answer|choice|option)\b(?:\s+(?:is|to\s+this\s+question\s+is|would\s+be|should\s+be))?"
-    rf"\s*[:=]?{_WRAPPED}([A-D])(?![A-Za-z'])",
+_STATED_LETTER = re.compile(
+    r"\b(?:answer|(?:correct|right|best)\s++(?:choice|option))\b"
+    r"(?:\s++to\s++(?:the|this)\s++question)?[\s,]*+(?:therefore[\s,]*+)?"
+    r"(?:(?:is|(?:would|should|must)\s++be)\b|[:=])[\s,]*+(?:therefore[\s,]*+)?[:=]?\s*+"
+    rf"(?:(?:the\s++)?(?:choice|option)\b)?{_LETTER}",
     re.IGNORECASE,
 )
+_ANSWER_LETTER = re.compile(rf"\banswer\b{_LETTER}", re.IGNORECASE)
 _LONE_LETTER = re.compile(r"\(\s*([A-D])\s*\)")
-_FIRST_LETTER = re.compile(r"^[\s*]*\(?([A-D])(?:[).:*\n]|\s*$)")
+_FIRST_LETTER = re.compile(r"^\s*\(?([A-D])(?:[).:\n]|,(?!\s*[A-D]\b)|\s*$)")
+_CHOICE_LETTER = re.compile(rf"\b(?:choice|option)\b{_LETTER}", re.IGNORECASE)
+_PUBLISHED = (
+    re.compile(r"The correct answer is \(([A-D])\)"),
+    re.compile(r"The correct answer is ([A-D])"),
+)
+"""LongBench v2's patterns, in their order."""
 
 
 def after_thoughts(text: str) -> str:
@@ -32,13 +43,20 @@ def after_thoughts(text: str) -> str:
     return text.rpartition("</think>")[2]
 
 
-def thought_is_open(text: str, prefix: str, thinking: bool | None) -> bool:
+def opens_thought(beginning: str) -> bool:
+    """Whether what stands before an answer leaves it inside a thought: its last `<think>` is not
+    closed.
+    """
+    return beginning.rfind("<think>") > beginning.rfind("</think>")
+
+
+def thought_is_open(text: str, thinking: bool | None) -> bool:
     """Whether the text ends inside a thought. `thinking` says whether answers begin in one; None:
-    where the prefix or the text opens it.
+    where the text opens it.
     """
     if "</think>" in text:
         return False
-    return "<think>" in prefix + text if thinking is None else thinking
+    return "<think>" in text if thinking is None else thinking
 
 
 def last_box(text: str) -> str | None:
@@ -55,17 +73,27 @@ def last_box(text: str) -> str | None:
 
 
 def letter(text: str) -> str | None:
-    """The letter A-D an answer chooses: of its last box, else of its last "answer ... X", else its
-    last "(X)", else a letter that it begins with; None where there is none.
+    """The letter A-D an answer chooses: of its last box, else of its last "answer is X", else of
+    its last "answer X", else its last "(X)", else one that it begins with, else of its last "option
+    X", as options are named to be rejected too; None where there is none.
     """
-    text = after_thoughts(text)
+    text = after_thoughts(text).replace("*", "")
     box = last_box(text)
     if box is not None and (boxed := _BOXED_LETTER.match(box)):
         return boxed.group(1)
-    said = [m.group(1) for m in _SAID_LETTER.finditer(text) if m.group(1).isupper()]
-    lone = _LONE_LETTER.findall(text)
-    first = _FIRST_LETTER.match(text)
-    return said[-1] if said else lone[-1] if lone else first.group(1) if first else None
+    for pattern in (_STATED_LETTER, _ANSWER_LETTER, _LONE_LETTER, _FIRST_LETTER, _CHOICE_LETTER):
+        if found := [name for name in pattern.findall(text) if name.isupper()]:
+            return str(found[-1])
+    return None
+
+
+def published_letter(text: str) -> str | None:
+    """As LongBench v2's `extract_answer`: the first "The correct answer is (X)", else the first
+    without brackets; where it finds none, as `letter`.
+    """
+    said = after_thoughts(text).replace("*", "")
+    found = (pattern.search(said) for pattern in _PUBLISHED)
+    return next((match.group(1) for match in found if match), None) or letter(text)
 
 
 def number(text: str, boxed_only: bool = False) -> str | None:

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
 
     from longspan.types import Example, Record
 
+BORDER = "\ue000"
+"""A private-use character that marks a place while a template is rendered; no model reads it."""
+
 
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that tasks use: `tokenizer(text).input_ids`; hashable
-    by `fingerprint`.
+    by `fingerprint`. Where prompts go into a chat template, it has `chat_template`.
     """
 
     def __call__(self, text: str, *, add_special_tokens: bool = ...) -> Any:
@@ -21,6 +24,17 @@ class Tokenizer(Protocol):
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = ...) -> str:
         """The text of token ids."""
+
+
+def rendered(tokenizer: Tokenizer, prompt: str) -> str:
+    """`prompt` as the user's turn in the tokenizer's `chat_template`, up to where the answer
+    begins: what models read, and what tasks measure. Models set `template_options`, such as
+    enable_thinking, where the template is to know more.
+    """
+    apply: Any = tokenizer.apply_chat_template  # type: ignore[attr-defined]
+    turns = [{"role": "user", "content": prompt}]
+    options = getattr(tokenizer, "template_options", {})
+    return str(apply(turns, tokenize=False, add_generation_prompt=True, **options))
 
 
 class Task(ABC):

@@ -1,8 +1,8 @@
 """InfiniteBench: eleven tasks beyond 100k tokens (Zhang et al. 2024, arXiv 2402.13718).
 
-Prompts, answer lengths and scores are lm-eval's, which follow the authors' GPT-4 templates and
-scripts; longdialogue_qa and longbook_qa of English are named _en here as there. Prompts longer than
-the context lose their middle, as the authors do.
+Prompts and answer lengths are lm-eval's, which follow the authors' GPT-4 templates; longdialogue_qa
+and longbook_qa of English are named _en here as there. As the authors do, prompts longer than the
+context lose their middle, and no line break ends an answer.
 """
 
 from __future__ import annotations
@@ -15,9 +15,18 @@ from longspan.options import Count, settings
 from longspan.tasks.averages import macro_average, with_interval
 from longspan.tasks.base import Task
 from longspan.tasks.files import file_sha256
+from longspan.tasks.groups import check_file_of_group
+from longspan.tasks.hub import hub_file
+from longspan.tasks.infinitebench_scores import (
+    CHOICES,
+    check_scorable,
+    infinitebench_score,
+    utility,
+)
 from longspan.tasks.longbench_catalogue import package_yaml
 from longspan.tasks.prompts import PromptStyle, styled
-from longspan.tasks.rows import field, hub_rows, read_rows, unique
+from longspan.tasks.references import references
+from longspan.tasks.rows import field, read_rows, unique
 from longspan.tasks.truncation import fit_middle, prompt_limit, smaller
 from longspan.types import Example
 
@@ -46,11 +55,11 @@ _HOW: Final = (
 class InfiniteBench(Task):
     """One of the eleven, or all of them."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     dataset: str = "all"
     path: str | None = None
-    """A folder of .jsonl files, or one of them; None: the hub."""
+    """A folder of .jsonl files, or for one data set its own; None: the hub."""
     max_prompt_tokens: Count | None = None
     prompt_style: PromptStyle = "auto"
 
@@ -74,6 +83,8 @@ class InfiniteBench(Task):
     ) -> Sequence[Example]:
         """The first rows of each data set, `count` shared out evenly; the seed has no say."""
         names = self.datasets
+        check_file_of_group(self.path, names)
+        check_scorable(names)  # before the model reads anything
         examples = []
         for turn, name in enumerate(names):
             share = None if count is None else count // len(names) + (turn < count % len(names))
@@ -84,15 +95,14 @@ class InfiniteBench(Task):
 
     def _rows(self, name: str) -> list[Placed]:
         if self.path is None:
-            return hub_rows(_HUB, None, name, f"{_HOW}.")
+            return read_rows(hub_file(_HUB, _authors_file(name), f"{_HOW}."), f"hub:{_HUB}")
         return read_rows(self._file(name))
 
     def _file(self, name: str) -> Path:
         path = Path(self.path or "").expanduser()
         if not path.is_dir():
             return path
-        # The authors' files say eng where lm-eval says en.
-        names = [f"{name}.jsonl", f"{name}g.jsonl"]
+        names = list(dict.fromkeys((f"{name}.jsonl", _authors_file(name))))
         for found in (path / each for each in names):
             if found.is_file():
                 return found
@@ -102,33 +112,28 @@ class InfiniteBench(Task):
         self, tokenizer: Tokenizer, name: str, prompt: Mapping[str, Any], row: Row, where: str,
         ctx: int | None,
     ) -> Example:  # fmt: skip
-        answers = field(row, ["answer"], where)
-        references = tuple(map(str, answers if isinstance(answers, list) else [answers]))
+        answers = references(field(row, ["answer"], where), "answer", where)
+        options = _options(row, answers[0], where) if name in CHOICES else []
         length = int(prompt["generation_kwargs"]["max_gen_toks"])
         limit = smaller(
             prompt_limit(tokenizer, self.prompt_style, ctx, length), self.max_prompt_tokens
         )
         context, question, cut = fit_middle(tokenizer, *_filled(prompt, row, where), limit)
         context, question = styled(context, question, self.prompt_style)
-        options = row.get("options") or []
         return Example(
             id=f"{name}/{field(row, ['id'], where)}",
             context=context,
             question=question,
-            references=references,
+            references=answers,
             max_new_tokens=length,
-            stop=tuple(prompt["generation_kwargs"]["until"]),
             chat=self.prompt_style == "auto",
-            meta={"dataset": name, "cut": cut, "options": list(options)},
+            meta={"dataset": name, "cut": cut, "options": options},
         )
 
     def score(self, example: Example, text: str) -> float:
-        """lm-eval's score of the example's data set, 0..100."""
-        name = example.meta["dataset"]
-        prompt = package_yaml("infinitebench", f"infinitebench_{name}.yaml")
-        function = str(prompt.get("process_results", "utils.process_results"))
-        row = {"answer": list(example.references), "options": example.meta["options"]}
-        return 100 * float(_utility(function)(row, [text])["score"])
+        """The score of the example's data set, 0..100."""
+        meta = example.meta
+        return infinitebench_score(meta["dataset"], text, example.references, meta["options"])
 
     def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
         """`dataset/x`, `overall` with its interval, `cut`."""
@@ -146,6 +151,21 @@ class InfiniteBench(Task):
         return {"data": {name: file_sha256(self._file(name)) for name in self.datasets}}
 
 
+def _authors_file(name: str) -> str:
+    """The authors say eng where lm-eval says en."""
+    return f"{name}g.jsonl" if name.endswith("_en") else f"{name}.jsonl"
+
+
+def _options(row: Row, answer: str, where: str) -> list[str]:
+    """The four choices. ValueError where they are not that, or the answer is none of them."""
+    options = row.get("options")
+    if not isinstance(options, list) or len(options) != 4:
+        raise ValueError(f"{where}: field options must be four texts, found {options!r:.60}")
+    if answer.strip() not in [*(str(each).strip() for each in options), *"ABCD"]:
+        raise ValueError(f"{where}: field answer must be one of the options, found {answer!r:.60}")
+    return [str(each) for each in options]
+
+
 def _filled(prompt: Mapping[str, Any], row: Row, where: str) -> tuple[str, str]:
     """(through the end of the document, the rest)."""
     document = str(field(row, ["context"], where))
@@ -153,16 +173,9 @@ def _filled(prompt: Mapping[str, Any], row: Row, where: str) -> tuple[str, str]:
     asks = "{{input}}" in source or source.removeprefix("utils.doc_to_text_") in _ASK
     asked = str(field(row, ["input"], where)) if asks else ""
     if source.startswith("utils."):
-        text = str(_utility(source)({**row, "context": document, "input": asked}))
+        text = str(utility(source)({**row, "context": document, "input": asked}))
         end = text.index(document) + len(document)
         return text[:end], text[end:]
     before, after = source.split("{{context}}")
     description = str(prompt.get("description", ""))
     return description + before + document, after.replace("{{input}}", asked)
-
-
-def _utility(name: str) -> Any:
-    """A function of lm-eval's infinitebench/utils.py."""
-    from lm_eval.tasks.infinitebench import utils
-
-    return getattr(utils, name.removeprefix("utils."))

@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 @settings
 class JsonFile(Task):
-    """Rows with a prompt (`input`, or `context` and `question`) and its answers (`outputs`).
+    """Rows with a prompt (`input`, or `context` and `question`; either may be called `input` beside
+    the other) and its answers (`outputs`).
 
     A row may bring its own `metric`, `max_new_tokens`, `prefix` and `chat`. Texts are left as they
     are, marks such as <|begin_of_text|> included.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     path: str | None = None
     metric: Metric = "all"

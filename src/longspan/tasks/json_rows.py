@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any, get_args
 
-from longspan.tasks.matching import Metric, clean_answer
+from longspan.tasks.matching import Metric
 from longspan.tasks.prompts import split_question
+from longspan.tasks.references import references
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,11 +67,17 @@ def parse_row(row: Mapping[str, Any], place: str) -> FileRow:
 
 
 def _prompt(row: Mapping[str, Any], place: str) -> tuple[str, str]:
-    """`input` alone is split where its question begins; beside `context` it is the question."""
+    """`input` alone is split where its question begins; beside `context` it is the question, beside
+    `question` the context.
+    """
     for name in ("input", "context", "question"):
         if name in row and not isinstance(row[name], str):
             raise ValueError(f"{place}: field '{name}' is {row[name]!r:.60}; right would be a text")
-    context, question = row.get("context", ""), row.get("question") or row.get("input", "")
+    context, question = row.get("context", ""), row.get("question", "")
+    if not question:
+        question = row.get("input", "")
+    elif not context:
+        context = row.get("input", "")
     if not question.strip():
         raise ValueError(
             f"{place}: field 'input' (or 'question', beside 'context') is missing or empty"
@@ -86,20 +92,7 @@ def _outputs(row: Mapping[str, Any], place: str) -> tuple[str, ...]:
     found = _first(row, _OUTPUTS)
     if found is None:
         raise ValueError(f"{place}: field 'outputs' (or 'answer', 'answers') is missing")
-    items = found if isinstance(found, list) else [found]
-    texts = [str(item) for item in items if _is_answer(item)]
-    if not items or len(texts) < len(items) or not all(map(clean_answer, texts)):
-        raise ValueError(
-            f"{place}: field 'outputs' is {found!r:.60}; right would be a text or a list of texts"
-        )
-    return tuple(texts)
-
-
-def _is_answer(item: object) -> bool:
-    """A text or a number: true, false, NaN and infinity are a mistake of whoever wrote the file."""
-    if isinstance(item, float):
-        return isfinite(item)
-    return isinstance(item, str | int) and not isinstance(item, bool)
+    return references(found, "outputs", place)
 
 
 def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from longspan.tasks.base import rendered
 from longspan.tasks.prompts import PromptStyle as PromptStyle
 from longspan.tasks.prompts import styled
 
@@ -38,9 +39,14 @@ def overhead_tokens(tokenizer: Tokenizer, chat: bool) -> int:
     inner = count_tokens(tokenizer, _PROBE)
     if not uses_template(tokenizer, chat):
         return len(tokenizer(_PROBE).input_ids) - inner
-    apply: Any = tokenizer.apply_chat_template  # type: ignore[attr-defined]
-    turns = [{"role": "user", "content": _PROBE}]
-    return count_tokens(tokenizer, apply(turns, tokenize=False, add_generation_prompt=True)) - inner
+    return count_tokens(tokenizer, rendered(tokenizer, _PROBE)) - inner
+
+
+def seam_tokens(tokenizer: Tokenizer, style: PromptStyle) -> int:
+    """Tokens to leave free where a chat template is used: joined to it, prompt and prefix may be a
+    few more than alone. Without one a prompt is counted as it is read.
+    """
+    return _SEAM_TOKENS if uses_template(tokenizer, style == "auto") else 0
 
 
 def style_tokens(tokenizer: Tokenizer, style: PromptStyle) -> int:

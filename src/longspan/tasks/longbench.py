@@ -17,6 +17,7 @@ from pydantic import Field
 from longspan.options import Count, settings
 from longspan.tasks.averages import macro_average, with_interval
 from longspan.tasks.base import Task
+from longspan.tasks.groups import check_file_of_group
 from longspan.tasks.longbench_catalogue import NO_CHAT, STOPS, category, resolve, template
 from longspan.tasks.longbench_data import dataset_sha256, read_dataset
 from longspan.tasks.longbench_metrics import longbench_score, plain_metrics
@@ -44,14 +45,14 @@ def bucket(length: int) -> str:
 class LongBench(Task):
     """One data set, one category (sqa, mqa, sum, fsl, st, cc) or all of them."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     dataset: str = "all"
     edition: Literal["v1", "e"] = "v1"
     skip: list[str] = Field(default_factory=list)
     """Data sets left out of a group, such as multifieldqa_zh, which RetroInfer's SQA has not."""
     path: str | None = None
-    """A folder, data.zip, or one .jsonl file; None: a mirror on the hub."""
+    """A folder, data.zip, or for one data set its .jsonl; None: a mirror on the hub."""
     max_prompt_tokens: Count | None = None
     """THUDM's limit for a model (31500 for a 32k one); None: what ctx leaves."""
     prompt_style: PromptStyle = "auto"
@@ -82,6 +83,7 @@ class LongBench(Task):
         """
         plain_metrics()  # what scoring lacks is said before the model reads anything
         names = self.datasets
+        check_file_of_group(self.path, names)
         examples: list[Example] = []
         for place, name in enumerate(names):
             share = None if count is None else count // len(names) + (place < count % len(names))

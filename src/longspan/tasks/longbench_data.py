@@ -11,7 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from longspan.tasks.groups import check_data_set
 from longspan.tasks.longbench_catalogue import METRIC
+from longspan.tasks.matching import clean_answer
 from longspan.tasks.rows import field, hub_rows, parse_rows, text_field
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ def read_dataset(path: str | None, name: str, dataset: str) -> list[LongBenchRow
             raw = parse_rows(_content(file, member).decode("utf-8"), "jsonl", where)
         except UnicodeDecodeError as error:
             raise ValueError(f"{where}: not UTF-8 text ({error.reason})") from None
+        if member is None and file.stem != name:
+            check_data_set(raw, dataset)
     if not raw:
         raise ValueError(f"{where}: holds no rows")
     return [_checked(row, dataset, place) for place, row in raw]
@@ -112,9 +116,7 @@ def _locate(path: Path, name: str) -> tuple[Path, str | None]:
 
 
 def _checked(row: Row, dataset: str, where: str) -> LongBenchRow:
-    answers = field(row, ["answers"], where)
-    if not isinstance(answers, list) or not answers or any(not isinstance(a, str) for a in answers):
-        raise ValueError(f"{where}: field answers must be a list of texts, found {answers!r:.60}")
+    answers = _answers(row, where)
     metric = METRIC[dataset]
     pattern = _RETRIEVED.get(metric)
     if pattern and not all(re.search(pattern, each) for each in answers):
@@ -134,3 +136,12 @@ def _checked(row: Row, dataset: str, where: str) -> LongBenchRow:
     return LongBenchRow(
         str(identifier), document, question, tuple(answers), length, tuple(classes or ())
     )
+
+
+def _answers(row: Row, where: str) -> list[str]:
+    answers = field(row, ["answers"], where)
+    if not isinstance(answers, list) or any(not isinstance(each, str) for each in answers):
+        raise ValueError(f"{where}: field answers must be a list of texts, found {answers!r:.60}")
+    if not any(map(clean_answer, answers)):  # a blank one beside others is never the best
+        raise ValueError(f"{where}: field answers must not be blank, found {answers!r:.60}")
+    return answers

@@ -52,8 +52,8 @@ def code_similarity(prediction: str, reference: str) -> float:
 
 @cache
 def plain_metrics() -> Any:
-    """lm-eval's module of metric functions. ValueError where it, or what it needs, is missing, or
-    where python-Levenshtein would change it.
+    """See answer_metrics. ValueError also where python-Levenshtein would change how it measures
+    code.
     """
     if importlib.util.find_spec("Levenshtein") and importlib.util.find_spec("fuzzywuzzy"):
         raise ValueError(
@@ -61,13 +61,18 @@ def plain_metrics() -> Any:
             "another algorithm, up to tens of points off LongBench's: "
             "pip uninstall Levenshtein python-Levenshtein"
         )
+    return answer_metrics()
+
+
+def answer_metrics() -> Any:
+    """lm-eval's module of LongBench's metrics. ValueError where it or what it needs is missing."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fuzzywuzzy recommends python-Levenshtein
             from lm_eval.tasks.longbench import metrics
     except ImportError as error:
         raise ValueError(
-            f"scoring LongBench needs lm-eval's metrics ({error}): pip install 'longspan[eval]'"
+            f"scoring needs lm-eval's metrics of LongBench ({error}): pip install 'longspan[eval]'"
         ) from None
     logging.getLogger("jieba").setLevel(logging.WARNING)  # it tells of its dictionary's loading
     return metrics

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from longspan.options import Count, settings
-from longspan.tasks.answers import letter
+from longspan.tasks.answers import published_letter
 from longspan.tasks.averages import with_interval
 from longspan.tasks.base import Task
 from longspan.tasks.files import file_sha256
@@ -42,7 +42,7 @@ _GROUPS: Final = ("difficulty", "length", "domain")
 class LongBenchV2(Task):
     """All questions, or those of one length or difficulty."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     path: str | None = None
     """data.json, a .jsonl, or a folder with data.json in it; None: the hub."""
@@ -118,7 +118,7 @@ class LongBenchV2(Task):
 
     def score(self, example: Example, text: str) -> float:
         """100 for the right letter; an answer without a letter is wrong."""
-        return 100.0 * (letter(text) == example.references[0])
+        return 100.0 * (published_letter(text) == example.references[0])
 
     def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
         """Accuracy with intervals by difficulty, length and domain; `unparsed_rate`; `cut`."""
@@ -128,7 +128,7 @@ class LongBenchV2(Task):
                 groups[f"{name}/{record.meta[name]}"].append(record.score)
         metrics = {"cut": float(sum(bool(record.meta["cut"]) for record in records))}
         if records:
-            unparsed = sum(letter(record.prediction) is None for record in records)
+            unparsed = sum(published_letter(record.prediction) is None for record in records)
             metrics["unparsed_rate"] = 100 * unparsed / len(records)
         for name, scores in sorted(groups.items()):
             metrics |= with_interval(name, [[scores]])

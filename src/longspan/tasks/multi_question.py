@@ -20,6 +20,7 @@ from longspan.tasks.files import file_sha256
 from longspan.tasks.lengths import count_tokens, overhead_tokens
 from longspan.tasks.matching import Match, substring_score
 from longspan.tasks.prompts import PromptStyle, styled
+from longspan.tasks.references import references
 from longspan.tasks.rows import field, read_rows, text_field, text_sha256
 from longspan.types import Example
 
@@ -149,9 +150,7 @@ def _objects(row: Mapping[str, Any], name: str, where: str) -> list[dict[str, An
 
 def _references(item: Mapping[str, Any], where: str) -> tuple[str, ...]:
     value = field(item, ["outputs", "answer", "answers"], where)
-    texts = [value] if isinstance(value, str) else value
-    if isinstance(texts, list) and all(isinstance(t, dict) and "text" in t for t in texts):
-        texts = list(dict.fromkeys(t["text"] for t in texts))  # SQuAD's, each by several people
-    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t for t in texts):
-        raise ValueError(f"{where}: field outputs must be a text or a list of texts")
-    return tuple(texts)
+    if isinstance(value, list) and all(isinstance(each, dict) and "text" in each for each in value):
+        texts = references([each["text"] for each in value], "answers", where)
+        return tuple(dict.fromkeys(texts))  # SQuAD's, each by several people
+    return references(value, "outputs", where)

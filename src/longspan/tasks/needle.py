@@ -48,7 +48,7 @@ class Cell:
 class Needle(Task):
     """One needle a prompt, at every depth of every length."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     depths: Annotated[tuple[float, ...], Field(strict=False)] = (0.0, 25.0, 50.0, 75.0, 100.0)
     """Percent, 0 the beginning and 100 the end."""

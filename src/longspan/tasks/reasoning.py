@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import model_validator
 
 from longspan.options import Count, Number, Tokens, settings
-from longspan.tasks.answers import thought_is_open
-from longspan.tasks.base import Task
+from longspan.tasks.answers import opens_thought, thought_is_open
+from longspan.tasks.base import BORDER, Task, rendered
 from longspan.tasks.files import file_sha256
-from longspan.tasks.lengths import count_tokens, overhead_tokens
+from longspan.tasks.lengths import count_tokens, overhead_tokens, seam_tokens, uses_template
 from longspan.tasks.prompts import PromptStyle, styled
 from longspan.tasks.rows import hub_rows, read_rows, unique
 from longspan.tasks.sampling_metrics import Outcome, default_ks, sampling_metrics
@@ -47,7 +47,7 @@ class Reasoning(Task):
     """What the model's turn begins with, such as "<think>" and a newline."""
     thinking: bool | None = None
     """Whether each answer begins inside a thought that `</think>` ends (true for models whose
-    template opens it); null: where the prefix or the text opens one."""
+    template opens it); null: where the template, the prefix or the text opens one."""
     max_new_tokens: Count = 32768
     prompt_style: PromptStyle = "auto"
 
@@ -111,6 +111,7 @@ class Reasoning(Task):
         if ctx is not None:
             used = count_tokens(tokenizer, context + question + self.prefix)
             room = ctx - used - overhead_tokens(tokenizer, chat)
+            room -= seam_tokens(tokenizer, self.prompt_style)
             if room < 1:
                 raise ValueError(
                     f"ctx={ctx}: problem {example.id} needs {ctx - room} "
@@ -118,6 +119,7 @@ class Reasoning(Task):
                 )
             answer = min(answer, room)
         less = {"answer_room": answer} if answer < self.max_new_tokens else {}
+        begun = {"in_thought": True} if self._begins_in_thought(tokenizer, chat) else {}
         return replace(
             example,
             context=context,
@@ -125,12 +127,22 @@ class Reasoning(Task):
             prefix=self.prefix,
             chat=chat,
             max_new_tokens=answer,
-            meta={**example.meta, **less},
+            meta={**example.meta, **less, **begun},
         )
 
-    def thought_open(self, text: str) -> bool:
-        """Whether an answer ended before its thoughts did; then it says nothing."""
-        return thought_is_open(text, self.prefix, self.thinking)
+    def _begins_in_thought(self, tokenizer: Tokenizer, chat: bool) -> bool:
+        """Whether template and prefix open a thought; False where `thinking` says it."""
+        if self.thinking is not None:
+            return False
+        template = rendered(tokenizer, BORDER) if uses_template(tokenizer, chat) else ""
+        return opens_thought(template.rpartition(BORDER)[2] + self.prefix)
+
+    def thought_open(self, text: str, meta: Mapping[str, Any]) -> bool:
+        """Whether an answer ended before its thoughts did, by its example's meta; then it says
+        nothing.
+        """
+        begun = meta.get("in_thought") if self.thinking is None else self.thinking
+        return thought_is_open(text, begun)
 
     def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
         """avg@n, pass@k, maj@n with standard errors over problems; unfinished (cut by the length,

@@ -15,6 +15,7 @@ from pydantic import model_validator
 from longspan.options import settings
 from longspan.tasks.answers import letter
 from longspan.tasks.reasoning import Reasoning
+from longspan.tasks.references import references
 from longspan.tasks.rows import field, text_field, text_sha256
 from longspan.types import Example
 
@@ -30,7 +31,7 @@ _PLACES = ("{question}", "{choices}")
 class Gpqa(Reasoning):
     """GPQA main or diamond, from the authors' CSV or rows of {question, choices, answer}."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     private: ClassVar[bool] = True
 
     subset: Literal["main", "diamond"] = "main"
@@ -84,12 +85,12 @@ class Gpqa(Reasoning):
 
     def score(self, example: Example, text: str) -> float:
         """100 for the right letter; an answer without a letter is wrong."""
-        chosen = None if self.thought_open(text) else letter(text)
+        chosen = None if self.thought_open(text, example.meta) else letter(text)
         return 100.0 * (chosen == example.references[0])
 
     def stored(self, example: Example, text: str) -> str:
         """The letter, whether the thoughts ended, and a hash: never the text."""
-        inside = self.thought_open(text)
+        inside = self.thought_open(text, example.meta)
         answer = None if inside else letter(text)
         kept = {"answer": answer, "inside_thought": inside, "sha256": text_sha256(text)}
         return json.dumps(kept)
@@ -112,8 +113,8 @@ def _choices(row: Row, where: str) -> tuple[list[str], int]:
     choices, answer = row["choices"], field(row, ["answer"], where)
     if not isinstance(choices, list) or len(choices) != 4:
         raise ValueError(f"{where}: field choices must be a list of four texts")
-    if isinstance(answer, str) and answer in _LETTERS:
+    if answer in list(_LETTERS):
         answer = _LETTERS.index(answer)
-    if not isinstance(answer, int) or not 0 <= answer < 4:
+    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < 4:
         raise ValueError(f"{where}: field answer must be 0 to 3, or A to D")
-    return [str(choice) for choice in choices], answer
+    return list(references(choices, "choices", where)), answer

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class MathProblems(Reasoning):
     """Problems with one right expression each."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: str
     prompt: str = (
@@ -78,15 +78,16 @@ class MathProblems(Reasoning):
 
     def score(self, example: Example, text: str) -> float:
         """100 where math-verify holds the final expression for equal to the answer, else 0."""
-        answer = self._answer(text)
+        answer = self._answer(text, example.meta)
         return 100.0 * (answer is not None and same_number(answer, example.references[0]))
 
-    def _answer(self, text: str) -> str | None:
-        return None if self.thought_open(text) else number(text, self.require_box)
+    def _answer(self, text: str, meta: Mapping[str, Any]) -> str | None:
+        return None if self.thought_open(text, meta) else number(text, self.require_box)
 
     def outcome(self, record: Record) -> tuple[str | None, bool]:
         """(the final expression, whether it ended inside a thought)."""
-        return self._answer(record.prediction), self.thought_open(record.prediction)
+        text, meta = record.prediction, record.meta
+        return self._answer(text, meta), self.thought_open(text, meta)
 
     def same(self, answer: str, other: str) -> bool:
         """Equal by math-verify."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longspan.tasks.files import decoded, read_text
+from longspan.tasks.hub import hub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from longspan.types import Example
 
@@ -119,43 +117,12 @@ def _json_value(value: Any) -> Any:
 
 
 def hub_rows(name: str, config: str | None, split: str, how: str) -> list[Placed]:
-    """(place, row) of a data set of the Hugging Face hub. Where that fails (no network, gated), the
-    ValueError ends with `how`: what to do instead.
-    """
-    try:
+    """(place, row) of a data set of the Hugging Face hub; ValueError as of `hub`."""
+    with hub(name, how):
         from datasets import load_dataset
 
-        with _offline_if_unreachable():
-            rows = [dict(row) for row in load_dataset(name, config, split=split)]
-    except Exception as error:  # the hub's clients raise a zoo: offline, gated, missing, renamed
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
-        raise ValueError(
-            f"task.path is not set and {name} could not be read from the hub "
-            f"({type(error).__name__}: {first}). {how}"
-        ) from None
+        rows = [dict(row) for row in load_dataset(name, config, split=split)]
     return _numbered(rows, name)
-
-
-@contextmanager
-def _offline_if_unreachable() -> Iterator[None]:
-    """Without a network only what is cached is looked for; the clients would try for a minute."""
-    import datasets
-    from huggingface_hub import constants
-
-    try:
-        with urllib.request.urlopen(constants.ENDPOINT, timeout=10):
-            unreachable = False
-    except urllib.error.HTTPError:
-        unreachable = False
-    except OSError:
-        unreachable = True
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    if unreachable:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def field(row: Mapping[str, Any], names: Sequence[str], where: str) -> Any:

@@ -11,7 +11,7 @@ from longspan.options import Count, settings
 from longspan.tasks.base import Task
 from longspan.tasks.files import file_sha256
 from longspan.tasks.haystack import HAYSTACK_VERSION
-from longspan.tasks.lengths import style_tokens
+from longspan.tasks.lengths import seam_tokens, style_tokens
 from longspan.tasks.matching import substring_score
 from longspan.tasks.prompts import PromptStyle, split_question, styled
 from longspan.tasks.ruler_job import GENERATOR_VERSION, Haystack, Job, Row, Splitter
@@ -34,7 +34,7 @@ class Ruler(Task):
     `data_dir`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     name: RulerName
     haystack: Haystack = "synthetic"
@@ -46,8 +46,8 @@ class Ruler(Task):
     splitter: Splitter = "untrained"
     """Punkt without training data, or nltk's punkt_tab: RULER's own, where it is installed."""
     data: str | None = None
-    """qa_1, qa_2: the SQuAD v2 or HotpotQA file. Any task: rows in NVIDIA's format (.jsonl), used
-    as they are.
+    """qa_1, qa_2: the SQuAD v2 or HotpotQA file (.json). Any task: rows in NVIDIA's format or with
+    kvpress' columns (.jsonl, .parquet), used as they are.
     """
     prompt_style: PromptStyle = "auto"
     answer_prefix: bool = True
@@ -96,21 +96,25 @@ class Ruler(Task):
         count = RULER_SAMPLES if count is None else count
         from longspan.tasks.prepare import announcer, prepared_rows
 
-        job = self._job(context_tokens, count, seed, style_tokens(tokenizer, self.prompt_style))
+        seams = seam_tokens(tokenizer, self.prompt_style)
+        overhead = style_tokens(tokenizer, self.prompt_style) + seams
+        job = self._job(context_tokens, count, seed, overhead)
         rows = prepared_rows(job, tokenizer, self.data_dir, self._facts(), announcer(self.label))
-        return [self.example(row, row["tokens"], context_tokens) for row in rows]
+        return [self.example(row, row["tokens"] - seams, context_tokens) for row in rows]
 
     def example(self, row: Row, tokens: int, context_tokens: int | None) -> Example:
         """One row as an example; `tokens` is its prompt's length, template included."""
-        context, question = styled(*split_question(row["input"]), self.prompt_style)
+        parts: tuple[str, str] = row.get("parts") or split_question(row["input"])
+        context, question = styled(*parts, self.prompt_style)
         outputs = tuple(row["outputs"])
         facts: dict[str, Any] = {
             name: row[name] for name in ("stream", "haystack_sha256") if name in row
         }
         if context_tokens is not None:
             facts["fill"] = round((tokens + self._new_tokens) / context_tokens, 4)
-        if len(outputs) == 1 and self.spec.kind == "niah":
-            facts["depth"] = round(row["input"].index(outputs[0]) / len(row["input"]), 4)
+        at = row["input"].find(outputs[0])  # rows from elsewhere may spell it otherwise
+        if len(outputs) == 1 and self.spec.kind == "niah" and at >= 0:
+            facts["depth"] = round(at / len(row["input"]), 4)
         return Example(
             id=f"{self.name}-{row['index']}",
             context=context,
@@ -145,7 +149,7 @@ class Ruler(Task):
         """Whether `data` holds finished rows rather than the questions to make them from."""
         if self.data is None:
             return False
-        return not self.spec.needs_questions or self.data.endswith(".jsonl")
+        return not self.spec.needs_questions or self.data.endswith((".jsonl", ".parquet"))
 
     def _haystack_sha256(self) -> str:
         if self.haystack_path is None:

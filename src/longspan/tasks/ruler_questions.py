@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from longspan.tasks.files import read_json
 from longspan.tasks.lengths import LengthOracle
+from longspan.tasks.references import references
 from longspan.tasks.ruler_job import SHORT_TOKENS
 from longspan.tasks.ruler_words import replaced
 
@@ -42,6 +43,8 @@ def questions(job: Job, count: Count) -> Source:
         raise ValueError(
             f"samples={job.count}: task.data={job.path} has {len(asked)} answerable questions"
         )
+    for number, each in enumerate(asked[: job.count]):
+        references(each["outputs"], "answer", f"task.data={job.path}, question {number}")
 
     def make(limit: int, seed: int, number: int, report: Report) -> list[Row]:
         documents = Documents(texts)
@@ -61,16 +64,9 @@ def questions(job: Job, count: Count) -> Source:
                 f"ctx={job.context_tokens}: all {len(texts)} documents of task.data={job.path} "
                 "fit; use a smaller ctx or a larger file"
             )
-        return [row_of(each) for each in made if _answerable(each)]
+        return [row_of(each) for each in made]
 
     return make
-
-
-def _answerable(made: dict[str, Any]) -> bool:
-    # HotpotQA's comparison questions are answered by yes or no, which no document says.
-    return made["outputs"] in (["yes"], ["no"]) or any(
-        answer in made["input"] for answer in made["outputs"]
-    )
 
 
 def read_questions(path: str, kind: str) -> tuple[list[str], list[dict[str, Any]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from longspan.tasks.lengths import style_tokens
+from longspan.tasks.lengths import seam_tokens, style_tokens
 
 if TYPE_CHECKING:
     from longspan.tasks.base import Tokenizer
@@ -49,7 +49,7 @@ def prompt_limit(
     if context_tokens is None:
         return None
     around = style_tokens(tokenizer, style) - style_tokens(tokenizer, "raw")
-    return context_tokens - max_new_tokens - around
+    return context_tokens - max_new_tokens - around - seam_tokens(tokenizer, style)
 
 
 def smaller(*limits: int | None) -> int | None:

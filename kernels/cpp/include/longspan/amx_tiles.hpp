@@ -16,6 +16,9 @@ inline constexpr int tile_rows = 16;
 inline constexpr int tile_pairs = 32;                        // elements of a tile's row in bfloat16
 inline constexpr int tile_elements = tile_rows * tile_pairs;  // of a tile in bfloat16, 1 KiB
 
+// Tile loads of GCC do not tell the compiler that they read memory: what was written before has to be there.
+inline void settle() { asm volatile("" ::: "memory"); }
+
 // Gives the calling thread tiles of full size for as long as it lives.
 class TileState {
    public:
@@ -26,6 +29,7 @@ class TileState {
             std::uint8_t rows[16] = {};
         } shape;
         for (int tile = 0; tile < 8; ++tile) shape.bytes[tile] = 64, shape.rows[tile] = tile_rows;
+        settle();
         _tile_loadconfig(&shape);
     }
     ~TileState() { _tile_release(); }
@@ -51,9 +55,6 @@ inline void add_product(const LeftTiles& left, const Bf16* right) {
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
 }
-
-// Tile loads of GCC do not tell the compiler that they read memory: what was written before has to be there.
-inline void settle() { asm volatile("" ::: "memory"); }
 
 inline void clear_sums() {
     settle();

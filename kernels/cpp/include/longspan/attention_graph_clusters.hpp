@@ -62,10 +62,11 @@ inline Clusters cluster_rows(const float* rows, std::int64_t count, int width, s
         assign_rows(sample.data(), sampled, width, clusters, label.data(), threads, interrupted);
         std::fill(total.begin(), total.end(), 0.0F);
         std::fill(sizes.begin(), sizes.end(), 0);
+        if (interrupted && interrupted()) return clusters;
         for (std::int64_t s = 0; s < sampled; ++s) {
-            if (label[s] < 0) return clusters;  // interrupted
-            ++sizes[label[s]];
-            for (int w = 0; w < width; ++w) total[std::int64_t{label[s]} * width + w] += sample[s * width + w];
+            const std::int64_t c = std::max(label[s], 0);  // of huge keys no distance is a number
+            ++sizes[c];
+            for (int w = 0; w < width; ++w) total[c * width + w] += sample[s * width + w];
         }
         for (std::int64_t c = 0; c < clusters.count; ++c)
             for (int w = 0; w < width && sizes[c] > 0; ++w)
@@ -73,6 +74,7 @@ inline Clusters cluster_rows(const float* rows, std::int64_t count, int width, s
     }
     clusters.label.assign(static_cast<std::size_t>(count), -1);
     assign_rows(rows, count, width, clusters, clusters.label.data(), threads, interrupted);
+    for (std::int32_t& label : clusters.label) label = std::max(label, 0);
     return clusters;
 }
 

@@ -96,7 +96,8 @@ class BlockCache {
             reads_.resize(blocks, 0);
         }
         if (options_.policy == CachePolicy::lru) return;
-        if (++counted_ > 16 * options_.pages) age();
+        blocks_ = std::max(blocks_, block + 1);
+        if (++counted_ > std::max(16 * options_.pages, blocks_ / 64)) age();  // which takes time by the block
         reads_[block] = static_cast<std::uint8_t>(std::min(reads_[block] + 1, HeldBlocks::levels - 1));
     }
 
@@ -146,6 +147,7 @@ class BlockCache {
     void admit(const BlockRead& read, Admission& admission) {
         const std::int32_t old = entry(read.block);
         if (read.hit || (old != none && held_[old].size == read.size)) return;
+        if (old != none && held_[old].step == step_) return;  // another row of this step takes it for what it was
         if (old != none) evict(old);  // the block is another one by now
         const std::int64_t page = options_.page, pages = pages_of(read.size);
         if (admission.admitted_pages + pages > admitting_.most_pages || !make_room(read.block, pages, admission)) return;
@@ -179,7 +181,7 @@ class BlockCache {
     std::vector<std::int32_t> victims_;    // scratch of `make_room`
     std::vector<std::int32_t> admitted_;   // scratch of `update`: not linked yet, so that no one throws them out
     Admitting admitting_;                  // of the update under way
-    std::int64_t step_ = 0, counted_ = 0;
+    std::int64_t step_ = 0, counted_ = 0, blocks_ = 0;
 };
 
 }  // namespace longspan

@@ -14,6 +14,7 @@
 
 #include "longspan/block_cache.hpp"
 #include "longspan/flags.hpp"
+#include "longspan/interrupt.hpp"
 
 namespace longspan {
 
@@ -59,10 +60,14 @@ class CacheSteps {
     }
 
     // Before the next one; nothing where none was begun. A step that never raised its flag is given up.
-    std::vector<StepCount> wait(double seconds) {
+    std::vector<StepCount> wait(double seconds, Interrupt& interrupt) {
         if (!done_.valid()) return {};
-        if (done_.wait_for(std::chrono::duration<double>(seconds)) != std::future_status::ready) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+        while (done_.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) {
+            const bool late = std::chrono::steady_clock::now() > end;
+            if (!interrupt.poll() && !late) continue;
             give_up();
+            interrupt.raise();
             throw std::runtime_error("a decode step never said what it read");
         }
         done_.get();

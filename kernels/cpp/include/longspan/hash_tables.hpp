@@ -103,8 +103,18 @@ inline void collisions(const HashSearchArgs& args, std::int64_t head, std::vecto
         const std::int64_t at = group * args.tables + table;
         const std::int32_t* bound = args.bound + at * (args.codes + 1) + args.code[head * args.tables + table];
         const std::int32_t* token = args.token + at * args.tokens;
-        for (std::int32_t i = bound[0]; i < bound[1]; ++i) times[token[i]] += times[token[i]] < 2;
-        read += bound[1] - bound[0];
+        const std::int32_t begin = bound[0], end = bound[1];
+        bool wrong = begin < 0 || end > args.tokens;
+        for (std::int32_t i = begin; i < end && !wrong; ++i) {
+            const auto t = static_cast<std::uint32_t>(token[i]);
+            wrong = t >= args.tokens;
+            if (!wrong) times[t] += times[t] < 2;
+        }
+        if (wrong) {
+            (*args.read)[head] = -1;
+            return;
+        }
+        read += end - begin;
     }
     std::vector<std::int32_t>& found = (*args.found)[head];
     for (std::int64_t t = 0; t < args.tokens; t += 8) {

@@ -12,7 +12,8 @@ namespace longspan::LONGSPAN_ISA {
 inline void merge_row(const MergeArgs& args, std::int64_t row) {
     constexpr float empty = -std::numeric_limits<float>::infinity();
     float top = empty;
-    for (const float* lse : args.lses) top = std::max(top, lse[row]);
+    for (const float* lse : args.lses)
+        if (lse[row] > top || std::isnan(lse[row])) top = lse[row];  // NaN stays: nothing is larger
     float* out = args.out + row * args.head_size;
     std::fill_n(out, args.head_size, 0.0F);
     args.lse[row] = empty;

@@ -12,9 +12,10 @@
 namespace longspan::LONGSPAN_ISA {
 
 // Non-negative votes are ordered as these bits are, which are positive; 0 for negative votes. + 0.0F: -0.0 counts as 0.
+// NaN is the largest, as it is in the reference: what is no number must not look like nothing.
 inline std::int32_t order_bits(float vote) {
-    const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(vote + 0.0F));
-    return vote >= 0.0F ? bits + 1 : 0;
+    const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(vote + 0.0F) & 0x7fffffffU);
+    return vote < 0.0F ? 0 : std::min(bits, 0x7f800001) + 1;
 }
 
 // Finds the `first` largest and the `second` next largest of non-negative votes; negative votes do not take part.
@@ -31,7 +32,8 @@ class TwoTier {
         keep(want_first, first);
         split();
         std::sort(first.begin(), first.end(), [vote](std::int32_t a, std::int32_t b) {
-            return vote[a] != vote[b] ? vote[a] > vote[b] : a < b;
+            const std::int32_t left = order_bits(vote[a]), right = order_bits(vote[b]);
+            return left != right ? left > right : a < b;
         });
     }
 

@@ -99,10 +99,10 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, c
         });
     });
     for (int r = 0; r < heads; ++r) {
-        const float share = total[r] > 0.0F ? 1.0F / total[r] : 0.0F;
+        const float share = total[r] == 0.0F ? 0.0F : 1.0F / total[r];
         const std::int64_t head = group * heads + r;
         for (int d = 0; d < head_size; ++d) to.out[head * head_size + d] = sum[r * query_stride(head_size) + d] * share;
-        to.lse[head] = total[r] > 0.0F ? unit[r] + std::log(total[r]) : minus_infinity;
+        to.lse[head] = total[r] == 0.0F ? minus_infinity : unit[r] + std::log(total[r]);
     }
 }
 

@@ -66,7 +66,7 @@ inline std::int32_t covering(const WaveDecodeArgs& args, const Ballot& masses, s
         for (int r = 0; r < heads; ++r) {
             const std::int64_t head = group * heads + r;
             left[r] += masses.exponential[head * masses.stride + id] * masses.top[head * masses.pieces + piece];
-            enough = enough && !(left[r] > allowed[r]);
+            enough = enough && left[r] <= allowed[r];
         }
         if (!enough) break;
     }

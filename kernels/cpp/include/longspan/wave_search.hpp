@@ -82,8 +82,8 @@ inline void weigh_pieces(const WaveSearchArgs& args, Ballot& ballot, std::int64_
     const float largest = pieces ? *std::max_element(top, top + pieces) : minus_infinity;
     float sum = 0.0F;
     for (std::int64_t p = 0; p < pieces; ++p)
-        if (top[p] > minus_infinity) sum += total[p] * std::exp(top[p] - largest);
-    ballot.lse[head] = sum > 0.0F ? largest + std::log(sum) : minus_infinity;
+        if (total[p] != 0.0F) sum += total[p] * std::exp(top[p] - largest);
+    ballot.lse[head] = sum == 0.0F ? minus_infinity : largest + std::log(sum);  // NaN stays NaN
     const float unit = (args.weight ? args.weight[head] : 1.0F) / sum;
     for (std::int64_t p = 0; p < pieces; ++p)
         top[p] = top[p] > minus_infinity ? std::exp(top[p] - largest) * unit : 0.0F;
