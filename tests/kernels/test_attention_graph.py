@@ -17,7 +17,6 @@ from longspan_kernels.attention_graph.maps import score_maps
 from longspan_kernels.dispatch import build_info, native
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(native is None, reason="the native extension is not built")
@@ -395,14 +394,6 @@ def test_wrong_arguments_are_named() -> None:
         search([graph], q_HD[:1], 5, seeds_HS=torch.tensor([[100]], dtype=torch.int32))
     with pytest.raises(ValueError, match="keys"):
         search([graph], q_HD[:1], 5, keys_GTDs=[keys_TD[None, :50]])
-
-
-@pytest.fixture
-def hears_ctrl_c() -> Iterator[None]:
-    """Ctrl-C is ignored in what a script starts in the background, as this test may be."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("hears_ctrl_c")
