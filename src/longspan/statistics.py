@@ -2,8 +2,8 @@
 
 Bootstrap percentile intervals with three corrections, because benchmark runs are short and their
 scores sit at the edges: the percentiles are widened to a t interval's (Hesterberg 2015, "expanded
-percentile"); below ten samples, whose range resamples never leave, the interval holds Student's
-too; and where all samples agree, so that both would claim certainty, the bound is a proportion's.
+percentile"); of few samples the interval holds Student's too; and where all samples agree, so that
+both would claim certainty, the bound is a proportion's.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Z95 = NormalDist().inv_cdf(0.975)
 FEW = 10
+"""Samples below which resamples, which never leave their range, say too little."""
 
 
 class Interval(NamedTuple):
