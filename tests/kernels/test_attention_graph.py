@@ -129,6 +129,37 @@ def test_what_queries_read_makes_the_better_graph() -> None:
     assert found["queries"][1] < found["keys"][1]
 
 
+def test_a_few_keys_apart_from_all_others_are_found() -> None:
+    """As a needle's are: linked to keys that score low, where no walk passes."""
+    rng = torch.Generator().manual_seed(0)
+    keys_TD = torch.randn(4096, 32, generator=rng)
+    keys_TD[:, :2] *= 0.1
+    keys_TD[:, 0] += torch.where(torch.arange(4096) < 1024, 4.0, -4.0)
+    island = [1500, 2500, 3500]
+    keys_TD[island] *= 0.3
+    keys_TD[island, :2] = torch.tensor([-4.0, 6.0])
+    queries_SD = torch.randn(256, 32, generator=rng) + torch.eye(32)[0] * 2
+    q_HD = 0.3 * torch.randn(8, 32, generator=rng)
+    q_HD[:, :2] = torch.tensor([1.0, 3.0])
+    graph = build(keys_TD, queries_SD, SMALL)
+    assert set(exact(keys_TD, q_HD, 3).flatten().tolist()) == set(island)
+    hits = search([graph] * len(q_HD), q_HD, 40, beam=96)
+    assert recall(hits.ids_HK, exact(keys_TD, q_HD, 3)) == 1.0
+
+
+@pytest.mark.parametrize("path", ISAS)
+def test_entries_are_the_reference_entries(path: str) -> None:
+    keys_TD, queries_SD, _ = attention_like(4096, 40)
+    keys_TD[100:200] = keys_TD[:100]
+    options = dataclasses.replace(SMALL, storage="float32")
+    arrays = build(keys_TD, queries_SD, options, backend=path).arrays
+    found = arrays["token_of"][arrays["entries"].long()].tolist()
+    maps = score_maps(keys_TD, queries_SD, None, "queries")
+    right = reference.far_apart((keys_TD - maps.mean_D) @ maps.to_codes_DW, 64)
+    assert len(found) == 64
+    assert len(set(found) & set(right)) >= 60  # of two about as far one may be the other
+
+
 @pytest.mark.parametrize("rerank", [True, False])
 def test_native_walk_is_the_reference_walk(rerank: bool) -> None:
     keys_TD, queries_SD, q_HD = attention_like(600)

@@ -31,8 +31,7 @@ class GraphOptions:
     probes: int = 4
     """Clusters in which near keys are looked for."""
     entries: int = 512
-    """Nodes every search begins with: half hubs, half middles of clusters; 1/64 of the keys at
-    most."""
+    """Nodes every search begins with, far from each other; 1/64 of the keys at most."""
     slack: float = 1.15
     """A kept edge hides a candidate that it is this many times nearer to than the node is."""
     storage: Storage = "int8"

@@ -56,6 +56,22 @@ def choose(
     return (kept + hidden)[:degree]
 
 
+def far_apart(rows_TW: Tensor, count: int) -> list[int]:
+    """Rows far from the origin and from each other, each the farthest from those before it, columns
+    weighed by one over their spread.
+    """
+    spread_W = rows_TW.std(0, correction=0)
+    scaled_TW = rows_TW * spread_W.clamp_min(1e-4 * float(spread_W.max())).clamp_min(1e-30).rsqrt()
+    distance_T = scaled_TW.square().sum(-1)
+    chosen: list[int] = []
+    while len(chosen) < count:
+        far = int(distance_T.argmax())
+        chosen.append(far)
+        distance_T = distance_T.minimum((scaled_TW - scaled_TW[far]).square().sum(-1))
+        distance_T[chosen] = -1.0
+    return chosen
+
+
 def build(maps: Maps, rows_TW: Tensor, list_SK: Tensor, options: GraphOptions) -> Arrays:
     """The arrays of a graph over the codes rows_TW."""
     tokens = len(rows_TW)
@@ -78,8 +94,7 @@ def build(maps: Maps, rows_TW: Tensor, list_SK: Tensor, options: GraphOptions) -
         for other in row:
             both[other].add(node)
     edges = [choose(rows_TW, node, found, *limits) for node, found in enumerate(both)]
-    fame = sorted(range(tokens), key=lambda t: -len(seen[t]))
-    entries = fame[: max(1, min(options.entries, tokens // 64))]
+    entries = far_apart(rows_TW, max(1, min(options.entries, tokens // 64)))
     connect(edges, entries, apart_TT, options.degree)
     return {
         "mean": maps.mean_D,

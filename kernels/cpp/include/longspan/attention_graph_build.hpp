@@ -1,42 +1,16 @@
-// Builds the graph: edges, entries, connectivity, and the numbers of its nodes.
+// Builds the graph: edges, connectivity, and the numbers of its nodes.
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <vector>
 
 #include "longspan/attention_graph_clusters.hpp"
 #include "longspan/attention_graph_codes.hpp"
+#include "longspan/attention_graph_entries.hpp"
 #include "longspan/attention_graph_project.hpp"
 
 namespace longspan::LONGSPAN_ISA {
-
-// Half of the entries are the keys that the sampled queries read most, half the middles of clusters all over.
-inline void choose_entries(const GraphBuildArgs& args, const Appearances& seen, const Clusters& clusters) {
-    std::vector<std::uint32_t>& entries = args.graph->entries;
-    const std::int64_t wanted = std::min<std::int64_t>(args.settings.entries, args.row_count);
-    std::vector<std::uint32_t> hubs(static_cast<std::size_t>(args.row_count));
-    std::iota(hubs.begin(), hubs.end(), 0U);
-    const auto fame = [&](std::uint32_t t) { return seen.begin[t + 1] - seen.begin[t]; };
-    const std::int64_t famous = (wanted + 1) / 2;
-    std::partial_sort(hubs.begin(), hubs.begin() + famous, hubs.end(), [&](std::uint32_t a, std::uint32_t b) {
-        return fame(a) != fame(b) ? fame(a) > fame(b) : a < b;
-    });
-    entries.assign(hubs.begin(), hubs.begin() + famous);
-    const std::int64_t every = std::max<std::int64_t>(1, clusters.count / std::max<std::int64_t>(1, wanted - famous));
-    for (std::int64_t c = 0; c < clusters.count && static_cast<std::int64_t>(entries.size()) < wanted; c += every) {
-        Candidate middle{std::numeric_limits<float>::infinity(), no_node, nullptr};
-        for (std::int64_t m = clusters.begin[c]; m < clusters.begin[c + 1]; ++m) {
-            const std::uint32_t node = clusters.members[m];
-            const float* row = args.rows + static_cast<std::int64_t>(node) * args.graph->width;
-            const float* centre = &clusters.centroids[c * args.graph->width];
-            middle = std::min(middle, {squared_distance(row, centre, args.graph->width), node, row});
-        }
-        if (middle.node != no_node && std::find(entries.begin(), entries.end(), middle.node) == entries.end())
-            entries.push_back(middle.node);
-    }
-}
 
 // Gives every node that no entry leads to an edge from a neighbour that one leads to; slots were kept free for this.
 inline void connect(const GraphBuildArgs& args, const Clusters& clusters) {
@@ -117,6 +91,9 @@ inline bool graph_build(const GraphBuildArgs& args) {
         near_lists(args.rows, graph.width, clusters, args.settings.probes, args.settings.neighbours, near.data(), args.threads,
                    args.interrupted);
     if (interrupted()) return false;
+    graph.entries = choose_entries(args.rows, args.row_count, graph.width, args.settings.entries);
+    if (args.settings.neighbours > 0) near_entries(args, graph.entries, near);
+    if (interrupted()) return false;
     const Appearances seen = find_appearances(args);
     graph.edges.assign(static_cast<std::size_t>(args.row_count) * graph.degree, no_node);
     const int spare = std::min(2, graph.degree / 4);  // slots for connect
@@ -124,7 +101,6 @@ inline bool graph_build(const GraphBuildArgs& args) {
     if (interrupted()) return false;
     reverse(args, graph.degree - spare);
     if (interrupted()) return false;
-    choose_entries(args, seen, clusters);
     connect(args, clusters);
     renumber(args, seen, clusters);
     write_codes(graph, args.rows, args.row_count);
