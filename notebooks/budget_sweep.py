@@ -27,6 +27,8 @@ from longspan import results
 
 runs = results.read(folder)
 samples = results.read_samples(folder)
+if "set.retrieval_budget" not in runs:
+    raise ValueError(f"{folder}: no run sets method.retrieval_budget; budgets_nano does")
 runs.groupby(["task", "ctx", "model", "method"]).size().rename("runs").to_frame()
 
 # %% [markdown]

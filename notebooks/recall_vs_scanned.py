@@ -32,7 +32,9 @@ from longspan import results
 
 runs = results.read(folder)
 runs["scanned"] = runs["work.distances"] / runs["work.context_tokens"]
-measured = runs.dropna(subset=["recall.recovered_mass"])
+measured = runs[runs.filter(["recall.recovered_mass"]).notna().any(axis=1)]
+if measured.empty:
+    raise ValueError(f"{folder}: no run has measured recall; measure=recall or measure=all does")
 shown = [
     "task",
     "ctx",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
+_MARKDOWN = {"|": r"\|", "<": "&lt;", "&": "&amp;"}
 
 
 def to_csv(frame: pd.DataFrame) -> str:
@@ -23,7 +25,7 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 def to_markdown(frame: pd.DataFrame, digits: int = 2) -> str:
     """A Markdown table; numbers to `digits` places, what is missing as a dash."""
-    head, body = _cells(frame, digits, lambda text: text.replace("|", r"\|"))
+    head, body = _cells(frame, digits, lambda text: "".join(_MARKDOWN.get(c, c) for c in text))
     rule = [":--" if _is_text(frame[name]) else "--:" for name in frame.columns]
     lines = [head, rule, *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -63,9 +65,14 @@ def _cells(
 
 
 def _text(value: Any, digits: int) -> str:
-    if value is None or value != value:
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return "–"
-    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, Real) or isinstance(value, Integral):
+        return " ".join(str(value).splitlines())
+    small = 0 < abs(value) < 0.5 * 10.0**-digits
+    return f"{value:.1e}" if small else f"{value:.{digits}f}"
 
 
 def _escape(text: str) -> str:

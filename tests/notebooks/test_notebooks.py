@@ -96,12 +96,21 @@ def test_latency_breakdown(swept: Path, tmp_path: Path) -> None:
     assert runs.loc[runs["method"] == "retroinfer", "speed-up"].gt(1.0).all()
 
 
-def test_no_time_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("latency_breakdown", "no run has taken a time"),
+        ("recall_vs_scanned", "no run has measured recall"),
+        ("budget_sweep", "no run sets method.retrieval_budget"),
+    ],
+)
+def test_what_is_missing_is_said(name: str, said: str, tmp_path: Path) -> None:
     from tests.report.factory import Made, make
 
-    make(tmp_path, Made(latency=False))
-    with pytest.raises((ValueError, KeyError), match="no run has taken a time"):
-        run("latency_breakdown", tmp_path, folder=str(tmp_path))
+    summary = make(tmp_path, Made(latency=False)) / "summary.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "recall": None}))
+    with pytest.raises(ValueError, match=said):
+        run(name, tmp_path, folder=str(tmp_path))
 
 
 def test_the_tutorials_method_is_short() -> None:

@@ -6,8 +6,9 @@ import json
 import struct
 import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,6 @@ from longspan.record.environment import environment
 from longspan.record.local import LocalRecorder
 from longspan.record.wandb import WandbRecorder, metrics
 from longspan.types import Record
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SUMMARY: dict[str, Any] = {
     "task": "ruler_vt",
@@ -122,7 +120,10 @@ def test_the_offline_mirror_has_table_charts_and_artifact(tmp_path: Path) -> Non
     logged = [row.request.log_artifact.artifact for row in read] + [row.artifact for row in read]
     kept = [each for each in logged if each.type == "summary"]
     assert [each.name for each in kept] == [folder.name]
-    assert [entry.path for entry in kept[0].manifest.contents] == ["summary.json"]
+    (entry,) = kept[0].manifest.contents
+    assert entry.path == "summary.json"
+    staged = [each.local_path for one in logged for each in one.manifest.contents]
+    assert all(Path(path).is_relative_to(folder) for path in staged if path), "moves with the run"
 
 
 def test_the_mean_is_of_all_the_run_and_the_table_of_this_command(

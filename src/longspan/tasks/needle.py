@@ -1,8 +1,8 @@
 """A needle in a haystack over a grid of depths and lengths, for a heat map (after G. Kamradt,
 2023).
 
-Needles and prose are our own; the same haystack serves all depths of one length, so that cells
-differ in the place of the needle only.
+The words are RULER's, the prose is our own. The same haystack and key serve all depths of one
+length, so that cells differ in the place of the needle, and in its number, only.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from longspan.tasks.base import Task
 from longspan.tasks.haystack import HAYSTACK_VERSION, synthetic_words
 from longspan.tasks.lengths import count_tokens, style_tokens
 from longspan.tasks.matching import substring_score
+from longspan.tasks.needle_wording import ruler_wording
 from longspan.tasks.prompts import PromptStyle, styled
 from longspan.types import Example
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from longspan.tasks.base import Tokenizer
     from longspan.types import Record
 
-_INTRODUCTION = "Read the following text with care; one sentence in it gives a code.\n\n"
-_SUBJECT = "The code of the {key} lighthouse"
-_KEYS = ("northern", "old", "white", "small", "hidden", "distant", "red", "stone", "island", "last")
 _SEAM_TOKENS = 8
 """What joining texts may add to the sum of their tokens."""
 
@@ -48,13 +46,13 @@ class Cell:
 class Needle(Task):
     """One needle a prompt, at every depth of every length."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     depths: Annotated[tuple[float, ...], Field(strict=False)] = (0.0, 25.0, 50.0, 75.0, 100.0)
     """Percent, 0 the beginning and 100 the end."""
     lengths: Number | Annotated[tuple[int, ...], Field(strict=False)] = 2
     """Token counts, or in how many equal steps up to ctx."""
-    max_new_tokens: Count = 16
+    max_new_tokens: Count = 32
     prompt_style: PromptStyle = "auto"
     answer_prefix: bool = True
 
@@ -77,22 +75,23 @@ class Needle(Task):
         cells = self._cells(context_tokens)
         count = len(cells) if count is None else count
         around = style_tokens(tokenizer, self.prompt_style) + self.max_new_tokens
-        around += max(_frame_tokens(tokenizer, key) for key in _KEYS)
-        haystacks: dict[tuple[int, int], list[str]] = {}
+        keys = ruler_wording().keys
+        haystacks: dict[tuple[int, int], tuple[str, list[str]]] = {}
         examples = []
         for index in range(count):
             turn, cell = index // len(cells), cells[index % len(cells)]
             if (cell.length, turn) not in haystacks:
                 words = synthetic_words(seed + turn, cell.length)
-                room = cell.length - around
+                key = Random(f"{seed}:{turn}:{cell.length}").choice(keys)
+                room = cell.length - around - _frame_tokens(tokenizer, key)
                 if not (sentences := _fitting(tokenizer, words, room)):
                     raise ValueError(
                         f"ctx or task.lengths = {cell.length}: the needle and its question leave "
                         f"{max(room, 0)} tokens for the haystack, too few for a sentence"
                     )
-                haystacks = {(cell.length, turn): sentences}
+                haystacks = {(cell.length, turn): (key, sentences)}
             rng = Random(f"{seed}:{turn}:{cell.length}:{cell.depth}")
-            examples.append(self._example(index, cell, haystacks[cell.length, turn], rng))
+            examples.append(self._example(index, cell, *haystacks[cell.length, turn], rng))
         return examples
 
     def score(self, example: Example, text: str) -> float:
@@ -109,8 +108,10 @@ class Needle(Task):
         return {name: sum(scores) / len(scores) for name, scores in groups.items()}
 
     def identity(self) -> Mapping[str, Any]:
-        """The version of the prose."""
-        return {"haystack": "synthetic", "haystack_version": HAYSTACK_VERSION}
+        """Versions of the words and the prose."""
+        from longspan.tasks.prepare import versions
+
+        return {**versions(), "haystack": "synthetic", "haystack_version": HAYSTACK_VERSION}
 
     def _cells(self, context_tokens: int | None) -> list[Cell]:
         lengths = self.lengths
@@ -128,14 +129,15 @@ class Needle(Task):
             raise ValueError(f"task.depths={self.depths}: must be percent, from 0 to 100")
         return [Cell(length, depth) for length in lengths for depth in self.depths]
 
-    def _example(self, index: int, cell: Cell, sentences: list[str], rng: Random) -> Example:
-        subject = _SUBJECT.format(key=rng.choice(_KEYS))
-        code = str(rng.randrange(10**6, 10**7))
+    def _example(
+        self, index: int, cell: Cell, key: str, sentences: list[str], rng: Random
+    ) -> Example:
+        words, code = ruler_wording(), str(rng.randrange(10**6, 10**7))
         place = round(len(sentences) * cell.depth / 100)
-        told = [*sentences[:place], f"{subject} is {code}.", *sentences[place:]]
-        asked = f"{subject[0].lower()}{subject[1:]}"
+        needle = words.needle.format(key=key, value=code)
+        told = " ".join([*sentences[:place], needle, *sentences[place:]])
         context, question = styled(
-            f"{_INTRODUCTION}{' '.join(told)}\n\n", f"What is {asked}?", self.prompt_style
+            f"{words.introduction}{told}\n", words.question.format(key=key), self.prompt_style
         )
         return Example(
             id=str(index),
@@ -143,7 +145,7 @@ class Needle(Task):
             question=question,
             references=(code,),
             max_new_tokens=self.max_new_tokens,
-            prefix=f"{subject} is" if self.answer_prefix else "",
+            prefix=words.prefix.format(key=key) if self.answer_prefix else "",
             chat=self.prompt_style == "auto",
             meta={"length": cell.length, "depth": cell.depth},
         )
@@ -151,10 +153,11 @@ class Needle(Task):
 
 def _frame_tokens(tokenizer: Tokenizer, key: str) -> int:
     """What the introduction, a needle, the question and the answer's beginning take at most."""
-    subject = _SUBJECT.format(key=key)
+    words = ruler_wording()
     digits = "1 2 3 4 5 6 7"  # the worst a tokenizer can do to seven digits
-    frame = f"{_INTRODUCTION}{subject} is {digits}.\n\nWhat is {subject}? {subject} is"
-    return count_tokens(tokenizer, frame) + _SEAM_TOKENS
+    frame = (words.introduction, words.needle, words.question, words.prefix)
+    text = " ".join(frame).format(key=key, value=digits)
+    return count_tokens(tokenizer, text) + _SEAM_TOKENS
 
 
 def _fitting(tokenizer: Tokenizer, words: list[str], limit: int) -> list[str]:
