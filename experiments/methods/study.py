@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from longspan.methods.full import Full
+from longspan.methods.hybrid import Hybrid
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.pqcache import PQCache
@@ -59,6 +60,7 @@ WAYS: dict[str, Callable[[float], Method]] = {
     "retrieval_attention": lambda share: replace(
         RetrievalAttention(), top_tokens=None, retrieval_budget=share, **ALIKE
     ),
+    "hybrid": lambda share: replace(Hybrid(), top_tokens=None, retrieval_budget=share, **ALIKE),
     "pqcache": lambda share: replace(PQCache(), retrieval_budget=share, **ALIKE),
     "pqcache, 4 parts of 8 bits": lambda share: replace(
         PQCache(), retrieval_budget=share, parts=4, bits=8, **ALIKE

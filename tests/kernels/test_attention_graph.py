@@ -129,7 +129,8 @@ def test_what_queries_read_makes_the_better_graph() -> None:
     assert found["queries"][1] < found["keys"][1]
 
 
-def test_a_few_keys_apart_from_all_others_are_found() -> None:
+@pytest.mark.parametrize("inserted", [False, True])
+def test_a_few_keys_apart_from_all_others_are_found(inserted: bool) -> None:
     """As a needle's are: linked to keys that score low, where no walk passes."""
     rng = torch.Generator().manual_seed(0)
     keys_TD = torch.randn(4096, 32, generator=rng)
@@ -141,7 +142,13 @@ def test_a_few_keys_apart_from_all_others_are_found() -> None:
     queries_SD = torch.randn(256, 32, generator=rng) + torch.eye(32)[0] * 2
     q_HD = 0.3 * torch.randn(8, 32, generator=rng)
     q_HD[:, :2] = torch.tensor([1.0, 3.0])
-    graph = build(keys_TD, queries_SD, SMALL)
+    options = dataclasses.replace(SMALL, storage="float32")
+    if inserted:
+        graph = build(keys_TD[:1400], queries_SD, options)
+        graph.insert(keys_TD[1400:], queries_SD[:32])
+        check_invariants(graph)
+    else:
+        graph = build(keys_TD, queries_SD, options)
     assert set(exact(keys_TD, q_HD, 3).flatten().tolist()) == set(island)
     hits = search([graph] * len(q_HD), q_HD, 40, beam=96)
     assert recall(hits.ids_HK, exact(keys_TD, q_HD, 3)) == 1.0

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "longspan/attention_graph_codes.hpp"
+#include "longspan/attention_graph_entries.hpp"
 #include "longspan/attention_graph_prune.hpp"
 #include "longspan/attention_graph_search.hpp"
 
@@ -29,6 +31,47 @@ class DecodedRows {
   private:
     std::vector<float> values_;
     float* next_ = nullptr;
+};
+
+// Whether a new key lies apart: farther from every entry than half of the entries do from theirs, so that walks have to
+// begin with it as well.
+class Outposts {
+  public:
+    explicit Outposts(const AttentionGraph& graph) : width_(graph.width) {
+        constexpr std::int64_t sampled = 4096;
+        const std::int64_t count = std::min(graph.tokens(), sampled);
+        DecodedRows rows;
+        rows.reset(graph, static_cast<std::size_t>(count));
+        const float* sample = rows(graph, 0);
+        for (std::int64_t s = 1; s < count; ++s) rows(graph, static_cast<std::uint32_t>(s * graph.tokens() / count));
+        weights_ = column_weights(sample, count, width_);
+        rows.reset(graph, graph.entries.size());
+        for (std::uint32_t entry : graph.entries) add(rows(graph, entry));
+        std::vector<float> nearest;
+        for (std::size_t e = 0; e < graph.entries.size(); ++e) nearest.push_back(distance(&rows_[e * width_], e));
+        std::nth_element(nearest.begin(), nearest.begin() + nearest.size() / 2, nearest.end());
+        apart_ = nearest[nearest.size() / 2];
+    }
+
+    bool admit(const float* row) {
+        if (!(distance(row, std::numeric_limits<std::size_t>::max()) > apart_)) return false;
+        add(row);
+        return true;
+    }
+
+  private:
+    void add(const float* row) { rows_.insert(rows_.end(), row, row + width_); }
+    float distance(const float* row, std::size_t except) const {
+        float least = std::numeric_limits<float>::infinity();
+        for (std::size_t e = 0; e * width_ < rows_.size(); ++e)
+            if (e != except) least = std::min(least, weighed_distance(row, &rows_[e * width_], weights_.data(), width_));
+        return least;
+    }
+
+    int width_;
+    std::vector<float> weights_;
+    std::vector<float> rows_;  // of the entries, [E, W]
+    float apart_ = std::numeric_limits<float>::infinity();
 };
 
 struct BridgeList {
@@ -72,7 +115,7 @@ inline bool link_back(AttentionGraph& graph, Pruner& pruner, DecodedRows& rows, 
 }
 
 inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bridges, const float* bridge_codes,
-                       const float* row, SearchScratch& scratch) {
+                       const float* row, SearchScratch& scratch, Outposts& outposts) {
     AttentionGraph& graph = *args.graph;
     const auto self = static_cast<std::uint32_t>(graph.tokens());
     scratch.query.weights.assign(row, row + graph.width);
@@ -102,7 +145,7 @@ inline void insert_key(const GraphInsertArgs& args, std::vector<BridgeList>& bri
     graph.edges.resize(static_cast<std::size_t>(graph.tokens()) * graph.degree, no_node);
     bool linked = false;
     for (std::uint32_t node : kept) linked |= link_back(graph, pruner, rows, node, self);
-    if (!linked) graph.entries.push_back(self);  // every node stays reachable
+    if (outposts.admit(row) || !linked) graph.entries.push_back(self);  // every node stays reachable
 }
 
 // Interrupted, it leaves a whole graph that lacks the keys that were not yet in.
@@ -121,12 +164,13 @@ inline void graph_insert(const GraphInsertArgs& args) {
         for (std::uint64_t& key : bridges[b].keys) key &= ~expanded_mark;
         apply_map(query, graph.to_queries.data(), graph.head_size, graph.width, &codes[b * graph.width]);
     }
+    Outposts outposts(graph);
     std::vector<float> centred(static_cast<std::size_t>(graph.head_size)), row(static_cast<std::size_t>(graph.width));
     for (std::int64_t t = 0; t < args.key_count; ++t) {
         if (t % keys_a_poll == 0 && args.interrupted && args.interrupted()) return;
         for (int d = 0; d < graph.head_size; ++d) centred[d] = args.keys[t * graph.head_size + d] - graph.mean[d];
         apply_map(centred.data(), graph.to_codes.data(), graph.head_size, graph.width, row.data());
-        insert_key(args, bridges, codes.data(), row.data(), scratch);
+        insert_key(args, bridges, codes.data(), row.data(), scratch, outposts);
     }
 }
 
