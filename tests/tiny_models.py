@@ -87,6 +87,16 @@ OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
         },
     ),
+    "granite_dense": (
+        "GraniteMoeHybridConfig",
+        {
+            "layer_types": ["attention"] * 3,
+            "shared_intermediate_size": 96,
+            "mamba_n_heads": 8,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+        },
+    ),
     "mistral_sliding": ("MistralConfig", {"sliding_window": 12}),
     "llama4": (
         "Llama4TextConfig",

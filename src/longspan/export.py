@@ -71,8 +71,9 @@ def _text(value: Any, digits: int) -> str:
         return "–"
     if not isinstance(value, Real) or isinstance(value, Integral):
         return " ".join(str(value).splitlines())
-    small = 0 < abs(value) < 0.5 * 10.0**-digits
-    return f"{value:.1e}" if small else f"{value:.{digits}f}"
+    number = float(value)
+    small = 0 < abs(number) < 0.5 * 10.0**-digits
+    return f"{number:.1e}" if small else f"{number:.{digits}f}"
 
 
 def _escape(text: str) -> str:

@@ -37,6 +37,19 @@ def example(context: str, question: str, prefix: str = "", chat: bool = True) ->
     )
 
 
+class Slow:
+    """A tokenizer without offsets."""
+
+    is_fast = False
+    chat_template = None
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
+        return self.tokenizer(text, add_special_tokens=add_special_tokens)
+
+
 @given(words, words, words)
 def test_raw_text_is_tokenised_as_a_whole(context: str, question: str, prefix: str) -> None:
     one = example(context, question, prefix)
@@ -103,14 +116,7 @@ def test_tasks_measure_what_the_model_reads(
 
 @given(words, words)
 def test_a_tokenizer_without_offsets(context: str, question: str) -> None:
-    class Slow:
-        is_fast = False
-        chat_template = None
-
-        def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
-            return PLAIN(text, add_special_tokens=add_special_tokens)
-
-    left, right = Encoder(Slow())(example(context, question))
+    left, right = Encoder(Slow(PLAIN))(example(context, question))
     assert left + right == PLAIN(context + question).input_ids
     assert left
 
@@ -146,6 +152,25 @@ def test_a_text_goes_on_as_it_is_tokenised_in_one(context: str, further: str) ->
         spaced = replace(one, references=(" The grass",), context="The sky")
         context_ids, _ = encoder(spaced)
         assert context_ids + encoder.answer(spaced) == tokenizer("The sky The grass").input_ids
+
+
+def test_a_prompt_is_not_ended_by_its_tokenizer() -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    ending = tiny_tokenizer()
+    marks = [("<s>", 1), ("</s>", 2)]
+    ending.backend_tokenizer.post_processor = TemplateProcessing("<s> $A </s>", None, marks)
+    assert ending("The sky").input_ids[-1] == 2
+    for one in (
+        example("The sky", " is"),
+        example("The sky</s>", ""),
+        example("", ""),
+        replace(example("The sky", "", chat=False), references=(" is",), forced=True),
+    ):
+        for tokenizer in (ending, Slow(ending)):
+            closed, plain = Encoder(tokenizer, frozenset({2})), Encoder(PLAIN, frozenset({2}))
+            assert [*map(list, closed(one))] == [*map(list, plain(one))]
+            assert closed.answer(one) == plain.answer(one)
 
 
 def test_the_reference_of_a_question_stands_behind_a_space() -> None:

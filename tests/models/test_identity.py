@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pytest
     from tests.models.dense import Load
 
+CUTS = ("truncation", "padding")
+
 
 def test_identity_is_json_and_stays(load: Load, tmp_path: Path) -> None:
     model = load("llama")
@@ -66,6 +68,29 @@ def test_tokenizers_differ_by_what_they_do() -> None:
     assert identity.tokenizer_fingerprint(one) == identity.tokenizer_fingerprint(same)
     other = tiny_tokenizer(bos=False)
     assert identity.tokenizer_fingerprint(one) != identity.tokenizer_fingerprint(other)
+
+
+def test_what_a_text_takes_from_the_tokenizer_identifies_nothing(tmp_path: Path) -> None:
+    save_tiny("llama", tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.enable_truncation(5)
+    tokenizer.backend_tokenizer.enable_padding(length=64)
+    tokenizer.save_pretrained(tmp_path)
+    assert all(json.loads((tmp_path / "tokenizer.json").read_text())[k] for k in CUTS)
+    model = HuggingFace(path=str(tmp_path), dtype="float32", device="cpu").load()
+    assert model.identity()["tokenizer"] == identity.tokenizer_fingerprint(tiny_tokenizer())
+
+
+def test_code_counts_where_it_runs(tmp_path: Path) -> None:
+    save_tiny("llama", tmp_path)
+    prints = []
+    for text in ("x = 1", "x = 2"):
+        (tmp_path / "modeling_mine.py").write_text(text)
+        for trust in (False, True):
+            model = HuggingFace(path=str(tmp_path), dtype="float32", trust_remote_code=trust).load()
+            prints.append(model.identity()["weights"])
+    assert prints[0] == prints[2]
+    assert len(set(prints)) == 3
 
 
 def test_ends_of_a_turn_are_read_from_the_template(tmp_path: Path) -> None:

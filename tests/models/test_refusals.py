@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.models.dense import Dense, Load
-from tests.tiny_models import save_tiny, tiny, tiny_tokenizer
+from tests.tiny_models import MIXED, save_tiny, tiny, tiny_tokenizer
 
 from longspan.models import checks
 from longspan.models.attention import longspan_mask
@@ -84,10 +85,8 @@ def test_weights_in_another_format(tmp_path: Path) -> None:
 
 def test_weights_that_lack_a_layer(tmp_path: Path) -> None:
     save_tiny("llama", tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["num_hidden_layers"] = 4
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert "its weights lack 9 tensors (model.layers.3." in refusal(path=str(tmp_path))
+    message = refusal(path=changed(tmp_path, num_hidden_layers=4))
+    assert "its weights lack 9 tensors (model.layers.3." in message
 
 
 @pytest.mark.parametrize(
@@ -100,9 +99,101 @@ def test_weights_that_lack_a_layer(tmp_path: Path) -> None:
 )
 def test_a_config_of_other_weights(tmp_path: Path, change: dict[str, int], reason: str) -> None:
     save_tiny("llama", tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | change))
-    assert reason in refusal(path=str(tmp_path))
+    assert reason in refusal(path=changed(tmp_path, **change))
+
+
+def changed(folder: Path, **entries: Any) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | entries))
+    return str(folder)
+
+
+@pytest.mark.parametrize("part", ["whole", "base"])
+def test_other_names_of_layers(tmp_path: Path, part: str) -> None:
+    """GPT-2's own weights are those of its base model, whose names have no prefix."""
+    save_tiny("gpt2", tmp_path)
+    if part == "base":
+        tiny("gpt2").transformer.save_pretrained(tmp_path)
+    assert "its weights hold 22 tensors that" in refusal(path=changed(tmp_path, n_layer=1))
+
+
+@pytest.mark.parametrize(
+    ("name", "fatal"),
+    [
+        ("model.layers.1.self_attn.k_scale", False),
+        ("model.layers.3.eh_proj.weight", False),
+        ("mtp.layers.0.self_attn.q_proj.weight", False),
+        ("model.layers.1.self_attn.o_proj.bias", True),
+        ("model.layers.3.self_attn.q_proj.weight", True),
+    ],
+)
+def test_weights_that_have_no_place(tmp_path: Path, name: str, fatal: bool) -> None:
+    path = str(save_tiny("llama", tmp_path))
+    weights = load_file(tmp_path / "model.safetensors") | {name: torch.ones(8)}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    if fatal:
+        assert f"1 tensors that its config has no place for ({name}, ...)" in refusal(path=path)
+    else:
+        HuggingFace(path=path, dtype="float32", device="cpu").load()
+
+
+def test_a_window_that_the_code_does_not_have(tmp_path: Path) -> None:
+    """Llama's knows no window: one of some layers is refused, one of the model is nothing."""
+    save_tiny("llama", tmp_path)
+    path = changed(tmp_path, sliding_window=12)
+    assert HuggingFace(path=path, dtype="float32").load()._decoder.windows == [None] * 3
+    changed(tmp_path, layer_types=MIXED)
+    assert "layer 0 does not slide over the 12 tokens of its config" in refusal(path=path)
+
+
+def test_what_could_be_recurrent_and_is_not(tmp_path: Path) -> None:
+    """Granite 4 without Mamba layers."""
+    path = str(save_tiny("granite_dense", tmp_path))
+    assert HuggingFace(path=path, dtype="float32").load().layers == 3
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("error", [IndexError, KeyError, RuntimeError])
+def test_code_that_raises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, error: type[Exception]
+) -> None:
+    from transformers import LlamaModel
+
+    right = LlamaModel.forward
+
+    def wrong(self: Any, *given: Any, **named: Any) -> Any:
+        if own == (named.get("past_key_values") is None):
+            raise error("boom\nand more")
+        return right(self, *given, **named)
+
+    path = str(save_tiny("llama", tmp_path))
+    monkeypatch.setattr(LlamaModel, "forward", wrong)
+    reason = "its own attention does not read 12 tokens" if own else "its code does not fit the"
+    message = refusal(path=path)
+    assert reason in message
+    assert error.__name__ in message
+
+
+def test_code_that_gives_no_single_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import LlamaForCausalLM
+
+    right = LlamaForCausalLM.forward
+
+    def old(self: Any, input_ids: Any, position_ids: Any = None, past_key_values: Any = None,
+            use_cache: bool = False) -> Any:  # fmt: skip
+        options = {"past_key_values": past_key_values, "use_cache": use_cache}
+        return right(self, input_ids=input_ids, position_ids=position_ids, **options)
+
+    path = str(save_tiny("llama", tmp_path))
+    monkeypatch.setattr(LlamaForCausalLM, "forward", old)
+    assert "unexpected keyword argument 'logits_to_keep'" in refusal(path=path)
+
+
+def test_masks_that_are_made_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(save_tiny("llama", tmp_path))
+    made = "transformers.models.llama.modeling_llama.create_causal_mask"
+    monkeypatch.setattr(made, lambda **_: torch.zeros(1, 1, 12, 12))
+    assert "its code makes masks of its own" in refusal(path=path)
 
 
 def test_a_tokenizer_of_another_model(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from tests.models.dense import Dense, Load
 from tests.models.test_exactness import prompts
-from tests.tiny_models import LONGROPE, tiny
+from tests.tiny_models import LLAMA3_ROPE, LONGROPE, tiny
 
 from longspan.measures.base import Subject
+from longspan.models.rope import positions
 
 MIXED = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
@@ -34,11 +35,38 @@ def test_frequencies_are_those_of_the_whole(load: Load, case: str, chunk: int) -
 
 
 def test_what_one_session_chose_does_not_leak(load: Load) -> None:
-    """Positions beyond the trained 64 are refused by max_positions, so the limit is lifted here."""
+    """Each length in turn, of which most are beyond the trained 64."""
     model = load("llama_dynamic", prefill_chunk_tokens=16)
-    object.__setattr__(model._decoder, "max_positions", None)
     for total in (200, 90, 120, 40):
         check(model, tiny("llama_dynamic"), total)
+
+
+@pytest.mark.parametrize(
+    ("rope", "right"),
+    [
+        ({"rope_type": "default"}, 64),
+        ({"rope_type": "linear", "factor": 4.0}, 256),
+        ({"rope_type": "dynamic", "factor": 2.5}, 160),
+        ({"rope_type": "yarn", "factor": 4.0}, 256),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}, 128),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}, 64),
+        (LLAMA3_ROPE, 64),
+        (LONGROPE, 64),
+    ],
+)
+def test_positions_are_as_many_as_the_frequencies_reach(rope: dict[str, Any], right: int) -> None:
+    from transformers import LlamaConfig
+
+    rope = {"rope_theta": 1e4, **rope}
+    config = LlamaConfig(hidden_size=64, num_attention_heads=4, max_position_embeddings=64)
+    assert positions(LlamaConfig(**{**config.to_dict(), "rope_parameters": rope})) == right
+
+
+def test_what_is_stretched_by_layer_type_counts_it_already() -> None:
+    full = {"rope_type": "linear", "rope_theta": 1e4, "factor": 8.0}
+    sliding = {"rope_type": "default", "rope_theta": 1e4}
+    rope = {"full_attention": full, "sliding_attention": sliding}
+    assert positions(tiny("gemma3", rope_parameters=rope).config) == 1024
 
 
 def check(model: Any, module: Any, total: int) -> None:

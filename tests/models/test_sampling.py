@@ -65,6 +65,13 @@ def test_a_token_without_weight_is_never_drawn() -> None:
     assert drawn == {1, 2}
 
 
+@pytest.mark.parametrize("temperature", [1e-38, 1e-60])
+def test_a_temperature_near_0_takes_the_likeliest(temperature: float) -> None:
+    logits_BV = torch.tensor([[7.0, 9.0, -3.0, float("-inf")], [-9.0, -8.0, -7.0, -6.0]])
+    sampling = Sampling(temperature=temperature, top_p=0.9, min_p=0.1)
+    assert choose(logits_BV, sampling, [row_generator(0, "")] * 2) == [1, 3]
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_logits_that_are_no_numbers_end_the_answer(temperature: float) -> None:
     logits_BV = torch.tensor([[0.0, 1.0], [float("nan"), 1.0]])

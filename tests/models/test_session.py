@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.dense import Dense, Load
+from tests.models.dense import Dense, DenseState, Load
 from tests.models.test_exactness import continue_greedily, prompts, stock
 from tests.tiny_models import tiny
 
 from longspan.methods.streaming_llm import StreamingLLM
+from longspan.models import room
+from longspan.models.cache import CacheLayer
 from longspan.models.session import PIECE
 from longspan.prefill.full import FullPrefill
 
@@ -94,6 +96,17 @@ def test_a_window_keeps_no_more_than_it_can_see(load: Load) -> None:
     assert len(session.states) == 1
 
 
+def test_windows_need_little_room(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of three layers slide; the third alone needs what it holds."""
+    model, method = load("qwen2_sliding"), StreamingLLM()
+    each = 900 * 2 * 2 * 16 * 4
+    monkeypatch.setattr(room, "available", lambda device: each * 3 // 2)
+    model.session(method).prefill([prompts((900,))[0]])
+    monkeypatch.setattr(room, "available", lambda device: each)
+    with pytest.raises(ValueError, match="keys and values of 1 rows"):
+        model.session(method).prefill([prompts((900,))[0]])
+
+
 def test_progress_counts_tokens(load: Load) -> None:
     seen: list[int] = []
     session = load("llama", prefill_chunk_tokens=20).session(Dense(), rows=3)
@@ -124,6 +137,49 @@ def test_limits(load: Load) -> None:
         session.select([0, 0])
     with pytest.raises(ValueError, match="copies is 0"):
         session.fork(0)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode", "seal"])
+def test_what_was_left_half_read_is_not_read_on(
+    load: Load, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of three layers is interrupted; a row that was not in it goes on."""
+    session = load("llama", prefill_chunk_tokens=20).session(Dense(), rows=2)
+    session.prefill([prompts()[0], [5]])
+    owner = DenseState if phase == "seal" else CacheLayer
+    inner, calls = getattr(owner, phase), []
+
+    def interrupted(self: Any, *given: Any) -> Any:
+        calls.append(self)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return inner(self, *given)
+
+    one = session.select([0])
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, phase, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            one.decode([7]) if phase == "decode" else one.prefill([[7, 8]])
+    for use in (
+        lambda: session.prefill([[5], [5]]),
+        lambda: session.decode([5, 5]),
+        lambda: session.fork(1),
+        lambda: session.logits_after(0, [5]),
+        lambda: session.replay(0, 0, b""),
+    ):
+        with pytest.raises(RuntimeError, match="left half-read by an error"):
+            use()
+    assert session.select([1]).decode([6]).isfinite().all()
+
+
+def test_a_table_of_positions_ends(load: Load) -> None:
+    session = load("gpt2").session(Dense(), max_tokens=1030)
+    session.prefill([[5] * 1023])
+    session.decode([5])
+    with pytest.raises(
+        ValueError, match=r"would hold 1025 tokens; the session takes 1024, as many"
+    ):
+        session.decode([5])
 
 
 def test_a_window_wider_than_the_positions_is_none(load: Load) -> None:

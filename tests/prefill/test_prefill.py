@@ -135,3 +135,19 @@ def test_rows_of_a_batch_are_read_as_if_alone(tmp_path: Path, chunk: int, name: 
             torch.testing.assert_close(found_BV[row], alone_BV[0], atol=1e-4, rtol=1e-4)
     full_BV = model.session(Full(), rows=3).prefill(turns[0])
     assert not torch.allclose(found[0][0], full_BV[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["online", "xattention"])
+def test_a_turn_after_decoding_on_buffers_reads_the_same_blocks(tmp_path: Path, name: str) -> None:
+    """What was read in two turns lies in two parts, in order, there as in the states."""
+    path, said = str(save_tiny("llama", tmp_path, max_position_embeddings=4096)), []
+    for graphs in ("off", "eager"):
+        options: dict[str, Any] = {"dtype": "float32", "device": "cpu", "graphs": graphs}
+        session = HuggingFace(path=path, **options).load().session(Full(), prefill=SMALL[name])
+        session.prefill(rows_of(1100))
+        session.prefill(rows_of(1030))
+        logits = [session.decode([token]) for token in range(5, 12)]
+        parts = [(part.first, part.positions_GT) for part in session.states[0][0].store.parts]
+        assert parts == [(0, None), (1100, None), (2130, None)]
+        said.append(torch.cat([*logits, session.prefill(rows_of(250))]))
+    torch.testing.assert_close(*said, atol=1e-4, rtol=1e-4)

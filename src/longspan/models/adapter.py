@@ -11,7 +11,7 @@ from longspan.models.base import Model
 from longspan.models.decoder import Decoder, Row
 from longspan.models.encoding import Encoder
 from longspan.models.identity import sha, tokenizer_fingerprint, weights_fingerprint
-from longspan.models.rope import RotaryPin
+from longspan.models.rope import RotaryPin, positions
 from longspan.models.session import StoreSession
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class HuggingFaceModel(Model):
         self.name = options.name or Path(options.path).expanduser().resolve().name
         self.module = module
         self.tokenizer = tokenizer
-        self.max_positions = getattr(text, "max_position_embeddings", None)
+        self.max_positions = positions(text)
         self.dtype = module.dtype
         self.device = geometries[0].device
         self.layers = len(windows)
@@ -55,7 +55,7 @@ class HuggingFaceModel(Model):
         )
         _set_template(tokenizer, options)
         self.eos_ids = _eos_ids(module, tokenizer)
-        self._encoder = Encoder(tokenizer)
+        self._encoder = Encoder(tokenizer, self.eos_ids)
         self._encoder.check()
         self._source = source
         self._decoder = Decoder(
@@ -67,6 +67,7 @@ class HuggingFaceModel(Model):
             chunk_tokens=options.prefill_chunk_tokens,
             overlap_index=options.overlap_index,
             max_positions=self.max_positions,
+            learned_positions=not getattr(text, "rope_parameters", None),
             graphs=options.graphs,
         )
 
@@ -114,7 +115,8 @@ class HuggingFaceModel(Model):
         files.
         """
         folder, template = Path(self._source), self._encoder.tokenizer.chat_template
-        weights = weights_fingerprint(folder) if folder.is_dir() else None
+        code = self.options.trust_remote_code
+        weights = weights_fingerprint(folder, code=code) if folder.is_dir() else None
         return {
             "path": self.options.path if weights is None else self.name,
             "revision": getattr(self.module.config, "_commit_hash", None) or self.options.revision,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from longspan.models.cache import Handle
-from longspan.models.window import WindowState
+from longspan.models.checks import NO_LONG_CONTEXT
+from longspan.models.window import WindowState, slides
 from longspan.types import LayerGeometry
 
 if TYPE_CHECKING:
@@ -34,13 +34,18 @@ HARMLESS = frozenset(
         "use_cache",
     }
 )
-"""Arguments that change nothing here: the window of a layer is read from the configuration."""
+"""Arguments that change nothing here: the window of a layer is read from the configuration, and
+compared with the one that its code asks for at load.
+"""
 
 
 def longspan_mask(**arguments: Any) -> None:
     """No mask: rows are read one by one without their padding. ValueError for anything but causal
-    and window masks.
+    and window masks, and for a window of all layers, as a model has that knows no layer types.
     """
+    config, window = arguments.get("config"), arguments.get("local_size")
+    if getattr(config, "layer_types", None) is None and slides(window, config):
+        raise ValueError(NO_LONG_CONTEXT.format(window))
     if arguments.get("use_vmap") or arguments.get("attention_mask") is not None:
         raise ValueError("only causal and sliding-window masks can be read")
 
@@ -66,6 +71,8 @@ def longspan_attention(
     if layer.cache.decoding:
         return layer.decode(query[:, :, 0], key, s_aux)[:, None], None
     if layer.cache.probe is not None:
+        if attention_mask is not None:
+            raise ValueError("its code makes masks of its own")
         geometry = describe(module, query, key, scaling, softcap, dropout, arguments)
         layer.cache.probe.append(geometry)
         layer.states = [WindowState(geometry, layer.window)]
@@ -87,9 +94,12 @@ def describe(
     unknown = sorted(k for k, v in arguments.items() if v is not None and k not in HARMLESS)
     if unknown or dropout:
         raise ValueError(f"its attention takes {', '.join(unknown) or 'dropout'}")
-    number, window = handle.layer.number, arguments.get("sliding_window")
-    if window is not None and handle.layer.window is None and window < _positions(module):
+    number, said = handle.layer.number, handle.layer.window
+    window = arguments.get("sliding_window")
+    if said is None and slides(window, module.config):
         raise ValueError(f"layer {number} slides over {window} tokens, which its config hides")
+    if said is not None and window != said:
+        raise ValueError(f"layer {number} does not slide over the {said} tokens of its config")
     heads, size = q_BHQD.shape[1], q_BHQD.shape[3]
     k_BGQD, v_BGQD = handle.k_BGQD, handle.v_BGQD
     if k_BGQD.shape != v_BGQD.shape or k_BGQD.shape[3] != size or heads % k_BGQD.shape[1]:
@@ -107,8 +117,3 @@ def describe(
         device=k_BGQD.device,
         softcap=softcap,
     )
-
-
-def _positions(module: nn.Module) -> float:
-    positions = getattr(module.config, "max_position_embeddings", None)
-    return math.inf if positions is None else float(positions)

@@ -29,7 +29,10 @@ class Observer(Protocol):
 
 
 class Session(ABC):
-    """B sequences that one method reads and continues; K and V live in its layer states only."""
+    """B sequences that one method reads and continues; K and V live in its layer states only.
+
+    What an error or Ctrl-C leaves half-read is refused with a RuntimeError from then on.
+    """
 
     observer: Observer | None
 
@@ -126,9 +129,9 @@ class Model(ABC):
         answer together. `prefill` is how prompts are attended; None: in full.
 
         A prompt must fit the model's positions in any case; an answer may leave them where
-        `max_tokens` says so, as timing does. Models whose rotary frequencies depend on the length
-        (longrope, dynamic NTK) take those of `context_tokens`, whatever is read; None: of all their
-        positions.
+        `max_tokens` says so, as timing does, unless they are a table (GPT-2). Models whose rotary
+        frequencies depend on the length (longrope, dynamic NTK) take those of `context_tokens`,
+        whatever is read; None: of all their positions.
         """
 
     @abstractmethod

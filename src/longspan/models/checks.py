@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-import math
+import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from longspan.models.cache import StoreCache
+from longspan.models.window import slides
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
 
     from longspan.types import LayerGeometry
 
 PROBE_TOKENS, PROBE_PREFILL = 12, 8
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+"""Of a layer, in the name of a weight."""
 TOLERANCE = {torch.float32: 2e-3, torch.float64: 2e-3}
 ROUGH = 0.1
 """Of the logits' norm, in 16-bit and quantised models; a broken bridge is off by about 1."""
+KINDS = ("full_attention", "sliding_attention")
+NO_LONG_CONTEXT = (
+    "every layer is a sliding window of {} tokens; there is no long context to retrieve from"
+)
 
 
 def layer_windows(config: Any) -> list[int | None]:
     """The sliding window of each layer, None where it attends everything. ValueError for any other
     kind of layer.
 
-    A window as long as the model's positions is no window (Phi-3-128k).
+    Where no `layer_types` are given, code decides, which the self-test sees: Mistral's slides over
+    `sliding_window` tokens, Llama's over none.
     """
     text = config.get_text_config(decoder=True)
     check_config(config, text)
     window = getattr(text, "sliding_window", None)
-    positions = getattr(text, "max_position_embeddings", None) or math.inf
     kinds = getattr(text, "layer_types", None)
     if kinds is None:
-        limited = window is not None and getattr(text, "use_sliding_window", True)
-        kinds = ["sliding_attention" if limited else "full_attention"] * text.num_hidden_layers
+        kinds = ["full_attention"] * text.num_hidden_layers
     windows: list[int | None] = []
     for number, kind in enumerate(kinds):
-        if kind not in ("full_attention", "sliding_attention"):
+        if kind not in KINDS:
             raise ValueError(
-                f"layer {number} is of kind {kind!r}; "
-                "only full_attention and sliding_attention are supported"
+                f"layer {number} is of kind {kind!r}; only {' and '.join(KINDS)} are supported"
             )
-        slides = kind == "sliding_attention" and window is not None and window < positions
-        windows.append(window if slides else None)
+        windows.append(window if kind == KINDS[1] and slides(window, text) else None)
     if not windows:
         raise ValueError("it has no layers")
     if all(windows):
-        raise ValueError(
-            f"every layer is a sliding window of {window} tokens; "
-            "there is no long context to retrieve from"
-        )
+        raise ValueError(NO_LONG_CONTEXT.format(window))
     return windows
 
 
@@ -67,11 +71,12 @@ def check_config(config: Any, text: Any) -> None:
         raise ValueError("its attention is not causal")
 
 
-def check_module(module: nn.Module) -> None:
+def check_module(module: Any) -> None:
     """ValueError for a loaded model that does not call the attention interface, or whose rotary
-    table was rounded.
+    table was rounded. What may be recurrent need not be (Granite 4 without Mamba layers).
     """
-    if getattr(module, "_is_stateful", False):
+    kinds = getattr(module.config.get_text_config(decoder=True), "layer_types", None) or [None]
+    if getattr(module, "_is_stateful", False) and not set(kinds) <= set(KINDS):
         raise ValueError("it has recurrent layers whose state is no token store")
     if not getattr(module, "_supports_attention_backend", False):
         raise ValueError("its code does not call the attention interface of transformers")
@@ -81,6 +86,17 @@ def check_module(module: nn.Module) -> None:
                 f"{name} is {buffer.dtype}: rounded rotary frequencies ruin long contexts; "
                 "load with dtype=..., never model.to(dtype)"
             )
+
+
+def beyond(module: Any, unexpected: Iterable[str]) -> list[str]:
+    """Weights without a place that would have one in another layer of the model, or are the bias to
+    a weight of it; others say nothing of it (scales of a quantised cache, heads that look ahead).
+    """
+    names = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    names |= {name.removeprefix(f"{module.base_model_prefix}.") for name in names}  # GPT-2's own
+    biases = {f"{name.removesuffix('weight')}bias" for name in names if name.endswith(".weight")}
+    alike = {NUMBER.sub("*", name) for name in names | biases}
+    return sorted(k for k in unexpected if k not in names and NUMBER.sub("*", k) in alike)
 
 
 def input_device(module: Any) -> torch.device:
@@ -100,14 +116,13 @@ def probe(module: Any, windows: list[int | None], implementation: str) -> list[L
     vocabulary = module.config.get_text_config(decoder=True).vocab_size
     ids_1Q = (torch.arange(PROBE_TOKENS, device=input_device(module)) * 7919 + 3)[None] % vocabulary
     module.set_attn_implementation("eager")
-    own_QV = module(input_ids=ids_1Q, use_cache=False).logits[0].float()
+    with _refusing("its own attention does not read 12 tokens"):
+        own_QV = module(input_ids=ids_1Q, use_cache=False).logits[0].float()
     module.set_attn_implementation(implementation)
     cache = StoreCache(windows, None)
     cache.probe = []
-    try:
+    with _refusing("its code does not fit the adapter"):
         ours_QV = _through(module, cache, ids_1Q)
-    except (TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"its code does not fit the adapter: {error}") from error
     if len(cache.probe) != len(windows):
         raise ValueError(f"{len(cache.probe)} of its {len(windows)} layers called the attention")
     error_Q = (ours_QV - own_QV).norm(dim=-1) / own_QV.norm(dim=-1)
@@ -118,6 +133,17 @@ def probe(module: Any, windows: list[int | None], implementation: str) -> list[L
     if not worst < tolerance:
         raise ValueError(f"self-test: logits differ by {worst:.1e} (tolerance {tolerance})")
     return sorted(cache.probe, key=lambda geometry: geometry.layer)
+
+
+@contextmanager
+def _refusing(reason: str) -> Iterator[None]:
+    """Whatever a model's code raises, as a ValueError; not those, which are, nor a full GPU."""
+    try:
+        yield
+    except (ValueError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{reason}: {type(error).__name__}: {error}") from error
 
 
 def _through(module: Any, cache: StoreCache, ids_1Q: Tensor) -> Tensor:
@@ -131,6 +157,7 @@ def _through(module: Any, cache: StoreCache, ids_1Q: Tensor) -> Tensor:
             position_ids=at_1Q[:, first:stop],
             past_key_values=cache,
             use_cache=True,
+            logits_to_keep=stop - first,
         )
         logits.append(out.logits[0].float())
         cache.decoding = True

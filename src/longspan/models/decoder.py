@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ import torch
 from longspan.models.window import WindowState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -42,6 +43,8 @@ class Decoder:
     """Where token ids go."""
     chunk_tokens: int
     max_positions: int | None
+    learned_positions: bool = False
+    """Whether they are a table that ends there; others go on, if not well."""
     overlap_index: bool = False
     graphs: Graphs = "off"
 
@@ -71,6 +74,13 @@ class Row:
     """Whether a fork has, or had, a part in what the states hold."""
     static: StaticStep | None = None
     """What decodes this row now; the states are behind it until it is left."""
+    broken: bool = False
+    """Whether reading ended half-way, so that layers hold different tokens."""
+
+    def check(self) -> None:
+        """RuntimeError where nothing right can come of it any more."""
+        if self.broken:
+            raise RuntimeError("a row was left half-read by an error; right is a new session")
 
     def leave(self) -> None:
         """Go on with the states."""
@@ -80,8 +90,20 @@ class Row:
     @torch.inference_mode()
     def fork(self) -> Row:
         """A row that goes on from here."""
+        self.check()
         if self.static is not None:
             self.static.settle()
         states = [state.fork() for state in self.states]
         self.shared = True
         return replace(self, states=states, tape=None, static=None)
+
+
+@contextmanager
+def whole(rows: Sequence[Row]) -> Iterator[None]:
+    """Rows that are read within are broken where that does not come to its end."""
+    try:
+        yield
+    except BaseException:
+        for row in rows:
+            row.broken = True
+        raise

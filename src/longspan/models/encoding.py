@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 class Encoder:
     """Encodes examples with a Hugging Face tokenizer, in its chat template where it has one."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, eos_ids: frozenset[int] = frozenset()) -> None:
         self.tokenizer = tokenizer
+        ids = tokenizer("a", add_special_tokens=True).input_ids
+        self._ends = next((n for n, id_ in enumerate(reversed(ids)) if id_ not in eos_ids), 0)
+        """How many tokens that end a text the tokenizer puts behind each: a prompt goes on."""
 
     def check(self) -> None:
         """ValueError where the template cannot be rendered or drops the prompt."""
@@ -70,14 +73,19 @@ class Encoder:
             coded = self.tokenizer(
                 text, add_special_tokens=add_special_tokens, return_offsets_mapping=True
             )
-            ids = list(coded.input_ids)
-            beyond = (i for i, (_, end) in enumerate(coded.offset_mapping) if end > border)
-            cut = next(beyond, len(ids))
+            ids = self._open(coded.input_ids, add_special_tokens)
+            ends = enumerate(end for _, end in coded.offset_mapping[: len(ids)])
+            cut = next((i for i, end in ends if end > border), len(ids))
         cut = max(cut, min(1, len(ids)))
         return ids[:cut], ids[cut:]
 
     def _ids(self, text: str, add_special_tokens: bool) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=add_special_tokens).input_ids)
+        coded = self.tokenizer(text, add_special_tokens=add_special_tokens)
+        return self._open(coded.input_ids, add_special_tokens)
+
+    def _open(self, ids: Sequence[int], add_special_tokens: bool) -> list[int]:
+        """Without the tokens that would end it."""
+        return list(ids[: len(ids) - self._ends] if add_special_tokens else ids)
 
 
 def _raw(example: Example) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from longspan.models.cache import StoreCache
+from longspan.models.decoder import whole
 from longspan.models.sealing import Sealer
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Forward:
             tokens.append(pad + list(ids))
             positions.append(pad + list(range(row.length, row.length + len(ids))))
         self._cache.ends = ends
-        with Sealer() if any(ends) and self._decoder.overlap_index else nullcontext() as sealer:
+        sealing = Sealer() if any(ends) and self._decoder.overlap_index else nullcontext()
+        with whole(rows), sealing as sealer:
             self._cache.sealer = sealer
             logits_BKV = self._run(tokens, positions, decoding=False, keep=keep)
         self._cache.sealer = None
@@ -67,7 +69,8 @@ class Forward:
         """Give each of the rows, which are bound, one more token; the logits [B, V] after it."""
         self._cache.observer = observer
         positions = [[row.length] for row in rows]
-        return self._run([[token] for token in tokens], positions, decoding=True)[:, -1]
+        with whole(rows):
+            return self._run([[token] for token in tokens], positions, decoding=True)[:, -1]
 
     def _run(
         self,

@@ -95,7 +95,12 @@ class HuggingFace:
     def _tokenizer(self, source: str) -> Any:
         from transformers import AutoTokenizer
 
-        return self._reading("tokenizer", AutoTokenizer.from_pretrained, source)
+        tokenizer = self._reading("tokenizer", AutoTokenizer.from_pretrained, source)
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is not None:  # the first text would take both away: they identify nothing
+            backend.no_truncation()
+            backend.no_padding()
+        return tokenizer
 
     def _weights(self, source: str, config: Any) -> Any:
         from transformers import AutoModelForCausalLM
@@ -119,8 +124,7 @@ class HuggingFace:
                 f"model.path = {self.path!r}: its weights lack {len(missing)} tensors "
                 f"({missing[0]}, ...)"
             )
-        layers = f"{module.base_model_prefix}.layers."
-        if beyond := sorted(key for key in report["unexpected_keys"] if key.startswith(layers)):
+        if beyond := checks.beyond(module, report["unexpected_keys"]):
             raise ValueError(
                 f"model.path = {self.path!r}: its weights hold {len(beyond)} tensors that its "
                 f"config has no place for ({beyond[0]}, ...)"
@@ -162,7 +166,8 @@ class HuggingFace:
         try:
             return check()
         except ValueError as error:
-            raise ValueError(f"model.path = {self.path!r}: {error}") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"model.path = {self.path!r}: {reason}") from error
 
 
 def quiet_transformers() -> None:

@@ -21,15 +21,16 @@ def sha(text: str | bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def weights_fingerprint(folder: Path) -> str:
-    """A digest of config.json and every safetensors file of a folder; times and places do not
-    enter.
+def weights_fingerprint(folder: Path, *, code: bool = False) -> str:
+    """A digest of config.json and every safetensors file of a folder, and of the `code` that lies
+    there where that runs; times and places do not enter.
 
     Files up to 100 MB are read whole; of larger ones the size, the header and 64 evenly spaced
     blocks of 64 KB.
     """
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("config.json"), *folder.glob("*.safetensors")]):
+    kinds = ("config.json", "*.safetensors", *(("*.py",) if code else ()))
+    for path in sorted(path for kind in kinds for path in folder.glob(kind)):
         digest.update(path.name.encode())
         digest.update(_file_digest(path))
     return digest.hexdigest()[:16]

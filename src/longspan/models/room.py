@@ -7,30 +7,55 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.models.window import slots
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from longspan.methods.base import Method
     from longspan.models.decoder import Row
     from longspan.types import LayerGeometry
 
 HOST = torch.device("cpu")
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+LIMITS = (
+    ("memory.max", "memory.current"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+"""Of a control group, by version."""
+CACHED = ("active_file", "inactive_file")
+WAYS = (
+    ", as many as the model has positions: a smaller ctx would fit, or, where they are rotary,"
+    " model.config.rope_parameters that stretch them"
+)
 
 
-def check_lengths(rows: Sequence[Row], added: Sequence[Sequence[int]], limit: int | None) -> None:
-    """Raises ValueError where rows would be left empty, or hold more tokens than `limit`."""
+def check_lengths(
+    rows: Sequence[Row], added: Sequence[Sequence[int]], limit: int | None, positions: int | None
+) -> None:
+    """Raises ValueError where rows would be left empty, or hold more tokens than `limit` or
+    `positions`; RuntimeError where one is broken.
+    """
+    most = min((each for each in (limit, positions) if each is not None), default=None)
+    ways = "" if positions is None or most != positions else WAYS
     if len(added) != len(rows):
         raise ValueError(f"{len(added)} rows of tokens for a session of {len(rows)} rows")
     for number, (row, ids) in enumerate(zip(rows, added, strict=True)):
+        row.check()
         total = row.length + len(ids)
         if total == 0:
             raise ValueError(f"row {number} has no token; a prompt needs at least one")
-        if limit is not None and total > limit:
-            raise ValueError(f"row {number} would hold {total} tokens; the session takes {limit}")
+        if most is not None and total > most:
+            raise ValueError(
+                f"row {number} would hold {total} tokens; the session takes {most}{ways}"
+            )
 
 
 def check_room(
-    method: Method, geometries: Sequence[LayerGeometry], new_tokens: Iterable[int]
+    method: Method,
+    geometries: Sequence[LayerGeometry],
+    windows: Sequence[int | None],
+    new_tokens: Iterable[int],
 ) -> None:
     """Raises ValueError with the estimate and what to change where keys and values of so many more
     tokens a row do not fit. Indexes and activations are not in the estimate, so that what is
@@ -39,7 +64,7 @@ def check_room(
     if getattr(method, "place", None) is None:
         return  # what only plays a method's part does not say where it stores
     rows = list(new_tokens)
-    need = needed(method, geometries, sum(rows))
+    need = needed(method, geometries, windows, rows)
     for device, wanted in need.items():
         free = available(device)
         if free is None or wanted <= free:
@@ -56,20 +81,24 @@ def check_room(
 
 
 def needed(
-    method: Method, geometries: Sequence[LayerGeometry], tokens: int
+    method: Method,
+    geometries: Sequence[LayerGeometry],
+    windows: Sequence[int | None],
+    rows: Sequence[int],
 ) -> Mapping[torch.device, int]:
-    """Bytes of keys and values by device."""
+    """Bytes of keys and values by device; those of sliding windows lie where the model is."""
     place = method.place
     need: dict[torch.device, int] = {}
-    for geometry in geometries:
-        row_bytes = 2 * geometry.kv_heads * geometry.head_size * geometry.dtype.itemsize
+    for geometry, window in zip(geometries, windows, strict=True):
+        token_bytes = 2 * geometry.kv_heads * geometry.head_size * geometry.dtype.itemsize
+        tokens = sum(rows) if window is None else sum(slots(row, window) for row in rows if row)
         shares = {geometry.device: 1.0}
-        if place.placement != "gpu":
+        if window is None and place.placement != "gpu":
             shares = {HOST: 1.0}
-        if place.placement == "wave_buffer":
+        if window is None and place.placement == "wave_buffer":
             shares[geometry.device] = shares.get(geometry.device, 0.0) + place.cache_budget
         for device, share in shares.items():
-            need[device] = need.get(device, 0) + round(share * row_bytes * tokens)
+            need[device] = need.get(device, 0) + round(share * token_bytes * tokens)
     return need
 
 
@@ -79,13 +108,36 @@ def available(device: torch.device) -> int | None:
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free) + unused
-    meminfo = Path("/proc/meminfo")
-    if device.type != "cpu" or not meminfo.exists():
+    if device.type != "cpu":
         return None
-    for line in meminfo.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
+    lines = _lines(PROC / "meminfo")
+    machine = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return min([*machine, *_groups()], default=None)
+
+
+def _groups() -> Iterator[int]:
+    """Bytes that each control group around this process leaves it; files that are cached can go."""
+    for line in _lines(PROC / "self" / "cgroup"):
+        _, kinds, name = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root = CGROUPS / ("memory" if kinds else "")
+        inner = root / name.lstrip("/")
+        for folder in (inner, *inner.parents):
+            if not folder.is_relative_to(root):
+                break
+            limit, used = (_lines(folder / file) for file in LIMITS[bool(kinds)])
+            if limit and used and limit[0].isdigit():  # else it is "max", or is not seen from here
+                stat = dict(each.split() for each in _lines(folder / "memory.stat"))
+                cached = (stat.get(f"total_{kind}", stat.get(kind, 0)) for kind in CACHED)
+                yield int(limit[0]) - int(used[0]) + sum(map(int, cached))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def gib(count: int) -> str:

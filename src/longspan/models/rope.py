@@ -12,6 +12,24 @@ if TYPE_CHECKING:
 FIXED = "default"
 """A kind that never looks at positions."""
 
+STRETCHED = ("linear", "dynamic")
+"""Kinds that go `factor` times as far as `max_position_embeddings`."""
+
+
+def positions(config: Any) -> int | None:
+    """How far a decoder's positions go; None where nothing says so.
+
+    Configurations with frequencies by layer type (Gemma 3) count what they stretch already.
+    """
+    most: int | None = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    kind, factor = rope.get("rope_type"), rope.get("factor") or 1
+    if most is not None and kind in STRETCHED:
+        return int(most * factor)
+    if most is not None and kind == "yarn":
+        return max(most, int(rope.get("original_max_position_embeddings", most) * factor))
+    return most
+
 
 class RotaryPin:
     """Has a longrope or dynamic-NTK model choose its frequencies once, for a length that it is

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -17,7 +19,10 @@ def probabilities(
     Float32 [B, V]; tokens that are filtered out have probability 0. At least the likeliest token
     stays.
     """
-    score_BV = logits_BV.float() / temperature
+    score_BV = logits_BV.float()
+    # the likeliest scores 0, which no temperature makes infinite
+    score_BV = score_BV - score_BV.amax(-1, keepdim=True)
+    score_BV = score_BV / max(temperature, torch.finfo(torch.float32).tiny)
     if 0 < top_k < score_BV.shape[-1]:
         least_B1 = score_BV.topk(top_k).values[:, -1:]
         score_BV = score_BV.masked_fill(score_BV < least_B1, float("-inf"))

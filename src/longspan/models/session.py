@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from longspan.models.base import Session
+from longspan.models.decoder import whole
 from longspan.models.forward import Forward
 from longspan.models.graphs import opened
 from longspan.models.room import check_lengths, check_room
@@ -54,14 +55,14 @@ class StoreSession(Session):
         """See Session.prefill. A chunk runs only the rows that have tokens in it. Each row's chunks
         begin where the row does: a sparse prefill chooses by the chunk, whoever is read beside it.
         """
-        limits = [n for n in (self._limit, self._decoder.max_positions) if n is not None]
-        check_lengths(self._rows, rows, min(limits, default=None))
-        check_room(self._method, self._decoder.geometries, map(len, rows))
+        decoder = self._decoder
+        check_lengths(self._rows, rows, self._limit, decoder.max_positions)
+        check_room(self._method, decoder.geometries, decoder.windows, map(len, rows))
         longest = max(len(ids) for ids in rows)
         for row in self._rows:
             row.leave()
-        for first in range(0, longest, self._decoder.chunk_tokens):
-            stop = min(first + self._decoder.chunk_tokens, longest)
+        for first in range(0, longest, decoder.chunk_tokens):
+            stop = min(first + decoder.chunk_tokens, longest)
             part = [
                 (row, ids[first:stop], len(ids) <= stop)
                 for row, ids in zip(self._rows, rows, strict=True)
@@ -73,8 +74,9 @@ class StoreSession(Session):
                 row.logits_V = logits_V
             if progress is not None:
                 progress(stop)
-        for row, ids in zip(self._rows, rows, strict=True):
-            if ids:
+        read = [row for row, ids in zip(self._rows, rows, strict=True) if ids]
+        with whole(read):
+            for row in read:
                 for state in row.states:
                     state.seal()
         self._forward.bind(self._rows)
@@ -83,7 +85,7 @@ class StoreSession(Session):
     def logits_after(self, row: int, tokens: Sequence[int]) -> Iterator[Tensor]:
         """See Session.logits_after. Reads in pieces, each when its first logits are asked for."""
         twin = self._with([self._rows[row].fork()])
-        check_lengths(twin._rows, [tokens], self._most)
+        check_lengths(twin._rows, [tokens], self._limit, self._positions)
         for state in twin._rows[0].states:
             state.read_in_full()
         return twin._read_on(tokens)
@@ -97,7 +99,7 @@ class StoreSession(Session):
     @torch.inference_mode()
     def decode(self, tokens: Sequence[int]) -> Tensor:
         """See Session.decode."""
-        check_lengths(self._rows, [[token] for token in tokens], self._most)
+        check_lengths(self._rows, [[token] for token in tokens], self._limit, self._positions)
         self._decoder.rotary.set(self._context_tokens)
         if (step := self._static()) is not None:
             logits_BV = step.decode(self._rows, tokens)
@@ -136,6 +138,7 @@ class StoreSession(Session):
     @torch.inference_mode()
     def replay(self, row: int, tokens: int, block: bytes) -> None:
         """See Session.replay."""
+        self._rows[row].check()
         self._rows[row].leave()
         play(self._rows[row].states, self._decoder.geometries, tokens, block)
         self._rows[row].length += tokens
@@ -177,9 +180,10 @@ class StoreSession(Session):
         return [row.length for row in self._rows]
 
     @property
-    def _most(self) -> int | None:
-        """Tokens that a row may come to hold as it goes on."""
-        return self._decoder.max_positions if self._limit is None else self._limit
+    def _positions(self) -> int | None:
+        """Those that bind a row as it goes on: a limit of the session's own may be beyond them."""
+        binding = self._limit is None or self._decoder.learned_positions
+        return self._decoder.max_positions if binding else None
 
     def _logits(self) -> Tensor:
         return torch.stack([row.logits_V for row in self._rows if row.logits_V is not None])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from longspan.models.rope import positions
 from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
     from longspan.types import LayerGeometry
 
 QUERY_BLOCK = 512
+
+
+def slides(window: int | None, config: Any) -> bool:
+    """Whether a window hides anything: one as long as the positions is none (Phi-3-128k)."""
+    if window is None:
+        return False
+    most = positions(config)
+    return most is None or window < most
+
+
+def slots(tokens: int, window: int | None) -> int:
+    """Of the buffers of a state that has read so many tokens: what later queries can see, and room
+    for as much again.
+    """
+    kept = tokens if window is None else min(tokens, window)
+    return kept + max(kept, 64)
 
 
 class WindowState:
@@ -100,7 +117,7 @@ class WindowState:
         total = k_GTD.shape[1]
         kept = total if self.window is None else min(total, self.window)
         groups, _, size = k_GTD.shape
-        self._k_GTD = k_GTD.new_empty(groups, kept + max(kept, 64), size)
+        self._k_GTD = k_GTD.new_empty(groups, slots(total, self.window), size)
         self._v_GTD = torch.empty_like(self._k_GTD)
         self._k_GTD[:, :kept] = k_GTD[:, total - kept :]
         self._v_GTD[:, :kept] = v_GTD[:, total - kept :]

@@ -148,7 +148,7 @@ class CachedPool(Pool):
                 part,
                 keys_GTD=part.keys_GTD.clone(),
                 values_GTD=part.values_GTD.clone(),
-                positions_GT=part.places_GT.clone(),
+                positions_GT=None if part.positions_GT is None else part.positions_GT.clone(),
             )
             for part in near
         )

@@ -103,20 +103,23 @@ class Pool:
 
     def settle(self, row: int, length: int) -> None:
         """Let the row's store hold the row's first `length` slots, where they lie."""
-        (low, high), store = self.gaps[row], self.stores[row]
+        store, homes = self.stores[row], self._homes[row]
         frozen = store.frozen
-        here = slice(low, frozen - self._missing[row])
-        parts = self._homes[row]
-        if frozen > high:
-            part = Part(
-                high,
-                self.keys_BGCD[row, :, here],
-                self.values_BGCD[row, :, here],
-                self.positions_BGC[row, :, here],
-            )
-            parts = (*parts, part)
-        tail = self.keys_BGCD[row, :, here.stop :], self.values_BGCD[row, :, here.stop :]
-        store.lie_in(parts, *tail, length - frozen)
+        here = (self._here(row, part) for part in store.parts_before(frozen)[len(homes) :])
+        tail = slice(frozen - self._missing[row], None)
+        tensors = self.keys_BGCD[row, :, tail], self.values_BGCD[row, :, tail]
+        store.lie_in((*homes, *here), *tensors, length - frozen)
+
+    def _here(self, row: int, part: Part) -> Part:
+        """The part's slots as they lie in the buffers; in order where they were."""
+        here = slice(part.first - self._missing[row], part.stop - self._missing[row])
+        moved = part.positions_GT is not None
+        return Part(
+            part.first,
+            self.keys_BGCD[row, :, here],
+            self.values_BGCD[row, :, here],
+            self.positions_BGC[row, :, here] if moved else None,
+        )
 
     def release(self, row: int) -> None:
         """The row goes on without these buffers; its store has been settled."""
