@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from longspan.errors import fail
-from longspan.record.base import Busy
+from longspan.errors import exit_code
 from longspan.record.jsonl import RunFolder, Samples, read_samples
 
 if TYPE_CHECKING:
@@ -42,14 +42,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("shards", nargs="+", type=Path, help="folders of results")
     parser.add_argument("--to", type=Path, default=Path("results"), help="the folder to add to")
     arguments = parser.parse_args(argv)
-    try:
-        runs = _runs(arguments.shards, arguments.to)
-        for target, parts in runs.items():
-            _check(target, parts)
-        for target, parts in runs.items():
-            _merge(target, parts)
-    except (ValueError, OSError, Busy) as error:
-        return fail(error, debug=False)[1]
+    return exit_code(partial(_all, arguments.shards, arguments.to))
+
+
+def _all(shards: Sequence[Path], to: Path) -> int:
+    runs = _runs(shards, to)
+    for target, parts in runs.items():
+        _check(target, parts)
+    for target, parts in runs.items():
+        _merge(target, parts)
     return 0
 
 

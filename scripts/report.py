@@ -4,15 +4,19 @@
     python scripts/report.py results/ --text                  # on the terminal
     python scripts/report.py results/ --table board.csv --table board.tex --table board.md
 
-What cannot be read is left out and named. Exit codes: 0 done, 2 nothing to report or a wrong name.
+What cannot be read is left out and named. Exit codes: 0 done, 1 the disk is full or the reader is
+gone, 2 nothing to report or a wrong name.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from longspan.errors import exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,15 +32,10 @@ def main(argv: Sequence[str]) -> int:
         "--table", action="append", default=[], help="all tables as .csv, .md or .tex"
     )
     arguments = parser.parse_args(argv)
-    try:
-        _report(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(partial(_report, arguments))
 
 
-def _report(arguments: argparse.Namespace) -> None:
+def _report(arguments: argparse.Namespace) -> int:
     from longspan.report.gather import gather
 
     book = gather(arguments.results)
@@ -61,6 +60,7 @@ def _report(arguments: argparse.Namespace) -> None:
         print(f"wrote {out}: {len(book.entries)} runs, {len(book.left_out)} left out")
     for line in book.left_out if not arguments.text else ():
         print(f"left out: {line}", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":

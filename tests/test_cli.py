@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+
+import pytest
 
 from longspan.cli import main
-
-if TYPE_CHECKING:
-    import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "numpy", "pandas", "datasets", "wandb", "lm_eval", "faiss"}
@@ -77,6 +77,36 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         )
     assert done.returncode == 1
     assert done.stderr == b""
+
+
+def test_an_output_that_takes_nothing_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "run.py", "--help"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: the disk is full")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_an_interrupt_while_modules_are_loaded_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stopped(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "longspan.cli", Stopped("longspan.cli"))
+    with pytest.raises(SystemExit, match="130"):
+        runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_flags_may_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ctx=8k", "--cfg", "job", "samples=3", "-p", "task"], ROOT / "conf") == 0
+    assert "@package task" in capsys.readouterr().out
+    assert main(["--cfg", "job", "--package", "foo"], ROOT / "conf") == 2
+    assert capsys.readouterr().err.startswith("error: --package = 'foo': ")
 
 
 def test_a_study_brings_its_own_configuration(

@@ -101,7 +101,7 @@ def test_only_the_entry_reads_the_environment() -> None:
     ]
     allowed = {
         Path("src/longspan/cli.py"),  # the entry behind run.py
-        Path("src/longspan/record/wandb.py"),  # wandb hears in no other way where it may write
+        Path("src/longspan/record/wandb_media.py"),  # wandb hears no other way
         Path("src/longspan/tasks/prepare.py"),  # a child process with an environment of its own
     }
     assert set(readers) <= allowed

@@ -30,11 +30,11 @@ def checked(make: Callable[..., T], given: Mapping[str, Any], path: str) -> T:
         raise ValueError(_invalid(error, make, path)) from error
 
 
-def part(config: Mapping[str, Any], path: str) -> Any:
+def part(config: Mapping[str, Any], path: str, kind: type[object] = object) -> Any:
     """The object that a group of the configuration describes: `_target_` called with the rest.
 
     Nested groups with a `_target_` are built first. Raises ValueError naming the field under
-    `path`.
+    `path`, also where what is built is no `kind`.
     """
     from hydra.errors import HydraException
     from hydra.utils import get_object
@@ -51,7 +51,11 @@ def part(config: Mapping[str, Any], path: str) -> Any:
         for name, value in config.items()
         if name != "_target_"
     }
-    return checked(make, given, path)
+    built = checked(make, given, path)
+    if not isinstance(built, kind):
+        made = f"makes a {type(built).__name__}; right would be a {kind.__name__}"
+        raise ValueError(f"{path}._target_ = {config['_target_']!r}: {made}")
+    return built
 
 
 def _is_part(value: object) -> bool:

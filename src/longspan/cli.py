@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sys
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from longspan.errors import FAILED, WRONG_REQUEST, fail, interrupted, wants_debug
+from longspan.errors import FAILED, WRONG_REQUEST, exit_code, fail, wants_debug
+from longspan.record.base import Busy
+from longspan.sweep import Sweep, sweep_name
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Sequence
 
     from hydra._internal.hydra import Hydra
@@ -41,16 +41,22 @@ def main(argv: Sequence[str], conf: Path) -> int:
 
     0 done, 1 a job failed, 2 the request was wrong, 130 interrupted.
     """
-    from hydra.core.global_hydra import GlobalHydra
-
     from longspan import composition
 
     parser = composition.parser()
     try:
-        arguments = parser.parse_args(list(argv))
+        arguments = parser.parse_intermixed_args(list(argv))
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
     debug = wants_debug(arguments.overrides)
+    return exit_code(partial(_main, arguments, parser, conf), debug=debug)
+
+
+def _main(arguments: Namespace, parser: ArgumentParser, conf: Path) -> int:
+    from hydra.core.global_hydra import GlobalHydra
+
+    from longspan import composition
+
     try:
         hydra = composition.opened(arguments, conf)
         arguments.overrides = composition.without_papers(hydra, arguments.overrides)
@@ -58,26 +64,9 @@ def main(argv: Sequence[str], conf: Path) -> int:
         if composition.shows(hydra, arguments, parser):
             return 0
         sweep = composition.is_sweep(hydra, arguments)
-        outcomes = _run(hydra, arguments, sweep=sweep)
-    except KeyboardInterrupt:
-        return interrupted()
-    except BrokenPipeError:  # whoever read the output has seen enough, as `| head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except Exception as error:
-        return fail(error, debug)[1]
+        return _report(_run(hydra, arguments, sweep=sweep), sweep=sweep)
     finally:
         GlobalHydra.instance().clear()
-    return _report(outcomes, sweep=sweep)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What a job knows of the sweep that it belongs to."""
-
-    name: str
-    """For recorders that show sweeps together."""
-    overrides: tuple[str, ...]
 
 
 def job(config: DictConfig, workbench: Workbench, sweep: Sweep | None = None) -> Outcome:
@@ -89,16 +78,20 @@ def job(config: DictConfig, workbench: Workbench, sweep: Sweep | None = None) ->
     from longspan.screen import Screen
 
     composed = HydraConfig.get()
-    overrides = tuple(composed.overrides.task)
+    given: Any = OmegaConf.to_container(composed.overrides.task)
+    overrides = tuple(given)
     alone = not any(name in composed.launcher._target_ for name in SIDE_BY_SIDE)
     debug = config.get("debug") is True
     try:
+        if composed.job.chdir:
+            raise ValueError("hydra.job.chdir = True: paths would be moved; right is false")
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        if sweep and "group" in plain["recorder"]:
-            plain["recorder"]["group"] = plain["recorder"]["group"] or sweep.name
+        recorder = plain.get("recorder")
+        if sweep and isinstance(recorder, dict) and "group" in recorder:
+            recorder["group"] = recorder["group"] or sweep.name
         with Screen() as screen:
-            if sweep:
-                screen.note(_begins(composed, sweep))
+            for line in sweep.begins(composed) if sweep else ():
+                screen.note(line)
             run = prepare(plain, workbench, screen, alone=alone)
             folder, summary = execute(run, screen)
     except Exception as error:
@@ -117,28 +110,10 @@ def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
         alone = partial(job, workbench=workbench)
         return [hydra.run(name, alone, arguments.overrides).return_value]
     overrides = composition.for_sweep(hydra, arguments.overrides)
-    known = Sweep(_sweep_name([str(arguments.config_name), *arguments.overrides]), tuple(overrides))
+    known = Sweep(sweep_name([str(arguments.config_name), *arguments.overrides]), tuple(overrides))
     each = partial(job, workbench=workbench, sweep=known)
     batches = hydra.multirun(name, each, overrides)
     return [done.return_value for batch in batches for done in batch]
-
-
-def _begins(composed: Any, sweep: Sweep) -> str:
-    """Which job of how many it is, and what only some of them have."""
-    from longspan.composition import jobs_of
-
-    number = composed.job.num
-    if "BasicSweeper" not in composed.sweeper._target_:  # another may not know how many
-        return f"job {number + 1}: {' '.join(composed.overrides.task)}"
-    given = (f"{key}={value}" for key, value in (composed.sweeper.params or {}).items())
-    jobs = jobs_of((*given, *sweep.overrides))
-    told = [each for each in jobs[number] if not all(each in other for other in jobs)]
-    return " ".join([f"job {number + 1} of {len(jobs)}{':' * bool(told)}", *told])
-
-
-def _sweep_name(overrides: Sequence[str]) -> str:
-    """The same for the same command, so that a resumed sweep stays one group."""
-    return f"sweep-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:8]}"
 
 
 def _report(outcomes: list[Outcome], *, sweep: bool) -> int:
@@ -153,16 +128,19 @@ def _report(outcomes: list[Outcome], *, sweep: bool) -> int:
 
 
 def _renewed(outcome: Outcome) -> Outcome:
-    """With the comparison to a baseline that may have run after it."""
-    from dataclasses import replace
-
-    from longspan.record.files import write_json
+    """With the comparison to a baseline that may have run after it, which is written down where the
+    folder still has this job's summary and not that of one that shares it.
+    """
+    from longspan.record.files import plain
+    from longspan.record.jsonl import RunFolder
     from longspan.summary import refresh
 
-    if outcome.folder is None:
+    if outcome.folder is None or outcome.summary is None:
         return outcome
-    summary = refresh(Path(outcome.folder))
-    if summary is None or summary == outcome.summary:
-        return outcome
-    write_json(Path(outcome.folder) / "summary.json", summary)
+    summary = refresh(Path(outcome.folder), outcome.summary)
+    if summary != outcome.summary:
+        own, digest = plain(outcome.summary), summary["fingerprint"]
+        with suppress(Busy), RunFolder(Path(outcome.folder), digest) as folder:
+            if folder.read("summary.json") == own:
+                folder.write("summary.json", summary)
     return replace(outcome, summary=summary)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hydra._internal.hydra import Hydra
+    from hydra.core.config_loader import ConfigLoader
+    from hydra.core.override_parser.types import Override
+
+ELSEWHERE = {
+    "experimental_rerun": "the same command again, which only runs what is missing",
+    "config_path": "--config-dir for a folder beside conf",
+}
+"""Flags of Hydra's that name another way to what is here."""
 
 
 def parser() -> ArgumentParser:
@@ -29,11 +39,16 @@ def config_name(arguments: Namespace) -> str:
 
 
 def opened(arguments: Namespace, conf: Path) -> Hydra:
-    """Hydra over the folder `conf` and the one of --config-dir; ValueError where that is none."""
+    """Hydra over the folder `conf` and the one of --config-dir; ValueError where that is none, and
+    for what would be passed over.
+    """
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
     from hydra.core.config_search_path import SearchPathQuery
 
+    for flag, right in ELSEWHERE.items():
+        if (value := getattr(arguments, flag)) is not None:
+            raise ValueError(f"--{flag.replace('_', '-')} = {value!r}: not taken; right is {right}")
     search = create_config_search_path(str(conf.resolve()))
     if arguments.config_dir is not None:
         extra = Path(arguments.config_dir).resolve()
@@ -44,16 +59,20 @@ def opened(arguments: Namespace, conf: Path) -> Hydra:
     return Hydra.create_main_hydra2(task_name="longspan", config_search_path=search)
 
 
+def _parsed(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+
+
 def check(hydra: Hydra, overrides: Sequence[str]) -> None:
     """ValueError for overrides that Hydra would refuse without their name, as one of no key, or
     would take for something else: of a key given twice the last, of a list of options the last, a
     folder `None`.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     loader = hydra.config_loader
     groups, given = set(loader.list_groups("")), dict[str, str]()
-    for each in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+    for each in _parsed(loader, overrides):
         name, line = each.get_key_element().lstrip("+"), str(each.input_line)
         if each.key_or_group == "":
             raise ValueError(f"{line}: names no key; right would be key=value")
@@ -61,7 +80,12 @@ def check(hydra: Hydra, overrides: Sequence[str]) -> None:
             raise ValueError(
                 f"{name} is given twice, {given[name]} and {line}: right would be once"
             )
-        if each.is_sweep_override() or each.is_delete():
+        if each.is_delete():
+            if each.key_or_group == "results":
+                raise ValueError(f"{line}: runs leave their files there; right is results=FOLDER")
+            continue
+        if each.is_sweep_override():
+            _check_sweep(each)
             continue
         value = each.value()
         if name == "results":
@@ -72,6 +96,15 @@ def check(hydra: Hydra, overrides: Sequence[str]) -> None:
         if name in groups and (value == "" or not isinstance(value, str)):
             options = ", ".join(loader.get_group_options(name)[:12])
             raise ValueError(f"{name} = {value!r}: no name of an option; right would be {options}")
+
+
+def _check_sweep(override: Override) -> None:
+    """ValueError for a sweep through nothing, or through more than can be counted."""
+    name, text = override.get_key_element().lstrip("+"), str(override.input_line).partition("=")[2]
+    if not override.is_discrete_sweep():
+        raise ValueError(f"{name} = {text}: cannot be swept; right would be {name}=range(0,3)")
+    if not list(override.sweep_string_iterator()):
+        raise ValueError(f"{name} = {text}: matches nothing; right would be values with commas")
 
 
 def check_folder(name: str, value: Any) -> None:
@@ -109,13 +142,7 @@ def shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:
     elif arguments.hydra_help:
         hydra.hydra_help(config_name=name, args_parser=parser, args=arguments)
     elif arguments.cfg:
-        hydra.show_cfg(
-            config_name=name,
-            overrides=arguments.overrides,
-            cfg_type=arguments.cfg,
-            package=arguments.package,
-            resolve=arguments.resolve,
-        )
+        _show_configuration(hydra, arguments)
     elif arguments.info:
         hydra.show_info(arguments.info, config_name=name, overrides=arguments.overrides)
     elif arguments.shell_completion:
@@ -125,16 +152,24 @@ def shows(hydra: Hydra, arguments: Namespace, parser: Any) -> bool:
     return True
 
 
+def _show_configuration(hydra: Hydra, asked: Namespace) -> None:
+    name, package = config_name(asked), asked.package
+    try:
+        with redirect_stderr(StringIO()):  # it exits with a line of its own
+            hydra.show_cfg(name, asked.overrides, asked.cfg, package, asked.resolve)
+    except SystemExit:
+        reason = "nothing of the configuration; right would be method, task, ..."
+        raise ValueError(f"--package = {package!r}: {reason}") from None
+
+
 def for_sweep(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     """The overrides, with task.path=choice(x) for task.path=x: Hydra composes a sweep without its
     choices first, and would refuse a setting that the default of a group does not have.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     loader = hydra.config_loader
     groups = set(loader.list_groups("")) - {"hydra"}  # its launchers are set, never swept
     found = list[str]()
-    for each in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
+    for each in _parsed(loader, overrides):
         line, key = str(each.input_line), each.get_key_element()
         value = line.partition("=")[2].strip()
         in_group = key.lstrip("+").partition(".")[0] in groups and "." in key
@@ -149,10 +184,9 @@ def jobs_of(overrides: tuple[str, ...]) -> Sequence[Sequence[str]]:
     """The overrides of every job that Hydra's own sweeper makes of these; for a running Hydra."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides(list(overrides)), None)
+    parsed = _parsed(GlobalHydra.instance().config_loader(), overrides)
+    (jobs,) = BasicSweeper.split_arguments(parsed, None)
     return jobs
 
 

@@ -4,19 +4,81 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 import re
 import sys
 import traceback
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from longspan.record.base import Busy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 FAILED = 1
 WRONG_REQUEST = 2
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MACHINE = (*FULL, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What fails in the middle of work and was no wrong request."""
+
+LISTED = "python run.py --help lists them"
+WORDS = {
+    r"Missing mandatory value: \S+\s+full_key: (\S+)":
+        "{1} is missing: it has no default; right would be {1}=...",
+    r"Ambiguous value for argument '(([^'=]+)=([^']*))'":
+        "{2} = '{3}': several values; right would be -m {1} for a sweep, or {2}=[{3}] for a list",
+    r"Cannot find primary config '([^']+)'":
+        "--config-name = '{1}': there is no such configuration",
+    r"Could not delete from config\. '([^']+)' does not exist":
+        f"~{{1}}: no such key, or null already; {LISTED}",
+    r"Could not delete '([^']+)'\. No match":
+        "~{1}: cannot be left out; right would be another value",
+    r"Multiple values for (\S+)\. To override a value use 'override \S+: ([^']+)'":
+        "+{1} = '{2}': there is one already; right would be {1}={2}",
+    r"Could not append to config\. An item is already at '([^']+)'":
+        "+{1}: is there already; right would be {1}=...",
+    r"Interpolation key '([^']+)' not found\s+full_key: hydra\.":
+        f"results names ${{{{{{1}}}}}}: no such key; {LISTED}",
+    r"Interpolation key '([^']+)' not found\s+full_key: (\S+)":
+        f"{{2}} names ${{{{{{1}}}}}}: no such key; {LISTED}",
+}  # fmt: skip
+"""How Hydra says what is wrong, and how we do."""
+
+
+def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
+    """What a command's `work` returns, or the code of what ended it, which is said. Letters that
+    standard output has not are written as ?.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        return _told(work, debug)
+    except KeyboardInterrupt:
+        return interrupted()
+    finally:
+        _let_go()
+
+
+def _told(work: Callable[[], int], debug: bool) -> int:
+    try:
+        code = work()
+        print(end="", flush=True)
+    except BrokenPipeError:  # whoever read the output has seen enough, as `| head` has
+        return FAILED
+    except Exception as error:
+        return fail(error, debug)[1]
+    return code
+
+
+def _let_go() -> None:
+    """Send standard output nowhere where it takes no more, which Python would say at its end."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def wants_debug(overrides: Iterable[str]) -> bool:
@@ -25,12 +87,23 @@ def wants_debug(overrides: Iterable[str]) -> bool:
 
 
 def fail(error: BaseException, debug: bool) -> tuple[str, int]:
-    """Say the error, where it came from if `debug`; the line and the exit code."""
+    """Say the error, where it came from if `debug`; the line and the exit code.
+
+    Raises KeyboardInterrupt where that was its cause: an import says something else of it.
+    """
+    if any(isinstance(each, KeyboardInterrupt) for each in _causes(error)):
+        raise KeyboardInterrupt from error
     line, code = explain(error)
     if debug:
         traceback.print_exception(error)
     print(f"error: {line}", file=sys.stderr, flush=True)
     return line, code
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def interrupted() -> int:
@@ -46,9 +119,9 @@ def explain(error: BaseException) -> tuple[str, int]:
         return one_line(error), FAILED
     module = type(error).__module__.partition(".")[0]
     if module in ("hydra", "omegaconf", "antlr4"):
-        return _of_composition(str(error)), WRONG_REQUEST
+        return _of_composition(error), WRONG_REQUEST
     if isinstance(error, OSError):
-        return _of_system(error), WRONG_REQUEST
+        return _of_system(error), FAILED if error.errno in MACHINE else WRONG_REQUEST
     if isinstance(error, ValueError):
         return one_line(error), WRONG_REQUEST
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -64,10 +137,10 @@ def one_line(error: BaseException | str) -> str:
 
 
 def _of_system(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = error.filename or "the results folder"
+    if error.errno in FULL:
+        where = f"{error.filename}: " if error.filename else ""
         return (
-            f"{where}: the disk is full; make room, or name another folder by results= or "
+            f"{where}the disk is full; make room, or name another folder by results= or "
             "task.data_dir=, and start again: what is recorded is kept"
         )
     if error.filename is not None and error.strerror:
@@ -75,32 +148,25 @@ def _of_system(error: OSError) -> str:
     return one_line(error)
 
 
-def _of_composition(text: str) -> str:
+def _of_composition(error: BaseException) -> str:
     """Hydra's and OmegaConf's messages, in our words."""
+    text = str(error)
     missing = re.search(r"Could not find '(?:\S*?config/)?([^']+)/([^'/]+)'", text)
     options = re.search(r"Available options in '[^']+':\n((?:\t.*\n?)+)", text)
     if missing and options:
         return f"{missing[1]} = {missing[2]!r}: {_alternatives(missing[2], options[1].split())}"
-    unset = re.search(r"Missing mandatory value: \S+\s+full_key: (\S+)", text)
-    if unset:
-        return f"{unset[1]} is missing: it has no default; right would be {unset[1]}=..."
-    several = re.search(r"Ambiguous value for argument '(([^'=]+)=([^']*))'", text)
-    if several:
-        return (
-            f"{several[2]} = {several[3]!r}: several values; right would be -m {several[1]} for a "
-            f"sweep, or {several[2]}=[{several[3]}] for a list"
-        )
-    nowhere = re.search(r"Cannot find primary config '([^']+)'", text)
-    if nowhere:
-        return f"--config-name = {nowhere[1]!r}: there is no such configuration"
+    for pattern, words in WORDS.items():
+        if found := re.search(pattern, text):
+            return words.format(found[0], *found.groups())
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         part = unknown[1].partition(".")[0]
         where = f" in the {part} chosen, or in one of a sweep's" if part != unknown[1] else ""
-        return f"{unknown[1]}: no such key{where}; python run.py --help lists them"
-    absent = re.search(r"Could not delete from config\. '([^']+)' does not exist", text)
-    if absent:
-        return f"~{absent[1]}: no such key, or null already; python run.py --help lists them"
+        return f"{unknown[1]}: no such key{where}; {LISTED}"
+    given = re.fullmatch(r"([\w.+/@-]+)=([^'\"\[{].*)", getattr(error, "override", ""))
+    if given:
+        right = f"\"{given[1]}='{given[2]}'\", with quotes within the quotes"
+        return f"{given[1]} = {given[2]!r}: cannot be read; right would be {right}"
     malformed = text.partition("\nSee https://")[0]
     return f"malformed override: {one_line(malformed)}; right would be key=value"
 

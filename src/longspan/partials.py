@@ -11,7 +11,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from longspan.measures.answers import Begun
-from longspan.record.files import write_text
+from longspan.record.files import names, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,6 +49,11 @@ class Partials:
         """Write down what has grown, if the last time is long enough ago."""
         if time.monotonic() - self._last < self._every_s:
             return
+        with names(self._path):
+            self._write(answers)
+        self._last = time.monotonic()
+
+    def _write(self, answers: Sequence[Answer]) -> None:
         if self._file is None:
             self._file = self._path.open("a", encoding="utf-8")
             if self._file.tell():
@@ -68,7 +73,6 @@ class Partials:
             self._file.write(json.dumps(row) + "\n")
             self._written[key] = stop
         self._file.flush()
-        self._last = time.monotonic()
 
     def done(self, example: str, sample: int) -> None:
         """The answer is recorded: nothing else of it stays."""
@@ -106,7 +110,8 @@ class Partials:
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with names(self._path):
+                self._file.close()
             self._file = None
 
     def _store(self, key: tuple[str, int], block: bytes) -> tuple[int, int] | None:
@@ -114,7 +119,8 @@ class Partials:
         if not block:
             return None
         self._blocks.mkdir(exist_ok=True)
-        with self._blocks_of(key).open("ab") as file:
+        path = self._blocks_of(key)
+        with names(path), path.open("ab") as file:
             begin = file.tell()
             file.write(block)
         return begin, len(block)

@@ -123,9 +123,9 @@ def recall(run: Run, folder: RunFolder, screen: Screen) -> None:
 
 
 def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
-    """Write latency.json, unless it is there for the same sizes, hardware, threads, code and
-    settings of the model: of the last, some (graphs, chunks of a full prefill) change the time and
-    no answer, so no fingerprint.
+    """Write latency.json, unless it is there for the same sizes, examples, hardware, threads, code
+    and settings of the model: of the last, some (graphs, chunks of a full prefill) change the time
+    and no answer, so no fingerprint.
     """
     from longspan.measures.latency import latency as measured
 
@@ -139,15 +139,16 @@ def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
         return
     kept = folder.read("latency.json") or {}
     here = folder.read("environment.json") or {}
+    examples = [run.examples[row % len(run.examples)] for row in range(sizes.rows)]
     facts = {
         "sizes": asdict(sizes),
+        "ids": [example.id for example in examples],
         **{name: here.get(name) for name in ("hardware", "gpus", "threads", "kernels")},
         "source": (here.get("source") or {}).get("digest"),
         "model": {key: value for key, value in run.config["model"].items() if key != "path"},
     }
     if {name: kept.get(name) for name in facts} == facts:
         return
-    examples = [run.examples[row % len(run.examples)] for row in range(sizes.rows)]
     with screen.stage("latency"), screen.stage("reading the prompt", run.request.ctx) as read:
         timing, memory = measured(
             _subject(run, read), examples, warmup=sizes.warmup, steps=sizes.steps

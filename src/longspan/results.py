@@ -7,16 +7,19 @@ samples = results.read_samples("results")   # a row a sample
 
 from __future__ import annotations
 
+import math
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longspan.comparison import budget_curve, paired_bootstrap, pareto, significance
+from longspan.errors import one_line
 from longspan.record.files import read_json
 from longspan.record.jsonl import read_samples as read_file
 from longspan.statistics import needed_samples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -27,40 +30,69 @@ __all__ = [
     "pareto",
     "read",
     "read_heads",
+    "read_run",
     "read_samples",
     "read_steps",
     "significance",
 ]
 
+
 KEYS = ("task", "ctx", "model", "method", "fingerprint", "pairing", "n", "score")
 """What a summary must have to be one."""
+NUMBERS = ("ctx", "score.", "recall.", "work.", "latency.", "memory.", "metrics.")
+"""What the names of its numbers begin with."""
+
+
+class Unfinished(ValueError):
+    """A run that was stopped, or works still."""
 
 
 def read(folder: str | Path) -> pd.DataFrame:
     """A row a run, columns by dotted names: score.mean, recall.at_100, latency.ms_per_token,
     set.retrieval_budget (the method's settings), ...
 
-    Raises ValueError where there is no run, and for a summary that is cut short or of another
-    fingerprint than its folder's samples; such a run must be run again.
+    Runs that are not finished are left out; `frame.attrs["left_out"]` has a line for each. Raises
+    ValueError where no other is there, and for what no run leaves, as samples of another
+    fingerprint than their folder's summary.
     """
     import pandas as pd
 
-    rows = []
+    rows, left_out = [], []
     for path in _runs(folder):
-        summary = read_json(path / "summary.json")
-        _check(path, summary)
-        assert summary is not None
+        try:
+            rows.append(read_run(path))
+        except Unfinished as error:
+            left_out.append(str(error))
+    if not rows:
+        raise ValueError(f"{folder}: holds no finished run; {left_out[0]}")
+    frame = pd.DataFrame(rows)
+    frame.attrs["left_out"] = left_out
+    return frame
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The row of the run in a folder; raises Unfinished, or ValueError as `read` does."""
+    summary = _flat(_summary(path))
+    with as_left(path / "summary.json"):
+        for name, value in summary.items():
+            number = type(value) in (int, float) and math.isfinite(value)
+            if name.startswith(NUMBERS) and value is not None and not number:
+                raise ValueError(f"{name} = {value!r} is no number")
+    with as_left(path / "fingerprint.json"):
         identity = read_json(path / "fingerprint.json") or {}
         prefill = {f"prefill.{key}": each for key, each in identity.get("prefill", {}).items()}
-        settings = {**identity.get("method", {}), **prefill}
-        rows.append(
-            {
-                "folder": str(path),
-                **_flat(summary),
-                **{f"set.{key}": value for key, value in _flat(settings).items()},
-            }
-        )
-    return pd.DataFrame(rows)
+        settings = _flat({**identity.get("method", {}), **prefill})
+    set_to = {f"set.{key}": value for key, value in settings.items()}
+    return {"folder": str(path), **summary, **set_to}
+
+
+@contextmanager
+def as_left(file: Path) -> Iterator[None]:
+    """Within, whatever a file holds that no run leaves there is a ValueError that names it."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"{file}: not as a run leaves it ({one_line(error)})") from error
 
 
 def read_samples(folder: str | Path) -> pd.DataFrame:
@@ -118,18 +150,26 @@ def _runs(folder: str | Path) -> Sequence[Path]:
     return found
 
 
-def _check(path: Path, summary: Mapping[str, Any] | None) -> None:
+def _summary(path: Path) -> dict[str, Any]:
+    summary = read_json(path / "summary.json")
     if summary is None or any(key not in summary for key in KEYS):
-        raise ValueError(
+        raise Unfinished(
             f"{path / 'summary.json'}: missing or cut short; run the same command again, which "
             "only writes what is missing"
         )
-    found = read_file(path / "samples.jsonl").fingerprints - {summary["fingerprint"]}
-    if found:
+    samples, digest, n = read_file(path / "samples.jsonl"), summary["fingerprint"], summary["n"]
+    if found := samples.fingerprints - {str(digest)}:
         raise ValueError(
             f"{path}: the samples are of fingerprint {found.pop()[:10]}, the summary of "
-            f"{summary['fingerprint'][:10]}; they are not one run"
+            f"{str(digest)[:10]}; they are not one run"
         )
+    count = len(samples.records)
+    if n not in range(count, count + len(samples.corrupt) + 1):  # a line may be damaged since
+        raise Unfinished(
+            f"{path / 'summary.json'}: sums up {n} samples, and there are {count}; run the same "
+            "command again"
+        )
+    return summary
 
 
 def _facts(path: Path) -> dict[str, Any]:

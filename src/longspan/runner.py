@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from longspan import fingerprint, fits, passes
 from longspan.build import checked, part
 from longspan.fingerprint import FULL
+from longspan.record.files import entries
 from longspan.record.jsonl import RunFolder
 from longspan.request import Request, tokens_label
 from longspan.summary import summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from longspan.methods.base import Method
     from longspan.models.base import Model
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from longspan.tasks.base import Task
     from longspan.types import Example
     from longspan.workbench import Workbench
+
+COLDEST = 1e-4
+"""The least temperature but 0: logits over less than that are beyond float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +82,20 @@ def prepare(
     """Build the parts in the order in which errors are cheapest; raises ValueError for a wrong
     request.
     """
+    from longspan.methods.base import Method
+    from longspan.prefill.base import Prefill
+    from longspan.record.base import Recorder
+    from longspan.tasks.base import Task
+
     request = Request.parse(config)
     fits.check_alone(request, alone)
-    task, method = part(config["task"], "task"), part(config["method"], "method")
-    prefill, recorder = part(config["prefill"], "prefill"), part(config["recorder"], "recorder")
+    task, method = part(config["task"], "task", Task), part(config["method"], "method", Method)
+    prefill = part(config["prefill"], "prefill", Prefill)
+    recorder = part(config["recorder"], "recorder", Recorder)
     if request.ctx is None:
         request = replace(request, ctx=task.default_context_tokens)
     sampling = _sampling(config["generation"])
-    _set_threads(request.threads)
+    workbench.use_threads(request.threads)
     with screen.stage(f"loading {config['model'].get('path', 'model')}"):
         model = workbench.model(config["model"])
     fits.check(request, method, model)
@@ -119,7 +130,8 @@ def execute(run: Run, screen: Screen) -> tuple[Path, dict[str, Any]]:
         run.recorder.open(folder.path, run.config, digest, folder.records)
         try:
             for measure in (passes.quality, passes.recall, passes.latency):
-                measure(run, folder, screen)
+                with _summed_up_whatever_happens(run, folder):
+                    measure(run, folder, screen)
                 summary = summarise(run, folder, seconds=time.perf_counter() - begun)
                 folder.write("summary.json", summary)
             run.recorder.summary(summary)
@@ -128,22 +140,41 @@ def execute(run: Run, screen: Screen) -> tuple[Path, dict[str, Any]]:
     return run.folder, summary
 
 
+@contextmanager
+def _summed_up_whatever_happens(run: Run, folder: RunFolder) -> Iterator[None]:
+    """A pass that is stopped leaves a summary of the samples that it added."""
+    before = len(folder.records)
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # what stopped it is told, not what follows from that
+            if len(folder.records) > before:
+                folder.write("summary.json", summarise(run, folder))
+        raise
+
+
 def _sampling(group: Mapping[str, Any]) -> Sampling:
     from longspan.models.generation import Sampling
 
     fields = {key: value for key, value in group.items() if key != "max_new_tokens"}
-    return checked(Sampling, fields, "generation")
+    sampling = checked(Sampling, fields, "generation")
+    if 0 < sampling.temperature < COLDEST:
+        raise ValueError(
+            f"generation.temperature = {sampling.temperature}: right would be 0, which takes the "
+            f"likeliest token, or at least {COLDEST}"
+        )
+    return sampling
 
 
 def _tell_of_other_source(folder: RunFolder, here: dict[str, Any], screen: Screen) -> None:
     """Versions make a fingerprint, edits do not: say so where they may have mixed."""
-    before = (folder.read("environment.json") or {}).get("source") or {}
+    before = entries(folder.read("environment.json"), "source")
     digest = here["source"]["digest"]
     kept = [f"{len(folder.records)} samples"] if folder.records else []
     kept += ["recall.json"] if folder.read("recall.json") else []
-    if kept and before.get("digest") not in (None, digest):
+    if kept and (other := before.get("digest")) not in (None, digest):
         screen.note(
-            f"{' and '.join(kept)} were recorded by other source ({before['digest']}, now "
+            f"{' and '.join(kept)} were recorded by other source ({other}, now "
             f"{digest}); if the edit changes answers, delete {folder.path} and run again"
         )
 
@@ -154,13 +185,6 @@ def _tell_of_recorded(run: Run, folder: RunFolder, screen: Screen) -> None:
     wanted = [(each.id, sample) for each in run.examples for sample in range(count)]
     if run.request.measure.quality and done.issuperset(wanted):
         screen.note(f"all {len(wanted)} samples are already in {folder.path}")
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 def _safe(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from longspan import fingerprint
 from longspan.comparison import shared
-from longspan.record.files import read_json
+from longspan.record.files import entries, read_json
 from longspan.record.jsonl import read_samples
 from longspan.statistics import difference_interval, mean_interval
 
@@ -33,7 +33,7 @@ MOST_NATS = 700.0
 def summarise(run: Run, folder: RunFolder, seconds: float | None = None) -> dict[str, Any]:
     """Everything that the folder knows, in the keys of results/README.md."""
     records, identity = folder.records, run.identity
-    timing = folder.read("latency.json") or {}
+    timing = folder.read("latency.json")
     pairing = fingerprint.pairing(identity)
     return {
         "task": run.task.label,
@@ -50,8 +50,8 @@ def summarise(run: Run, folder: RunFolder, seconds: float | None = None) -> dict
         "baseline_delta": baseline_delta(folder.path, records, pairing),
         "recall": _recall(folder.read("recall.json")),
         "work": work(records),
-        "latency": _latency(timing.get("latency")),
-        "memory": _memory(timing.get("memory")),
+        "latency": _latency(entries(timing, "latency")),
+        "memory": _memory(entries(timing, "memory")),
         "finish": _finishes(records),
         "corrupt_lines": len(folder.corrupt),
         "seconds": seconds,
@@ -97,14 +97,12 @@ def _delta(interval: Interval, n: int) -> dict[str, float | int | bool | None]:
     return {**interval._asdict(), "n": n, "distinguishable": interval.excludes_zero}
 
 
-def refresh(folder: Path) -> dict[str, Any] | None:
-    """The summary with its comparison renewed: the baseline may have run after the method."""
-    summary = read_json(folder / "summary.json")
-    if summary is None:
-        return None
-    records = read_samples(folder / "samples.jsonl").records
-    delta = baseline_delta(folder, records, summary["pairing"])
-    return {**summary, "baseline_delta": delta}
+def refresh(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
+    """A run's summary with its comparison renewed: the baseline may have run after the method. Of
+    the samples, those that it sums up; a later job of the sweep may have added to them.
+    """
+    records = read_samples(folder / "samples.jsonl").records[: summary["n"]]
+    return {**summary, "baseline_delta": baseline_delta(folder, records, summary["pairing"])}
 
 
 def work(records: Sequence[Record]) -> dict[str, float | None]:
@@ -112,7 +110,8 @@ def work(records: Sequence[Record]) -> dict[str, float | None]:
     works = [record.work for record in records if record.work]
 
     def mean(*names: str) -> float | None:
-        return sum(w[name] for w in works for name in names) / len(works) if works else None
+        whole = [w for w in works if all(name in w for name in names)]
+        return sum(w[name] for w in whole for name in names) / len(whole) if whole else None
 
     exact, context = mean("exact_tokens"), mean("context_tokens")
     hits, misses = (sum(w.get(f"{name}_tokens", 0.0) for w in works) for name in CACHE)
@@ -130,8 +129,8 @@ def work(records: Sequence[Record]) -> dict[str, float | None]:
 
 
 def _recall(kept: dict[str, Any] | None) -> dict[str, Any]:
-    found = (kept or {}).get("found") or {}
-    mean, worst = found.get("mean", {}), found.get("worst_5_percent", {})
+    found = entries(kept, "found")
+    mean, worst = entries(found, "mean"), entries(found, "worst_5_percent")
     at = found.get("at", 100)
     return {
         "at_100": mean.get("recall") if at == 100 else None,
@@ -164,7 +163,7 @@ def _change(
     return by(values[-1], values[0])
 
 
-def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
+def _latency(found: dict[str, Any]) -> dict[str, Any]:
     ledger = (
         "build_s", "search_ms", "attend_ms", "gather_attend_ms", "fused_ms", "update_ms",
         "overlap_ms", "other_ms", "absorb_ms",
@@ -174,8 +173,7 @@ def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
         "ttft_s", "prefill_tokens_per_s", "ms_per_token", "ms_per_token_p10", "ms_per_token_p90",
         "ms_per_token_mean", "tokens_per_s", "rows", "context_tokens", "steps", "threads",
     )  # fmt: skip
-    found = found or {}
-    spent = found.get("ledger") or {}
+    spent = entries(found, "ledger")
     return {
         **{key: found.get(key) for key in keys},
         "growth": _change(found, "ms_per_token", operator.truediv),
@@ -183,9 +181,9 @@ def _latency(found: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _memory(found: dict[str, Any] | None) -> dict[str, Any]:
+def _memory(found: dict[str, Any]) -> dict[str, Any]:
     keys = ("peak_host_bytes", "peak_device_bytes", "index_bytes", "kv_bytes")
-    return {key: (found or {}).get(key) for key in keys}
+    return {key: found.get(key) for key in keys}
 
 
 def _finishes(records: Sequence[Record]) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from longspan.build import part
 from longspan.fingerprint import described
@@ -18,19 +18,36 @@ if TYPE_CHECKING:
     from longspan.types import Example
 
 
+@runtime_checkable
+class Loader(Protocol):
+    """The settings of a model."""
+
+    def load(self) -> Model:
+        """The model with its weights. Raises ValueError."""
+        ...
+
+
 class Workbench:
     """Keeps the last model and the examples made for it; another model takes their place."""
 
     def __init__(self) -> None:
         self._model: tuple[str, Model] | None = None
         self._examples: dict[str, Sequence[Example]] = {}
+        self._threads: int | None = None
+
+    def use_threads(self, threads: int | None) -> None:
+        """Let torch use so many; None: as many as before any job said how many."""
+        import torch
+
+        self._threads = self._threads or torch.get_num_threads()
+        torch.set_num_threads(threads or self._threads)
 
     def model(self, config: Mapping[str, Any]) -> Model:
         """The model that the group `model` describes, loaded once. Raises ValueError."""
         key = json.dumps(config, sort_keys=True, default=str)
         if self._model is None or self._model[0] != key:
             self.clear()
-            self._model = (key, part(config, "model").load())
+            self._model = (key, part(config, "model", Loader).load())
         return self._model[1]
 
     def examples(self, task: Task, model: Model, request: Request) -> Sequence[Example]:

@@ -109,6 +109,27 @@ def test_the_hold_of_a_killed_process_is_void(tmp_path: Path) -> None:
         assert folder.records == []
 
 
+WRONG = {
+    "id": [[1], 5, None], "sample": ["0", True, 0.5], "score": [None, "high", float("nan"), [1]],
+    "work": [[], {"exact_tokens": "x"}, {"exact_tokens": None}], "meta": ["x"], "references": ["a"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, each) for n in WRONG for each in WRONG[n]])
+def test_a_line_with_a_value_that_no_sample_has_is_no_sample(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    path, whole = tmp_path / "samples.jsonl", fill(tmp_path, 3)
+    row = {**json.loads(whole.splitlines()[0]), name: value}
+    damaged = b"\n".join([json.dumps(row).encode(), *whole.splitlines()[1:], b""])
+    for count in (1, 2):
+        path.write_bytes(damaged)
+        with RunFolder(tmp_path, "f") as folder:
+            assert (folder.corrupt, len(folder.records)) == ([1], 2)
+        assert (tmp_path / "samples.damaged.jsonl").read_bytes() == count * damaged
+    assert path.read_bytes() == whole[whole.index(b"\n") + 1 :]
+
+
 def test_numbers_that_json_cannot_write_become_null() -> None:
     import torch
 

@@ -63,6 +63,49 @@ def test_a_corrupt_line_is_skipped_counted_and_named(tmp_path: Path) -> None:
     assert path.name in page(book).split("Not in the tables")[1].split("</section>")[0]
 
 
+EDITED = {
+    "recall.json": [{"found": 5}, {"found": {"by_layer_and_head": {"recovered_mass": [[0.5]]}}}],
+    "latency.json": [{"hardware": "x", "threads": 3}, {"hardware": {}, "gpus": 1}],
+    "fingerprint.json": [{"method": []}, {"method": {}, "prefill": 3}],
+    "summary.json": [{"score": {"mean": "x"}}, {"ctx": "8k"}, {"work": {"bytes_per_token": [1]}}],
+}
+
+
+@pytest.mark.parametrize(("name", "edit"), [(n, each) for n in EDITED for each in EDITED[n]])
+def test_a_file_that_somebody_edited_is_left_out_by_name(
+    tmp_path: Path, name: str, edit: dict[str, object]
+) -> None:
+    make(tmp_path, Made())
+    bad = make(tmp_path, Made(method="retroinfer"))
+    kept = json.loads((bad / name).read_text()) if (bad / name).exists() else {}
+    (bad / name).write_text(json.dumps({**kept, **edit}))
+    book = gather(tmp_path)
+    (line,) = book.left_out
+    assert line.startswith(f"{bad.relative_to(tmp_path) / name}: not as a run leaves it (")
+    assert name in page(book)
+
+
+def test_layers_are_numbers_and_no_page(tmp_path: Path) -> None:
+    make(tmp_path, Made())
+    bad = make(tmp_path, Made(method="retroinfer"))
+    recall = json.loads((bad / "recall.json").read_text())
+    for layers in (['"><img src=x onerror=alert(0)>', *range(5)], [1]):
+        recall["found"]["layers"] = layers
+        (bad / "recall.json").write_text(json.dumps(recall))
+        book = gather(tmp_path)
+        assert "recall.json: not as a run leaves it" in book.left_out[0]
+        assert "<img" not in page(book)
+
+
+def test_a_summary_of_fewer_samples_than_there_are_is_left_out(tmp_path: Path) -> None:
+    make(tmp_path, Made())
+    bad = make(tmp_path, Made(method="retroinfer"))
+    summary = json.loads((bad / "summary.json").read_text())
+    (bad / "summary.json").write_text(json.dumps({**summary, "n": 2}))
+    (line,) = gather(tmp_path).left_out
+    assert line.endswith("sums up 2 samples, and there are 30; run the same command again")
+
+
 def test_what_was_not_measured_has_no_column_and_no_chart(tmp_path: Path) -> None:
     for method in ("full", "retroinfer"):
         path = make(tmp_path, Made(method=method, latency=False))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -161,6 +163,22 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFi
     assert "right would be a name in .csv, .md or .tex" in capsys.readouterr().err
     assert main([str(tmp_path), "--out", str(tmp_path / "o.html")]) == 0
     assert f"left out: ruler_vt/8k/nano/{bad.name}" in capsys.readouterr().err
+
+
+def test_a_terminal_without_the_letters_gets_others(swept: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/report.py", str(swept), "--text"], cwd=ROOT,
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"ruler_vt ? 16k context ? nano" in done.stdout
+
+
+def test_more_methods_than_colours_have_marks_of_their_own(tmp_path: Path) -> None:
+    for number in range(12):
+        make(tmp_path, Made(method=f"m{number:02}" if number else "full", share=0.01))
+    html = page(gather(tmp_path))
+    assert all(len(re.findall(rf'class="mark c\d m{number}"', html)) for number in range(12))
 
 
 def test_the_frame_keeps_what_was_measured(swept: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,6 +56,18 @@ def test_answers_that_a_command_does_not_ask_for_stay_begun(stopped: Done, cli: 
     assert [row["meta"]["resumed_tokens"] for row in lines(folder / "samples.jsonl")] == [4, 4, 4]
     assert not (folder / "partials.jsonl").exists()
     assert not (folder / "partials").exists()
+
+
+def test_a_full_disk_names_the_file_of_what_is_begun(tmp_path: Path) -> None:
+    partials, path = Partials(tmp_path, 0.0), tmp_path / "partials.jsonl"
+    path.symlink_to("/dev/full")
+    job = SimpleNamespace(example=SimpleNamespace(id="a"))
+    stream = SimpleNamespace(tokens=[1])
+    answer: Any = SimpleNamespace(job=job, sample=0, stream=stream, stored=lambda: b"")
+    for write in (lambda: partials.growing([answer]), partials._close):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write()
+        assert caught.value.filename == str(path)
 
 
 def test_what_was_recorded_in_the_moment_of_a_kill_is_dropped(

@@ -13,6 +13,8 @@ from tests.tiny_models import save_tiny
 
 from longspan.cli import main
 from longspan.errors import explain
+from longspan.models.huggingface import HuggingFace
+from longspan.record.files import names
 from longspan.request import parse_tokens, tokens_label
 
 if TYPE_CHECKING:
@@ -73,6 +75,21 @@ WRONG = {
     "~": r"~: names no key; right would be key=value",
     "~ctx": r"~ctx: no such key, or null already; python run.py --help lists them",
     "~method.budgt": r"~method.budgt: no such key, or null already; ",
+    "~results": r"~results: runs leave their files there; right is results=FOLDER",
+    "~hydra": r"~hydra: cannot be left out",
+    "results=${foo}": r"results names \$\{foo\}: no such key; ",
+    "threads=${foo}": r"threads names \$\{foo\}: no such key; ",
+    "+recorder=local": r"\+recorder = 'local': there is one already; right would be recorder=local",
+    "+seed=1": r"\+seed: is there already; right would be seed=",
+    "task.path=/d (1)/q": r"task.path = '/d \(1\)/q': .* .task.path='/d \(1\)/q'., with",
+    "results=~/x": r"results = '~/x': cannot be read; right would be .results='~/x'., ",
+    "recorder.project=a#?%": r"recorder.project = 'a#\?%': cannot be read; ",
+    "recorder._target_=longspan.methods.full.Full": r"recorder._target_ = .*; right would be a Rec",
+    "prefill._target_=longspan.methods.full.Full": r"prefill._target_ = .*: makes a Full; right ",
+    "hydra.job.chdir=true": r"hydra.job.chdir = True: ",
+    "generation.temperature=1e-38": r"generation.temperature = 1e-38: right would be 0, which ",
+    "--experimental-rerun=x": r"--experimental-rerun = 'x': not taken; right is the same command",
+    "--config-path=x": r"--config-path = 'x': not taken; right is --config-dir",
     "ctx=[1": r"malformed override: .*; right would be key=value",
     "ctx": r"malformed override: .*missing EQUAL.*; right would be key=value",
 }
@@ -223,7 +240,7 @@ def test_a_full_disk_keeps_what_is_recorded(cli: Cli, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(jsonl.os, "fsync", full)
         done = cli()
-    assert done.code == 2
+    assert done.code == 1
     (line,) = done.err.splitlines()
     assert "the disk is full" in line
     assert "samples.jsonl" in line
@@ -264,6 +281,31 @@ def test_an_unknown_flag_is_a_wrong_request(cli: Cli) -> None:
 def test_system_errors_name_the_file() -> None:
     error = PermissionError(errno.EACCES, "Permission denied", "/readonly/results")
     assert explain(error) == ("/readonly/results: permission denied", 2)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC])
+def test_a_failing_machine_is_no_wrong_request(tmp_path: Path, number: int) -> None:
+    with pytest.raises(OSError, match="why") as caught, names(tmp_path / "partials.jsonl"):
+        raise OSError(number, "why")
+    line, code = explain(caught.value)
+    assert code == 1
+    assert line.startswith(f"{tmp_path / 'partials.jsonl'}: ")
+
+
+def test_an_interrupt_is_one_whatever_an_import_makes_of_it(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ValueError("Could not import module 'LlamaConfig'") from error
+
+    monkeypatch.setattr(HuggingFace, "load", load)
+    done = cli("-m", "seed=0,1")
+    assert done.code == 130
+    assert done.err.count("interrupted") == 1
+    assert "error" not in done.err
 
 
 @pytest.mark.parametrize(

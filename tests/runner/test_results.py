@@ -125,11 +125,27 @@ def test_an_empty_folder_is_no_table(tmp_path: Path) -> None:
         results.read(tmp_path / "none")
 
 
-@pytest.mark.parametrize("text", ["", '{"task": "task", "n"', "{}", "[1]"])
-def test_a_half_written_summary_is_no_row(root: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", '{"task": "task", "n"', "{}", "[1]", None])
+def test_a_run_that_is_not_finished_is_left_out_by_name(root: Path, text: str | None) -> None:
+    files = sorted(root.rglob("summary.json"))
+    for count, file in enumerate(files, start=1):
+        stale = json.dumps({**json.loads(file.read_text()), "n": 2})
+        file.write_text(stale if text is None else text)
+        said = "sums up 2 samples, and there are 20" if text is None else "missing or cut short"
+        if count < len(files):
+            runs = results.read(root)
+            assert len(runs) == len(files) - count
+            assert len(runs.attrs["left_out"]) == count
+            assert f"{files[0]}: {said}; run the same command" in runs.attrs["left_out"][0]
+    with pytest.raises(ValueError, match=rf"holds no finished run; .*{said}"):
+        results.read(root)
+
+
+def test_what_no_run_leaves_is_named(root: Path) -> None:
     file = next(root.rglob("full-*/summary.json"))
-    file.write_text(text)
-    with pytest.raises(ValueError, match=r"summary.json: missing or cut short; run the same"):
+    summary = json.loads(file.read_text())
+    file.write_text(json.dumps({**summary, "score": {"mean": "x"}}))
+    with pytest.raises(ValueError, match=r"summary.json: .* leaves it .score.mean = 'x' is no num"):
         results.read(root)
 
 
@@ -157,6 +173,11 @@ def test_tables_for_other_programs(tmp_path: Path) -> None:
     assert export.to_markdown(frame) == (
         "| a_b | n | mean |\n| :-- | --: | --: |\n| x\\|y | 1 | 0.12 |\n| 50% | 2 | – |\n"
     )
+    odd = pd.DataFrame({"a": ["<b>\nc", None], "n": pd.array([1, None], "Int64"), "x": [1e-5, 0.0]})
+    assert export.to_markdown(odd).splitlines()[2:] == [
+        "| &lt;b> c | 1 | 1.0e-05 |",
+        "| – | – | 0.00 |",
+    ]
     latex = export.to_latex(frame, digits=3)
     assert r"a\_b & n & mean \\" in latex
     assert r"50\% & 2 & – \\" in latex

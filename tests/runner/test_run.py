@@ -114,6 +114,23 @@ def test_a_damaged_line_is_named_and_answered_again(cli: Cli) -> None:
     assert (path.parent / "samples.damaged.jsonl").read_text().count("{broken") == 1
 
 
+def test_a_folder_that_somebody_edited_ends_no_run(cli: Cli) -> None:
+    folder = cli().folder()
+    path = folder / "samples.jsonl"
+    first, *rest = lines(folder)
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in [{**first, "score": None}, *rest]))
+    (folder / "environment.json").write_text('{"source": "mine"}')
+    (folder / "recall.json").write_text('{"sizes": 1, "found": 5}')
+    (folder / "latency.json").write_text('{"latency": "x", "memory": []}')
+    done = cli("method=streaming_llm")
+    assert done.code == 0, done.err
+    assert done.json("summary.json", "streaming_llm")["baseline_delta"]["n"] == 3
+    done = cli()
+    assert done.code == 0, done.err
+    assert "line 1 is no sample" in done.err
+    assert done.json("summary.json", "full")["score"]["mean"] is not None
+
+
 def test_the_environment_names_no_place_and_no_person(cli: Cli) -> None:
     done = cli()
     text = (done.folder() / "environment.json").read_text()
@@ -153,7 +170,7 @@ def test_an_interrupt_leaves_a_state_to_go_on_from(
         stopped = cli()
     assert stopped.code == 130
     assert "the same command goes on" in stopped.err
-    assert len(lines(stopped.folder())) == 2
+    assert len(lines(stopped.folder())) == stopped.json("summary.json")["n"] == 2
     assert len(lines(cli().folder())) == 4
 
 
@@ -232,6 +249,11 @@ def test_recall_and_latency_are_taken_again_only_for_what_changes_them(cli: Cli)
     more = ("measure.latency.rows=2", "model.graphs=eager")
     assert stamps()[0] == first[0]
     assert stamps()[1] > latency
+    latency = stamps()[1]
+    more = (*more, "samples=1")  # the second row is the first example's as well
+    recall, other = stamps()
+    assert recall == first[0]
+    assert other > latency
 
 
 def test_the_mirror_has_the_numbers_of_the_summary(cli: Cli) -> None:

@@ -7,8 +7,11 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from tests.runner.conftest import ROOT
+
+from longspan.workbench import Workbench
 
 if TYPE_CHECKING:
     from tests.runner.conftest import Cli
@@ -57,6 +60,34 @@ def test_a_value_of_a_sweep_stays_as_it_is_written() -> None:
         ]  # fmt: skip
     finally:
         GlobalHydra.instance().clear()
+
+
+def test_jobs_that_share_a_folder_are_told_of_and_keep_their_own_numbers(cli: Cli) -> None:
+    done = cli("-m", "method=streaming_llm,full", "samples=2,4", "batch=1,2")
+    assert done.err.startswith("jobs that differ in samples and batch alone share a folder: ")
+    found = re.findall(r"streaming_llm +(\d) +\d +(\d) .* ([+-]\S+) \[", done.out)
+    assert [each[:2] for each in found] == [("2", "2"), ("2", "2"), ("4", "4"), ("4", "4")]
+    summary = done.json("summary.json", "streaming_llm")
+    assert (summary["n"], summary["baseline_delta"]["n"]) == (4, 4)
+    assert "share a folder" not in cli("-m", "seed=0,1").err
+
+
+def test_no_number_of_threads_is_as_many_as_before() -> None:
+    workbench, before = Workbench(), torch.get_num_threads()
+    for threads, there in ((before + 1, before + 1), (None, before)):
+        workbench.use_threads(threads)
+        assert torch.get_num_threads() == there
+
+
+def test_what_a_sweep_cannot_go_through_is_named(cli: Cli) -> None:
+    for wrong in ("method=glob(zz*)", "seed=glob(*)"):
+        done = cli("-m", wrong)
+        assert (done.code, done.out) == (2, "")
+        assert f"error: {wrong.replace('=', ' = ')}: matches nothing; right would be" in done.err
+    done = cli("-m", "seed=interval(0,1)")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "seed = interval(0,1): cannot be swept; right would be seed=range(0,3)" in done.err
+    assert "recorder is missing" in cli("-m", "~recorder", "seed=0,1").err
 
 
 def test_a_wrong_job_does_not_stop_the_others(cli: Cli) -> None:

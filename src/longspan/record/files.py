@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -33,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
     """Write the whole file or nothing."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        with names(path), draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -46,6 +48,22 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None where there is none."""
     try:
         value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def entries(value: Any, name: str) -> dict[str, Any]:
+    """The object under a name of a file that somebody may have edited; empty where none is."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def names(path: Path) -> Iterator[None]:
+    """Within, an error of the system names the file: a full disk does not say whose it is."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
-import shutil
 import socket
 from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from longspan.record.base import Busy
-from longspan.record.files import plain, read_json, write_json, write_text
+from longspan.record.files import names, plain, read_json, write_json, write_text
 from longspan.types import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
+
+NUMBER = (int, float)
+Kind = type[object] | tuple[type[object], ...]
+KINDS: dict[str, Kind] = {
+    "id": str, "sample": int, "prediction": str, "references": list, "score": NUMBER,
+    "prompt_tokens": int, "new_tokens": int, "finish": str, "seed": int, "work": dict, "meta": dict,
+}  # fmt: skip
+"""What JSON has for a record's fields; `work` holds numbers."""
 
 
 class Samples(NamedTuple):
@@ -44,8 +52,8 @@ def read_samples(path: Path) -> Samples:
         try:
             row = json.loads(line)
             record = record_of(row)
-            fingerprints.add(row["fingerprint"])
-        except (ValueError, TypeError, KeyError):
+            fingerprints.add(str(row["fingerprint"]))
+        except (ValueError, TypeError, KeyError, RecursionError):
             corrupt.append(number)
         else:
             records.setdefault((record.id, record.sample), record)
@@ -93,13 +101,10 @@ class RunFolder:
         """Write one sample; it is on disk when this returns."""
         assert self._samples is not None, "the folder is not open"
         line, written = self._line(record), 0
-        try:
+        with names(self.path / "samples.jsonl"):
             while written < len(line):
                 written += self._samples.write(line[written:])
             os.fsync(self._samples.fileno())
-        except OSError as error:
-            error.filename = str(self.path / "samples.jsonl")  # a full disk does not say whose
-            raise
         self.records.append(record)
 
     def write(self, name: str, value: Any) -> None:
@@ -145,10 +150,10 @@ class RunFolder:
             )
         self.corrupt, self.records = found.corrupt, found.records
         if not found.clean and path.exists() and path.stat().st_size:
-            shutil.copyfile(path, path.with_name("samples.damaged.jsonl"))
-            draft = path.with_name(".samples.draft")
-            draft.write_bytes(b"".join(self._line(record) for record in self.records))
-            draft.replace(path)
+            with (self.path / "samples.damaged.jsonl").open("ab") as damaged:
+                damaged.write(path.read_bytes().rstrip(b"\n") + b"\n")
+                os.fsync(damaged.fileno())
+            write_text(path, "".join(self._line(record).decode() for record in self.records))
 
     def _line(self, record: Record) -> bytes:
         row = {"fingerprint": self.fingerprint, **asdict(record)}
@@ -156,7 +161,15 @@ class RunFolder:
 
 
 def record_of(row: Mapping[str, Any]) -> Record:
-    """The record of a line of samples.jsonl."""
-    fields = {name: row[name] for name in Record.__dataclass_fields__ if name in row}
-    fields["references"] = tuple(fields["references"])
-    return Record(**fields)
+    """The record of a line of samples.jsonl; raises KeyError or TypeError where it is none."""
+    fields = {name: _checked(row[name], kind) for name, kind in KINDS.items() if name in row}
+    for value in fields["work"].values():
+        _checked(value, NUMBER)
+    return Record(**{**fields, "references": tuple(fields["references"])})
+
+
+def _checked(value: Any, kind: Kind) -> Any:
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, kind) or isinstance(value, bool) or not finite:
+        raise TypeError(f"{value!r}: no value of a sample")
+    return value

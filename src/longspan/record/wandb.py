@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import warnings
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from longspan.types import Record
 
 Mode = Literal["online", "offline"]
-UNSET = [name for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR") if name not in os.environ]
-"""Where wandb stages what it sends, and keeps its logs: below the home folder unless told."""
 
 
 class Live:
@@ -74,7 +71,7 @@ class WandbRecorder(Recorder):
     def _begin(self, folder: Path, config: Mapping[str, Any], fingerprint: str, mode: Mode) -> Any:
         import wandb
 
-        os.environ.update(dict.fromkeys(UNSET, str(folder.resolve() / "wandb")))
+        wandb_media.stage_in(folder / "wandb")
         if mode == "online":
             reach(server())
             if not wandb.login(timeout=int(self.patience), relogin=False):

@@ -1,8 +1,11 @@
-"""What W&B shows beside numbers: the samples as a table, charts of the ledger and of recall."""
+"""What W&B shows beside numbers: the samples as a table, charts of the ledger and of recall; and
+where it keeps them.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +16,15 @@ if TYPE_CHECKING:
 
 SHOWN = 2000
 """Letters of a prediction; the whole is in samples.jsonl."""
+UNSET = [name for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR") if name not in os.environ]
 FILES = ("summary.json", "config.yaml", "environment.json")
+
+
+def stage_in(folder: Path) -> None:
+    """Let wandb keep what it sends, and its logs, there and not below the home folder, unless the
+    environment says where.
+    """
+    os.environ.update(dict.fromkeys(UNSET, str(folder.resolve())))
 
 
 def samples(records: Sequence[Record]) -> Any:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from longspan.report.svg import Scale, around, counted, line, mark, picture, text, tipped
+from longspan.report.svg import Scale, around, coloured, counted, line, mark, picture, text, tipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Chart:
         for point in self.points:
             if point.low is not None and point.high is not None:
                 ends = [(x(point.x), y(bound)) for bound in (point.low, point.high)]
-                body.append(line(ends, f"bar c{point.colour % 10}"))
+                body.append(line(ends, f"bar {coloured(point.colour)}"))
         body += [mark(p.colour, x(p.x), y(p.y), p.tip) for p in self.points]
         return picture(WIDTH, HEIGHT, body, self.name, "chart")
 
@@ -138,7 +138,7 @@ def recall_curve(group: Group) -> str | None:
         x_name="keys or centroids scored, % of the context (square root)",
         y_name="recall@k, %",
         points=points,
-        lines=[(f"c{curve[0].colour % 10}", curve) for curve in ordered],
+        lines=[(coloured(curve[0].colour), curve) for curve in ordered],
         x_kind="root",
     ).draw()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +88,7 @@ def gather(folder: str | Path) -> Book:
     for path in _candidates(root):
         try:
             entries.append(_entry(path, notes))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             left_out.append(str(error).replace(f"{root}/", ""))
     if not entries:
         why = f"; {left_out[0]}" if left_out else f"; python run.py results={root} makes one"
@@ -113,18 +115,15 @@ def _entry(path: Path, notes: list[str]) -> Entry:
     identity = read_json(path / "fingerprint.json")
     if identity is None:
         raise ValueError(f"{path}: no fingerprint.json; it was stopped before it began")
-    facts = {
-        name: None if value != value else value
-        for name, value in results.read(path).to_dict("records")[0].items()
-    }
-    scores, needles = _samples(path, notes) if facts["n"] else ({}, {})
-    layers, mass = _mass(path)
+    facts = results.read_run(path)
+    with results.as_left(path / "samples.jsonl"):
+        scores, needles = _samples(path, notes) if facts["n"] else ({}, {})
+    with results.as_left(path / "recall.json"):
+        layers, mass = _mass(path)
     return Entry(
         folder=path,
-        facts={str(name): value for name, value in facts.items()},
-        settings=_flat(
-            {**(identity.get("method") or {}), "prefill": identity.get("prefill") or {}}
-        ),
+        facts=facts,
+        settings=_flat({**identity.get("method", {}), "prefill": identity.get("prefill", {})}),
         conditions=_flat(
             {k: v for k, v in identity.items() if k not in ("method", "prefill", "task", "pairing")}
         ),
@@ -159,19 +158,25 @@ def _samples(
 def _mass(path: Path) -> tuple[tuple[int, ...], Grid]:
     found = (read_json(path / "recall.json") or {}).get("found") or {}
     grid = (found.get("by_layer_and_head") or {}).get("recovered_mass") or []
-    if not any(value is not None for row in grid for value in row):
+    values = [value for row in grid for value in row if value is not None]
+    if not values:
         return (), ()
-    return tuple(found["layers"]), tuple(tuple(row) for row in grid)
+    layers = tuple(map(operator.index, found["layers"]))  # names of layers would be written as such
+    if len(layers) != len(grid) or not all(map(math.isfinite, values)):
+        raise ValueError("found.layers or the numbers of one are not those of a model")
+    return layers, tuple(tuple(row) for row in grid)
 
 
 def _hardware(path: Path) -> str:
     """Where the times are from; where none were taken, where the last command ran."""
-    facts = read_json(path / "latency.json") or read_json(path / "environment.json") or {}
-    machine, gpus = facts.get("hardware") or {}, facts.get("gpus") or []
-    names = [str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu) for gpu in gpus]
-    threads = (facts.get("threads") or {}).get("torch")
-    parts = [machine.get("cpu"), f"{threads} threads" if threads else None, *names]
-    return ", ".join(str(part) for part in parts if part)
+    timed, last = path / "latency.json", path / "environment.json"
+    with results.as_left(file := timed if read_json(timed) else last):
+        facts = read_json(file) or {}
+        machine, gpus = facts.get("hardware") or {}, facts.get("gpus") or []
+        names = [str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu) for gpu in gpus]
+        threads = (facts.get("threads") or {}).get("torch")
+        parts = [machine.get("cpu"), f"{threads} threads" if threads else None, *names]
+        return ", ".join(str(part) for part in parts if part)
 
 
 def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:

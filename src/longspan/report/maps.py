@@ -51,7 +51,7 @@ def _mass_map(row: Row, low: float) -> str:
     drawn = picture(LEFT + heads * wide + 6, bottom + 20, body, _mass_words(entry), "cells")
     facts = (
         f'tabindex="0" data-rows="{";".join(",".join(row.split(" ")) for row in values)}" '
-        f'data-layers="{",".join(map(str, entry.layers))}" '
+        f'data-layers="{escape(",".join(map(str, entry.layers)))}" '
         f'data-box="{LEFT},{TOP},{wide},{CELL}" style="max-width:{(LEFT + heads * wide) * 1.5}px"'
     )
     return drawn.replace("<svg ", f"<svg {facts} ", 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from longspan.report.charts import Chart, Point
 from longspan.report.groups import BASELINE
-from longspan.report.svg import step_of
+from longspan.report.svg import coloured, step_of
 from longspan.report.tables import DASH, swatch
 from longspan.request import tokens_label
 
@@ -126,7 +126,7 @@ def _curves(groups: Sequence[Group]) -> str:
                     Point(x=tokens, y=mean, low=low, high=high, tip=tip, colour=row.colour)
                 )
     lines = [
-        (f"c{curve[0].colour % 10}", sorted(curve, key=lambda p: p.x)) for curve in curves.values()
+        (coloured(curve[0].colour), sorted(curve, key=lambda p: p.x)) for curve in curves.values()
     ]
     return Chart(
         name="score against context length",

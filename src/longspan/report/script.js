@@ -79,7 +79,7 @@ function alone(button) {
   const pressed = button.getAttribute("aria-pressed") !== "true";
   all(".key button").forEach((each) => each.setAttribute("aria-pressed", "false"));
   button.setAttribute("aria-pressed", String(pressed));
-  const kind = `c${button.dataset.method % 10}`;
+  const kind = `m${button.dataset.method}`;
   all(".chart .mark, .chart .bar, .chart .line:not(.front)").forEach((each) => {
     each.classList.toggle("faded", pressed && !each.classList.contains(kind));
   });

@@ -77,11 +77,18 @@ def around(values: Sequence[float], *, kind: Literal["linear", "log"]) -> tuple[
     return low - air, high + air
 
 
+def coloured(colour: int) -> str:
+    """The classes of what is drawn of a method: its colour, which another may have too, and its
+    own.
+    """
+    return f"c{colour % COLOURS} m{colour}"
+
+
 def mark(colour: int, x: float, y: float, tip: str) -> str:
     """A point in its method's colour and shape."""
     shape = SHAPES[colour % len(SHAPES)]
     return (
-        f'<g class="mark c{colour % COLOURS}" {tipped(tip)} transform="translate({x} {y})">'
+        f'<g class="mark {coloured(colour)}" {tipped(tip)} transform="translate({x} {y})">'
         f'<path d="{shape}"/></g>'
     )
 

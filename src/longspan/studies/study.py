@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from longspan.composition import check_folder
-from longspan.errors import fail, interrupted, wants_debug
+from longspan.errors import exit_code, wants_debug
 from longspan.export import to_csv, to_markdown
 from longspan.record.environment import environment
 from longspan.screen import Screen
@@ -156,13 +156,12 @@ def launch(main: Callable[[list[str]], None]) -> int:
     130 interrupted. One line says what went wrong.
     """
     arguments = sys.argv[1:]
-    try:
+
+    def work() -> int:
         main(arguments)
-    except KeyboardInterrupt:
-        return interrupted()
-    except Exception as error:
-        return fail(error, wants_debug(arguments))[1]
-    return 0
+        return 0
+
+    return exit_code(work, debug=wants_debug(arguments))
 
 
 def machine() -> str:
