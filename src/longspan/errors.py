@@ -161,7 +161,8 @@ def _of_composition(error: BaseException) -> str:
     unknown = re.search(r"Could not override '([^']+)'", text)
     if unknown:
         part = unknown[1].partition(".")[0]
-        where = f" in the {part} chosen, or in one of a sweep's" if part != unknown[1] else ""
+        where = f" in the {part} chosen, or in one of a sweep's, which needs a sweep of its own"
+        where = where if part != unknown[1] else ""
         return f"{unknown[1]}: no such key{where}; {LISTED}"
     given = re.fullmatch(r"([\w.+/@-]+)=([^'\"\[{].*)", getattr(error, "override", ""))
     if given:

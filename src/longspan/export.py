@@ -49,7 +49,7 @@ def save(frame: pd.DataFrame, path: str | Path, digits: int = 2) -> None:
     elif file.suffix in (".md", ".tex"):
         text = (to_markdown if file.suffix == ".md" else to_latex)(frame, digits)
     else:
-        raise ValueError(f"path = {str(path)!r}: right would be a name in .csv, .md or .tex")
+        raise ValueError(f"table = {str(path)!r}: right would be a name in .csv, .md or .tex")
     file.write_text(text, encoding="utf-8")
 
 

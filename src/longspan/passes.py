@@ -52,6 +52,19 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
             partials.done(record.id, record.sample)
             run.recorder.sample(record)
             done(total - wanted + count)
+    if whole := _read_whole(run, folder):
+        screen.note(whole)
+
+
+def _read_whole(run: Run, folder: RunFolder) -> str | None:
+    """What to say where a sparse method left nothing out."""
+    works = [record.work for record in folder.records if "exact_tokens" in record.work]
+    whole = sum(work["exact_tokens"] >= 0.999 * work["context_tokens"] for work in works)
+    if run.method.name == "full" or not whole:
+        return None
+    least = getattr(run.method, "update_tokens", None)
+    why = f": method.update_tokens = {least} is the least that is indexed" if least else ""
+    return f"{whole} of {len(works)} answers read all of their context, as full attention does{why}"
 
 
 def _slow_dtype(run: Run) -> str | None:

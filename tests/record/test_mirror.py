@@ -100,7 +100,7 @@ def test_the_offline_mirror_has_the_summary_and_the_samples(tmp_path: Path) -> N
 
 
 def test_the_offline_mirror_has_table_charts_and_artifact(tmp_path: Path) -> None:
-    folder = tmp_path / "retroinfer-0123456789"
+    folder = tmp_path / "retroinfer+minference-0123456789"
     folder.mkdir()
     (folder / "summary.json").write_text(json.dumps(SUMMARY))
     found = {"layers": [0, 3], "by_layer_and_head": {"recovered_mass": [[0.5, 0.7], [1.0, 1.0]]}}
@@ -119,7 +119,7 @@ def test_the_offline_mirror_has_table_charts_and_artifact(tmp_path: Path) -> Non
     assert len(media) == 3
     logged = [row.request.log_artifact.artifact for row in read] + [row.artifact for row in read]
     kept = [each for each in logged if each.type == "summary"]
-    assert [each.name for each in kept] == [folder.name]
+    assert [each.name for each in kept] == ["retroinfer-minference-0123456789"]
     (entry,) = kept[0].manifest.contents
     assert entry.path == "summary.json"
     staged = [each.local_path for one in logged for each in one.manifest.contents]

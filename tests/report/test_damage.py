@@ -137,7 +137,7 @@ def test_names_are_written_and_never_run(tmp_path: Path) -> None:
 def test_runs_of_two_machines_are_not_compared_in_time(tmp_path: Path) -> None:
     make(tmp_path, Made())
     other = make(tmp_path, Made(method="retroinfer"))
-    assert "did not share one machine" not in page(gather(tmp_path))
+    assert "did not share" not in page(gather(tmp_path))
     facts = json.loads((other / "environment.json").read_text())
     there = json.dumps({**facts, "gpus": [{"name": "a GPU"}]})
     (other / "environment.json").write_text(json.dumps({**facts, "threads": {"torch": 7}}))
@@ -146,3 +146,18 @@ def test_runs_of_two_machines_are_not_compared_in_time(tmp_path: Path) -> None:
     assert "did not share one machine" in html
     assert "A processor, 2 threads, a GPU" in html
     assert "7 threads" not in html
+
+
+def test_times_of_other_batches_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    from longspan.report.terminal import show
+
+    make(tmp_path, Made())
+    make(tmp_path, Made(method="retroinfer", rows=4))
+    said = "did not share one number of sequences decoded together: compare no times"
+    assert said in page(gather(tmp_path))
+    show(gather(tmp_path), Console())
+    assert said in capsys.readouterr().out

@@ -152,6 +152,14 @@ def test_answers_longer_than_the_task_has_room_for_are_told(cli: Cli) -> None:
     assert "beyond the" not in cli("samples=1", "ctx=512").err
 
 
+def test_prompts_too_short_for_an_index_are_told_of(cli: Cli) -> None:
+    said = "1 of 1 answers read all of their context, as full attention does: method.update_tokens"
+    few = ["samples=1", "measure=quality", "method.local_tokens=8"]
+    assert said in cli("method=retroinfer", *few).err
+    assert "read all of" not in cli("method=streaming_llm", *few[:2]).err
+    assert "read all of" not in cli("method=full", "samples=1", "measure=quality").err
+
+
 def test_an_interrupt_leaves_a_state_to_go_on_from(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ def artifact(folder: Path) -> Any:
     """The summary and what led to it, as files."""
     import wandb
 
-    # a name may hold letters, digits, dashes, underscores and dots
-    made = wandb.Artifact(folder.name, type="summary")
-    for name in FILES:
-        if (folder / name).exists():
-            made.add_file(str(folder / name))
+    name = re.sub(r"[^\w.-]", "-", folder.name)  # as retroinfer+minference
+    made = wandb.Artifact(name, type="summary")
+    for file in FILES:
+        if (folder / file).exists():
+            made.add_file(str(folder / file))
     return made

@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from longspan.report import charts, maps, overview
+from longspan.report import charts, maps, overview, times
 from longspan.report.groups import grouped
 from longspan.report.tables import leaderboard, swatch
 
@@ -81,11 +81,8 @@ def _article(number: int, group: Group, *, open_maps: bool) -> str:
         )
     hardware = sorted({row.entry.hardware for row in group.rows if row.entry.hardware})
     ran = f'<p class="small">Ran on {escape("; ".join(hardware))}.</p>' if hardware else ""
-    mixed = (
-        '<p class="warn">These runs did not share one machine: compare no times.</p>'
-        if len(hardware) > 1
-        else ""
-    )
+    unlike = times.warning(group)
+    mixed = f'<p class="warn">{escape(unlike)}</p>' if unlike else ""
     return (
         f'<article id="t{number}" data-filter="{escape(_words(group))}">'
         f"<h2>{escape(group.title)}</h2>{leaderboard(group)}{mixed}{_side(drawn)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from rich.markup import escape
 from rich.table import Table
 
+from longspan.report import times
 from longspan.report.groups import BASELINE, grouped
 from longspan.report.tables import COLUMNS, DASH, told, written
 from longspan.statistics import Interval
@@ -45,6 +46,8 @@ def show(book: Book, console: Console) -> None:
         console.print(group.title, style="bold", highlight=False, markup=False)
         for columns in pieces(_columns(group), console.width):
             console.print(_table(columns))
+        if unlike := times.warning(group):
+            console.print(unlike, style="yellow", highlight=False, markup=False, soft_wrap=True)
         if group.front:
             console.print("* no other run reads as few bytes and scores as well\n", style="dim")
     for line in (*(f"left out: {each}" for each in book.left_out), *book.notes):
