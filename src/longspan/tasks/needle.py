@@ -99,11 +99,11 @@ class Needle(Task):
         return substring_score(text, example.references, "all")
 
     def aggregate(self, records: Sequence[Record]) -> Mapping[str, float]:
-        """Mean scores by cell (`length/depth`), by length and by depth."""
+        """Mean scores by length, by depth and by cell (`length/depth`)."""
         groups: defaultdict[str, list[float]] = defaultdict(list)
-        for record in records:
-            length, depth = record.meta["length"], record.meta["depth"]
-            for name in (f"{length}/{depth:g}", f"length/{length}", f"depth/{depth:g}"):
+        for shape in ("length/{0}", "depth/{1:g}", "{0}/{1:g}"):
+            for record in records:
+                name = shape.format(record.meta["length"], record.meta["depth"])
                 groups[name].append(record.score)
         return {name: sum(scores) / len(scores) for name, scores in groups.items()}
 
