@@ -58,7 +58,8 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
 
 def _read_whole(run: Run, folder: RunFolder) -> str | None:
     """What to say where a sparse method left nothing out."""
-    works = [record.work for record in folder.records if "exact_tokens" in record.work]
+    known = {"exact_tokens", "context_tokens"}
+    works = [record.work for record in folder.records if known <= record.work.keys()]
     whole = sum(work["exact_tokens"] >= 0.999 * work["context_tokens"] for work in works)
     if run.method.name == "full" or not whole:
         return None

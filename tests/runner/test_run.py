@@ -156,7 +156,11 @@ def test_prompts_too_short_for_an_index_are_told_of(cli: Cli) -> None:
     said = "1 of 1 answers read all of their context, as full attention does: method.update_tokens"
     few = ["samples=1", "measure=quality", "method.local_tokens=8"]
     assert said in cli("method=retroinfer", *few).err
-    assert "read all of" not in cli("method=streaming_llm", *few[:2]).err
+    sparse = cli("method=streaming_llm", *few[:2])
+    assert "read all of" not in sparse.err
+    path = sparse.folder("streaming_llm") / "samples.jsonl"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "work": {"exact_tokens": 1}}) + "\n")
+    assert cli("method=streaming_llm", "samples=2", "measure=quality").code == 0
     assert "read all of" not in cli("method=full", "samples=1", "measure=quality").err
 
 
