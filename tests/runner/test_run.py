@@ -159,7 +159,9 @@ def test_prompts_too_short_for_an_index_are_told_of(cli: Cli) -> None:
     sparse = cli("method=streaming_llm", *few[:2])
     assert "read all of" not in sparse.err
     path = sparse.folder("streaming_llm") / "samples.jsonl"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "work": {"exact_tokens": 1}}) + "\n")
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "work": {"exact_tokens": 1}}) + "\n"
+    )
     assert cli("method=streaming_llm", "samples=2", "measure=quality").code == 0
     assert "read all of" not in cli("method=full", "samples=1", "measure=quality").err
 
