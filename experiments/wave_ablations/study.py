@@ -45,7 +45,7 @@ VARIANTS: dict[str, Method] = {
     "estimation 98.2%": replace(DEFAULT, estimation_budget=0.982),
     "vote unmet": replace(DEFAULT, vote="unmet"),
     "vote max": replace(DEFAULT, vote="max"),
-    "global assignment": replace(DEFAULT, final_assignment="global"),
+    "global assignment": replace(DEFAULT, final_assignment="global", outlier_budget=0.0),
     "groups of 32": replace(DEFAULT, clusters_per_group=32),
     "groups of 16": replace(DEFAULT, clusters_per_group=16),
     "groups of 16, slack 1.2": replace(DEFAULT, clusters_per_group=16, group_slack=1.2),

@@ -28,14 +28,21 @@ def segment(tokens: int, first: int, seed: int = 0) -> Segment:
 
 def index(*lengths: int, **options: object) -> tuple[WaveIndex, torch.Tensor]:
     """An index over stretches of these lengths from slot 4 on, and its keys in slot order."""
+    found, keys_GTD, _ = filled(*lengths, **options)
+    return found, keys_GTD
+
+
+def filled(*lengths: int, **options: object) -> tuple[WaveIndex, torch.Tensor, torch.Tensor]:
+    """As `index`, with values too."""
     found = WaveIndex(WaveOptions(**options))  # type: ignore[arg-type]
-    first, keys = 4, []
+    first, keys, values = 4, [], []
     for seed, length in enumerate(lengths):
         part = segment(length, first, seed)
-        order_GT = found.build(part)
-        keys.append(part.keys_GTD.gather(1, order_GT[..., None].expand(-1, -1, 8)))
+        order_GTD = found.build(part)[..., None].expand(-1, -1, 8)
+        keys.append(part.keys_GTD.gather(1, order_GTD))
+        values.append(part.values_GTD.gather(1, order_GTD))
         first += length
-    return found, torch.cat(keys, dim=1)
+    return found, torch.cat(keys, dim=1), torch.cat(values, dim=1)
 
 
 @settings(max_examples=30, deadline=None)
@@ -43,17 +50,18 @@ def index(*lengths: int, **options: object) -> tuple[WaveIndex, torch.Tensor]:
     st.lists(st.integers(1, 300), min_size=1, max_size=3),
     st.integers(1, 40),
     st.integers(10, 400),
-    st.sampled_from(["segment", "global"]),
+    st.sampled_from([("segment", 0.0), ("segment", 0.1), ("segment", 0.9), ("global", 0.0)]),
 )
 def test_every_slot_is_in_one_cluster_and_centroids_are_means(
-    lengths: list[int], per_cluster: int, segment_tokens: int, final: str
+    lengths: list[int], per_cluster: int, segment_tokens: int, cut: tuple[str, float]
 ) -> None:
-    found, keys_GTD = index(
+    found, keys_GTD, values_GTD = filled(
         *lengths,
         tokens_per_cluster=per_cluster,
         segment_tokens=segment_tokens,
         kmeans_rounds=3,
-        final_assignment=final,
+        final_assignment=cut[0],
+        outlier_budget=cut[1],
     )
     meta = found.meta
     assert found.tokens == sum(lengths)
@@ -65,8 +73,12 @@ def test_every_slot_is_in_one_cluster_and_centroids_are_means(
         ):
             covered += range(start, start + size)
             if size:
-                mean = keys_GTD[g, start - 4 : start - 4 + size].mean(0)
-                torch.testing.assert_close(meta.centroids_GCD[g, c], mean, atol=1e-5, rtol=1e-4)
+                mine = slice(start - 4, start - 4 + size)
+                key, value = keys_GTD[g, mine].mean(0), values_GTD[g, mine].mean(0)
+                torch.testing.assert_close(meta.centroids_GCD[g, c], key, atol=1e-5, rtol=1e-4)
+                torch.testing.assert_close(meta.values_GCD[g, c], value, atol=1e-5, rtol=1e-4)
+                spread = keys_GTD[g, mine].var(0, correction=0).mean()
+                torch.testing.assert_close(meta.spread_GC[g, c], spread, atol=1e-5, rtol=1e-4)
         assert sorted(covered) == list(range(4, 4 + sum(lengths)))
     assert int(meta.segment_C.max()) + 1 == meta.segment_values_GSD.shape[1]
 
@@ -233,7 +245,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             WaveIndex.load(tmp_path)
     head = {"format": "longspan.wave", "version": "0", "facts": "{}"}
     save_file(found.meta.tensors, path, metadata=head)
-    with pytest.raises(ValueError, match=r"version '0'.*should be .* version '1'"):
+    with pytest.raises(ValueError, match=r"version '0'.*should be .* version '2'"):
         WaveIndex.load(tmp_path)
     for facts in ('{"options": {"no_such_option": 1}, "tokens": 300}', "{}"):
         save_file(found.meta.tensors, path, metadata=head | {"version": "1", "facts": facts})

@@ -30,10 +30,15 @@ EVENTS = st.lists(
     st.integers(0, 12),
     st.integers(1, 40),
     st.integers(1, 9),
-    st.sampled_from(["segment", "global"]),
+    st.sampled_from([("segment", 0.0), ("segment", 0.1), ("global", 0.0)]),
 )
 def test_every_decode_is_full_attention(
-    events: list[tuple[str, int]], sink: int, local: int, update: int, per_cluster: int, final: str
+    events: list[tuple[str, int]],
+    sink: int,
+    local: int,
+    update: int,
+    per_cluster: int,
+    cut: tuple[str, float],
 ) -> None:
     method = RetroInfer(
         sink_tokens=sink,
@@ -43,7 +48,8 @@ def test_every_decode_is_full_attention(
         segment_tokens=30,
         kmeans_rounds=2,
         retrieval_budget=1.0,
-        final_assignment=final,  # type: ignore[arg-type]
+        final_assignment=cut[0],  # type: ignore[arg-type]
+        outlier_budget=cut[1],
     )
     state, position = method.layer(DATA.geometry), 0
     for name, count in events:

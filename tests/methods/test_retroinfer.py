@@ -12,6 +12,7 @@ from tests.methods.cases import assert_close, layer, sealed
 from longspan.indexes.base import Budget, Segment
 from longspan.indexes.wave import WaveIndex
 from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.retroinfer_paper import RetroInferPaper
 from longspan.types import Partial
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def test_the_zones_merge_into_one_softmax() -> None:
 
 def test_budgets_become_the_cluster_counts_of_the_paper() -> None:
     given = layer(8192 + 68, groups=1, heads=1)
-    state = sealed(given, RetroInfer(kmeans_rounds=2), 8192 + 68)
+    state = sealed(given, RetroInferPaper(kmeans_rounds=2), 8192 + 68)
     state.decode(given.q_HTD[:, -1])
     selection = state.selection
     assert meta_of(state)["size_GC"].shape == (1, 512)

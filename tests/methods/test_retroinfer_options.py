@@ -33,8 +33,9 @@ def test_gaussian_estimation_corrects_the_bias_of_gaussian_clusters() -> None:
     {"vote": "max"}, {"vote": "sized"}, {"vote": "mass"}, {"vote": "unmet"},
     {"tail": "segment_mean"},
     {"estimation": "none"}, {"estimation": "gaussian"}, {"coverage": 0.9},
-    {"final_assignment": "global"}, {"clusters_per_group": 8}, {"seeding": "farthest"},
-    {"seeding": "even"}, {"coverage": 0.7, "tail": "segment_mean"},
+    {"final_assignment": "global", "outlier_budget": 0}, {"outlier_budget": 0.2},
+    {"clusters_per_group": 8}, {"seeding": "farthest"}, {"seeding": "even"},
+    {"coverage": 0.7, "tail": "segment_mean"},
 ])  # fmt: skip
 def test_every_ablation_comes_near_full_attention(options: dict[str, str | float]) -> None:
     given = layer(3000, seed=3)
@@ -70,3 +71,8 @@ def test_coverage_reads_the_mass_it_promises() -> None:
         read.append(state.work().exact_tokens)
     assert read == sorted(read)
     assert read[0] < read[-1] < 3000
+
+
+def test_outliers_are_of_segments() -> None:
+    with pytest.raises(ValueError, match=r"outlier_budget is 0\.02 with final_assignment=global"):
+        RetroInfer(final_assignment="global")

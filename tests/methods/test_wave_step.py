@@ -68,7 +68,7 @@ def read_by(reading: Reading) -> list[set[tuple[int, int]]]:
         {"coverage": 1e-6},
         {"coverage": 1.0},
         {"estimation": "gaussian", "estimation_budget": 1.0, "retrieval_budget": 0.001},
-        {"coverage": 0.01, "estimation_budget": 1.0},
+        {"coverage": 0.001, "estimation_budget": 1.0},
     ],
     ids=str,
 )

@@ -22,6 +22,8 @@ class WaveOptions:
     """Settings of a wave index."""
 
     tokens_per_cluster: int = 16
+    outlier_budget: float = 0.0
+    """Share of the tokens that are clusters of their own, those farthest from their centroids."""
     segment_tokens: int = 8192
     kmeans_rounds: int = 10
     seeding: Seeding = "mixed"
@@ -45,6 +47,11 @@ class WaveOptions:
     softcap: float | None = None
 
     def __post_init__(self) -> None:
+        if self.outlier_budget and self.final_assignment == "global":
+            raise ValueError(
+                f"outlier_budget is {self.outlier_budget} with final_assignment=global; outliers"
+                " are those of a segment, so it should be 0"
+            )
         if self.clusters_per_group is None:
             return
         if self.tail != "none" or self.coverage is not None:

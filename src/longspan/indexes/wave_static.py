@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.indexes.wave_clustering import counts
 from longspan.types import Estimate, Runs
 from longspan_kernels.wave_decode.mass import spread_bias
 from longspan_kernels.wave_search import wave_search
@@ -44,7 +45,7 @@ class StaticClusters:
         more = [tokens - index.tokens for index in indexes]
         held = [index.clusters if index.tokens else 0 for index in indexes]
         # each stretch rounds by itself, so that their clusters may be far from tokens / size
-        gain = max(1, round(stretch / options.tokens_per_cluster))
+        gain = counts(stretch, options).total
         count = max(a + (b // stretch + 1) * gain for a, b in zip(held, more, strict=True))
         self.indexes, self.options = indexes, options
         self.groups, rows, device = geometry.kv_heads, len(indexes), geometry.device

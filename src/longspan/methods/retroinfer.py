@@ -33,6 +33,8 @@ class RetroInfer(Method):
     Steady zone: the first sink_tokens, the last local_tokens and whatever is not indexed yet.
     retrieval_budget, estimation_budget: shares of the clusters attended token by token, and by
     their summaries. tokens_per_cluster, segment_tokens, kmeans_rounds: the clustering.
+    outlier_budget: share of the tokens that are clusters of their own, those that the centroid of
+    their cluster speaks for least.
     update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
     tokens outside the steady zone is attended in full. placement: where keys and values live.
     cache_budget: share of them that `placement=wave_buffer` keeps where the model is. cache_policy:
@@ -56,9 +58,9 @@ class RetroInfer(Method):
     Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
     clusters at every step, not of each stretch; segments need not divide the context; layers take
     in generated tokens one step after another; clusters begin with keys that lie apart too (the
-    paper: seeding=even) and are ranked by mass (vote=sum; experiments/wave_ablations has the
-    reasons for both); blocks go by how often they were read (cache_policy=lru). RetroInferPaper
-    has the paper's.
+    paper: seeding=even), give up outliers (outlier_budget=0) and are ranked by mass (vote=sum;
+    experiments/wave_ablations has the reasons for all three); blocks go by how often they were read
+    (cache_policy=lru). RetroInferPaper has the paper's.
     """
 
     name: ClassVar[str] = "retroinfer"
@@ -68,6 +70,7 @@ class RetroInfer(Method):
     retrieval_budget: Fraction = 0.018
     estimation_budget: Share = 0.232
     tokens_per_cluster: Count = 16
+    outlier_budget: Share = 0.02
     segment_tokens: Count = 8192
     kmeans_rounds: Count = 10
     update_tokens: Count = 1024
@@ -94,6 +97,7 @@ class RetroInfer(Method):
         """The settings of the index. Raises ValueError where two of them do not go together."""
         return WaveOptions(
             tokens_per_cluster=self.tokens_per_cluster,
+            outlier_budget=self.outlier_budget,
             segment_tokens=self.segment_tokens,
             kmeans_rounds=self.kmeans_rounds,
             seeding=self.seeding,

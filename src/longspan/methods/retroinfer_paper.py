@@ -6,18 +6,19 @@ from typing import ClassVar, Literal
 
 from longspan.indexes.wave_options import Vote
 from longspan.methods.retroinfer import RetroInfer
-from longspan.options import settings
+from longspan.options import Share, settings
 from longspan.placement.base import CachePolicy
 
 
 @settings
 class RetroInferPaper(RetroInfer):
     """RetroInfer with the paper's choices where ours differ (PVLDB 19(5), arXiv 2505.02922): evenly
-    spaced seeds, clusters ranked by their centroids alone, an LRU cache.
+    spaced seeds, no outliers, clusters ranked by their centroids alone, an LRU cache.
     """
 
     name: ClassVar[str] = "retroinfer_paper"
 
+    outlier_budget: Share = 0.0
     seeding: Literal["even", "mixed", "farthest"] = "even"
     vote: Vote = "sum"
     cache_policy: CachePolicy = "lru"
