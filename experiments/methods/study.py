@@ -13,6 +13,7 @@ import torch
 
 from longspan.methods.full import Full
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.pqcache import PQCache
@@ -61,6 +62,10 @@ WAYS: dict[str, Callable[[float], Method]] = {
         RetrievalAttention(), top_tokens=None, retrieval_budget=share, **ALIKE
     ),
     "hybrid": lambda share: replace(Hybrid(), top_tokens=None, retrieval_budget=share, **ALIKE),
+    "loki": lambda share: replace(Loki(), retrieval_budget=share, **ALIKE),
+    "loki as published": lambda share: replace(
+        Loki(), retrieval_budget=share, rank=0.25, metric="keys", candidates=1.0, **ALIKE
+    ),
     "pqcache": lambda share: replace(PQCache(), retrieval_budget=share, **ALIKE),
     "pqcache, 4 parts of 8 bits": lambda share: replace(
         PQCache(), retrieval_budget=share, parts=4, bits=8, **ALIKE

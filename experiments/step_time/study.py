@@ -16,6 +16,8 @@ import torch
 from longspan.methods.faiss_hnsw import FaissHnsw
 from longspan.methods.faiss_ivf import FaissIvf
 from longspan.methods.full import Full
+from longspan.methods.hybrid import Hybrid
+from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.pqcache import PQCache
 from longspan.methods.quest import Quest
@@ -50,6 +52,7 @@ WAYS: dict[str, Callable[[float], Method]] = {
     "pqcache, 4 parts of 8 bits": lambda share: replace(
         PQCache(), retrieval_budget=share, parts=4, bits=8, **ALIKE
     ),
+    "loki": lambda share: replace(Loki(), retrieval_budget=share, **ALIKE),
     "magicpig": lambda share: replace(MagicPIG(), **ALIKE),
     "snapkv": lambda share: replace(SnapKV(), budget=share),
     "streaming_llm": lambda share: replace(StreamingLLM(), budget=share),
@@ -57,6 +60,8 @@ WAYS: dict[str, Callable[[float], Method]] = {
         RetrievalAttention(), top_tokens=None, retrieval_budget=share, **ALIKE
     ),
     "retrieval_attention, 100 tokens": lambda share: replace(RetrievalAttention(), **ALIKE),
+    "hybrid": lambda share: replace(Hybrid(), top_tokens=None, retrieval_budget=share, **ALIKE),
+    "hybrid, 100 tokens": lambda share: replace(Hybrid(), **ALIKE),
     "faiss_ivf": lambda share: replace(
         FaissIvf(), top_tokens=None, retrieval_budget=share, **ALIKE
     ),

@@ -179,6 +179,11 @@ def hash_search(code: Annotated[torch.Tensor, dict(dtype='int32', order='C', dev
     The tokens that share a head's code in two tables or more, ascending, and the entries read.
     """
 
+def key_scan(codes: Sequence[Annotated[torch.Tensor, dict(dtype='int8', order='C', device='cpu', writable=False)]], weights: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)]], queries: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)], keys: Sequence[Annotated[torch.Tensor, dict(device='cpu', writable=False)]], candidates: int, ids: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """
+    The keys of largest product by int8 codes, ordered by the keys themselves where they are given, into `ids` [H, k].
+    """
+
 def merge(outs: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)]], lses: Sequence[Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu', writable=False)]], out: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
     """
     Merge P partial attentions (out [.., D], lse [..]) into `out` and `lse`.

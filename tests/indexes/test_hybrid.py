@@ -7,7 +7,8 @@ import torch
 
 from longspan.indexes.attention_graph import AttentionGraphIndex, WalkOptions
 from longspan.indexes.base import Budget, Segment
-from longspan.indexes.hybrid import HybridIndex
+from longspan.indexes.hybrid import FINDERS, HybridIndex
+from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import WaveOptions
 from longspan_kernels.attention_graph import GraphOptions
@@ -21,16 +22,19 @@ def segment(tokens: int, first: int) -> Segment:
     return Segment(keys_GTD, keys_GTD, first)
 
 
-def built() -> HybridIndex:
-    graph = AttentionGraphIndex(GraphOptions(degree=12), WalkOptions(seeds=0, exact=False))
-    index = HybridIndex(graph, WaveIndex(WaveOptions(segment_tokens=128)))
+def built(name: str) -> HybridIndex:
+    finder: AttentionGraphIndex | KeyCodesIndex = KeyCodesIndex(CodeOptions())
+    if name == "graph":
+        finder = AttentionGraphIndex(GraphOptions(degree=12), WalkOptions(seeds=0, exact=False))
+    index = HybridIndex(finder, WaveIndex(WaveOptions(segment_tokens=128)))
     index.build(segment(300, 4))
     index.append(segment(50, 304))
     return index
 
 
-def test_saved_indexes_answer_alike(tmp_path: Path) -> None:
-    index, q_HD, budget = built(), torch.randn(4, 16), Budget(12, 350)
+@pytest.mark.parametrize("name", FINDERS)
+def test_saved_indexes_answer_alike(name: str, tmp_path: Path) -> None:
+    index, q_HD, budget = built(name), torch.randn(4, 16), Budget(12, 350)
     index.save(tmp_path)
     again = HybridIndex.load(tmp_path)
     right, found = (one.search(q_HD, budget, 0.25) for one in (index, again))
@@ -44,13 +48,13 @@ def test_saved_indexes_answer_alike(tmp_path: Path) -> None:
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    index = built()
+    index = built("scan")
     with pytest.raises(ValueError, match=r"index\.json is no index"):
         HybridIndex.load(tmp_path)
     index.save(tmp_path)
     index.append(segment(20, 354))
     index.wave.save(tmp_path / "clusters")
-    with pytest.raises(ValueError, match="350 tokens in its graph, 370 in clusters"):
+    with pytest.raises(ValueError, match="350 tokens in its scan, 370 in clusters"):
         HybridIndex.load(tmp_path)
     index.save(tmp_path)
     whole = (tmp_path / "places.safetensors").read_bytes()
@@ -63,4 +67,4 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"format 'longspan\.flat'"):
         HybridIndex.load(tmp_path)
     with pytest.raises(ValueError, match="nothing is indexed"):
-        HybridIndex(index.graph.fork(), index.wave.fork()).save(tmp_path)
+        HybridIndex(index.finder.fork(), index.wave.fork()).save(tmp_path)

@@ -9,6 +9,8 @@ import torch
 from tests.methods.cases import Layer, assert_close, layer
 
 from longspan.methods.full import Full
+from longspan.methods.hybrid import Hybrid
+from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
@@ -28,6 +30,8 @@ METHODS = {
     "oracle_topk": lambda **given: OracleTopK(budget=1.0, **given),
     "oracle_topp": lambda **given: OracleTopP(coverage=1.0, **given),
     "random_k": lambda **given: RandomK(budget=1.0, **given),
+    "hybrid": lambda **given: Hybrid(retrieval_budget=1.0, update_tokens=40, **given),
+    "loki": lambda **given: Loki(retrieval_budget=1.0, update_tokens=40, **given),
     "pqcache": lambda **given: PQCache(retrieval_budget=1.0, update_tokens=40, **given),
     "retroinfer": lambda **given: RetroInfer(retrieval_budget=1.0, update_tokens=40, **given),
     "retroinfer, every option": lambda **given: RetroInfer(

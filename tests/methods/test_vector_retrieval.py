@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,14 +11,18 @@ from tests.methods.cases import assert_close, layer
 
 from longspan.indexes.attention_graph import AttentionGraphIndex
 from longspan.indexes.base import Budget, Segment
+from longspan.indexes.key_codes import KeyCodesIndex
 from longspan.methods.faiss_flat import FaissFlat
 from longspan.methods.faiss_hnsw import FaissHnsw
 from longspan.methods.faiss_ivf import FaissIvf
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.loki import Loki
 from longspan.methods.queries import QuerySample
 from longspan.methods.retrieval_attention import RetrievalAttention
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.methods.cases import Layer
 
     from longspan.methods.retrieval import RetrievalState
@@ -25,8 +30,16 @@ if TYPE_CHECKING:
 
 pytest.importorskip("faiss", reason="the faiss extra is not installed")
 SMALL: dict[str, Any] = {"sink_tokens": 4, "local_tokens": 16, "update_tokens": 40}
-METHODS: dict[str, type[VectorRetrieval]] = {
-    method.name: method for method in (RetrievalAttention, FaissFlat, FaissIvf, FaissHnsw, Hybrid)
+METHODS: dict[str, Callable[..., VectorRetrieval]] = {
+    "retrieval_attention": RetrievalAttention,
+    "faiss_flat": FaissFlat,
+    "faiss_ivf": FaissIvf,
+    "faiss_hnsw": FaissHnsw,
+    "hybrid": Hybrid,
+    "hybrid, graph": partial(Hybrid, tokens_by="graph"),
+    "loki": Loki,
+    "loki, whole": partial(Loki, rank=1.0),
+    "loki as published": partial(Loki, metric="keys", candidates=1.0),
 }
 MORE: dict[str, dict[str, Any]] = {
     "": {},
@@ -83,7 +96,7 @@ def test_updates_equal_an_index_built_from_scratch_segment_by_segment(name: str)
         assert torch.equal(found.retrieved.start_NK, right.retrieved.start_NK)
         assert found.distances == right.distances
         for summaries in (found.estimated, right.estimated):
-            assert (summaries is None) == (name != "hybrid")
+            assert (summaries is None) != name.startswith("hybrid")
         if found.estimated is not None and right.estimated is not None:
             assert torch.equal(found.estimated.keys_GCD, right.estimated.keys_GCD)
             assert torch.equal(found.estimated.bias_GC, right.estimated.bias_GC)
@@ -126,7 +139,7 @@ def test_the_best_tokens_are_read(name: str) -> None:
             assert all(start <= slot < stop for slot in row)
             token = where_GT[head // 3, row].tolist()
             kept.append(len(set(token) & set(right)) / 20)
-    least = {"faiss_flat": 1.0, "faiss_ivf": 0.5}
+    least = {"faiss_flat": 1.0, "faiss_ivf": 0.5, "loki": 0.5, "loki as published": 0.45}
     assert sum(kept) / len(kept) >= least.get(name, 0.95)
 
 
@@ -201,19 +214,18 @@ def test_settings_outside_their_range_are_refused() -> None:
         FaissHnsw(keys="upside_down")  # type: ignore[arg-type]
 
 
-def test_the_graph_reads_keys_where_they_are_stored() -> None:
+@pytest.mark.parametrize("kind", [RetrievalAttention, Loki])
+def test_keys_are_read_where_they_are_stored(kind: type[VectorRetrieval]) -> None:
     """Not in copies that go on to live beside them."""
     given = layer(900)
-    method = RetrievalAttention(
-        sink_tokens=2, local_tokens=4, update_tokens=40, top_tokens=5, beam=16, degree=8
-    )
+    method = kind(sink_tokens=2, local_tokens=4, update_tokens=40, top_tokens=5)
     state = method.layer(given.geometry)
     given.prefill(state, 0, 300)
     state.seal()
     for position in range(300, 900):
         given.step(state, position)
     index = state.index
-    assert isinstance(index, AttentionGraphIndex)
+    assert isinstance(index, AttentionGraphIndex | KeyCodesIndex)
     stored = {part.keys_GTD.untyped_storage().data_ptr() for part in state.store.parts}
     assert {keys.untyped_storage().data_ptr() for keys in index._keys_GTDs} <= stored
     assert sum(keys.shape[1] for keys in index._keys_GTDs) == index.tokens

@@ -10,6 +10,7 @@ import torch
 from tests.methods.cases import Layer, assert_close, layer
 
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.loki import Loki
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
 from longspan.placement.base import Place, Traffic, place
@@ -25,7 +26,9 @@ METHODS: dict[str, Any] = {
     "retroinfer": RetroInfer(**SMALL, retrieval_budget=0.1),
     "coverage": RetroInfer(**SMALL, coverage=0.9, tail="segment_mean", estimation="gaussian"),
     "retrieval_attention": RetrievalAttention(**SMALL, top_tokens=20, beam=40),
-    "hybrid": Hybrid(**SMALL, top_tokens=20, beam=40),
+    "hybrid": Hybrid(**SMALL, top_tokens=20),
+    "hybrid, graph": Hybrid(**SMALL, top_tokens=20, beam=40, tokens_by="graph"),
+    "loki": Loki(**SMALL, top_tokens=20),
 }
 
 

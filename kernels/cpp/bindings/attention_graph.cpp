@@ -59,23 +59,6 @@ void nearest(const FloatsIn& queries, const FloatsIn& rows, const IntsOut& ids, 
     run_released([&] { kernels.graph_nearest(args); });
 }
 
-void add_keys(GraphSearchArgs& args, const std::vector<Stored>& parts, std::size_t heads) {
-    std::int64_t first = 0;
-    for (const Stored& keys : parts) {
-        require(keys.ndim() == 3 && keys.stride(2) == 1 && keys.shape(0) > 0 && heads % keys.shape(0) == 0 &&
-                    keys.shape(0) == parts[0].shape(0) && dtype_of(keys) == dtype_of(parts[0]),
-                "keys must be [G, T, D] of one type, D adjacent, with G dividing the queries");
-        args.keys.push_back({first, keys.data(), keys.stride(0), keys.stride(1)});
-        args.key_dtype = dtype_of(keys);
-        args.query_rows_a_key_head = static_cast<int>(heads / keys.shape(0));
-        first += static_cast<std::int64_t>(keys.shape(1));
-        for (const AttentionGraph* graph : args.graphs)
-            require(static_cast<int>(keys.shape(2)) == graph->head_size, "keys have another head size than the graph");
-    }
-    for (const AttentionGraph* graph : args.graphs)
-        require(parts.empty() || graph->tokens() == first, "keys must hold as many tokens as the graph");
-}
-
 void search(const std::vector<const AttentionGraph*>& graphs, const FloatsIn& queries, const std::optional<IntsIn>& seeds,
             const std::vector<Stored>& keys, const IntsOut& ids, const CountsOut& distances, const CountsOut& hops, int beam,
             int patience, int rerank, int threads, std::string_view isa) {
@@ -105,7 +88,9 @@ void search(const std::vector<const AttentionGraph*>& graphs, const FloatsIn& qu
     args.hops = hops.data();
     args.threads = threads;
     args.interrupted = interrupted;
-    add_keys(args, keys, heads);
+    args.keys = stored_keys(keys, heads, queries.shape(1));
+    for (const AttentionGraph* graph : args.graphs)
+        require(keys.empty() || graph->tokens() == tokens_of(keys), "keys must hold as many tokens as the graph");
     const Kernels kernels = kernels_for(parse_isa(isa));
     run_released([&] { kernels.graph_search(args); });
 }

@@ -11,6 +11,7 @@ void bind_block_sparse_prefill(nanobind::module_& module);
 void bind_cache_steps(nanobind::module_& module);
 void bind_decode(nanobind::module_& module);
 void bind_hash_tables(nanobind::module_& module);
+void bind_key_scan(nanobind::module_& module);
 void bind_merge(nanobind::module_& module);
 void bind_page_gather(nanobind::module_& module);
 void bind_product_codes(nanobind::module_& module);

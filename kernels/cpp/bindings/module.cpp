@@ -15,6 +15,7 @@ NB_MODULE(_cpu, module) {
     longspan::bind_cache_steps(module);
     longspan::bind_decode(module);
     longspan::bind_hash_tables(module);
+    longspan::bind_key_scan(module);
     longspan::bind_merge(module);
     longspan::bind_page_gather(module);
     longspan::bind_product_codes(module);

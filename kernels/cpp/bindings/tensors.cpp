@@ -27,6 +27,27 @@ PerEntry per_entry(const std::optional<PerEntryIn>& array, std::int64_t groups, 
     return {array->data(), array->stride(0)};
 }
 
+StoredKeys stored_keys(const std::vector<Stored>& parts, std::size_t heads, std::size_t head_size) {
+    StoredKeys found{};
+    std::int64_t first = 0;
+    for (const Stored& keys : parts) {
+        require(keys.ndim() == 3 && keys.stride(2) == 1 && keys.shape(0) > 0 && heads % keys.shape(0) == 0 &&
+                    keys.shape(0) == parts[0].shape(0) && keys.shape(2) == head_size && dtype_of(keys) == dtype_of(parts[0]),
+                "keys must be [G, T, D] of one type, D adjacent and as the queries', with G dividing the queries");
+        found.parts.push_back({first, keys.data(), keys.stride(0), keys.stride(1)});
+        found.dtype = dtype_of(keys);
+        found.queries_a_head = static_cast<int>(heads / keys.shape(0));
+        first += static_cast<std::int64_t>(keys.shape(1));
+    }
+    return found;
+}
+
+std::int64_t tokens_of(const std::vector<Stored>& parts) {
+    std::int64_t tokens = 0;
+    for (const Stored& keys : parts) tokens += static_cast<std::int64_t>(keys.shape(1));
+    return tokens;
+}
+
 std::vector<float> padded_queries(const Stored& q) {
     require(q.ndim() == 2 && (q.stride(1) == 1 || q.size() == 0), "queries are not [H, D] with adjacent elements");
     const std::size_t heads = q.shape(0), head_size = q.shape(1), stride = query_stride(static_cast<int>(head_size));

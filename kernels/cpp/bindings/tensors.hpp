@@ -14,6 +14,7 @@
 #include "longspan/decode_args.hpp"
 #include "longspan/interrupt.hpp"
 #include "longspan/score_args.hpp"
+#include "longspan/stored_keys.hpp"
 
 namespace longspan {
 
@@ -35,6 +36,9 @@ inline void require(bool right, const char* message) {
 Dtype dtype_of(const Stored& array);
 RowsView rows_view(const Stored& array);  // of [G, T, D]
 PerEntry per_entry(const std::optional<PerEntryIn>& array, std::int64_t groups, std::int64_t entries);
+// Of stretches [G, T, D] with G dividing the queries [heads, head_size]; none where there are no stretches.
+StoredKeys stored_keys(const std::vector<Stored>& parts, std::size_t heads, std::size_t head_size);
+std::int64_t tokens_of(const std::vector<Stored>& parts);
 std::vector<float> padded_queries(const Stored& q);  // [H, D] to float32 rows of query_stride(D)
 
 // Whether Ctrl-C was pressed; takes the GIL.

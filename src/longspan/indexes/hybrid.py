@@ -1,6 +1,6 @@
-"""Graph and clusters together: the best tokens are found by the graph, the rest is summarised.
+"""An index of tokens and clusters together: the best tokens are read, the rest is summarised.
 
-Beyond the papers. What the graph finds for the query heads of a group is read by all of them. A
+Beyond the papers. What is found for the query heads of a group is read by all of them. A
 cluster stands for those of its members that are not read: it weighs ln(members - read) instead of
 ln(members), with the mean key and value of them all, so that no token counts twice; a cluster read
 in full does not count. (The means still contain what was read: the index holds no keys or values.)
@@ -16,6 +16,7 @@ import torch
 from longspan.indexes.attention_graph import AttentionGraphIndex
 from longspan.indexes.base import KeyIndex, SearchResult
 from longspan.indexes.files import read_facts, read_tensor, write_facts, write_tensors
+from longspan.indexes.key_codes import KeyCodesIndex
 from longspan.indexes.wave import WaveIndex
 from longspan.types import Estimate, Runs
 from longspan_kernels.wave_search import wave_search
@@ -27,36 +28,41 @@ if TYPE_CHECKING:
 
     from longspan.indexes.base import Budget, Segment
 
-KIND, VERSION, PLACES = "longspan.hybrid", "2", "places.safetensors"
+KIND, VERSION, PLACES = "longspan.hybrid", "3", "places.safetensors"
+Finder = AttentionGraphIndex | KeyCodesIndex
+FINDERS: dict[str, type[Finder]] = {"graph": AttentionGraphIndex, "scan": KeyCodesIndex}
+"""What finds tokens, by the names that files know."""
 
 
 class HybridIndex(KeyIndex):
-    """An attention graph and a wave index over the same tokens, in the order of the clusters."""
+    """What finds tokens, one set a query head, and a wave index over the same tokens, in the order
+    of the clusters. The finder reads no keys: they are not where it saw them.
+    """
 
-    def __init__(self, graph: AttentionGraphIndex, wave: WaveIndex) -> None:
-        self.graph, self.wave = graph, wave
+    def __init__(self, finder: Finder, wave: WaveIndex) -> None:
+        self.finder, self.wave = finder, wave
         self._place_GT: Tensor | None = None
-        """int32: where, in the order of the clusters, the graph's tokens are."""
+        """int32: where, in the order of the clusters, the finder's tokens are."""
         self._first_slot = 0
 
     @property
     def wants_queries(self) -> bool:
         """See KeyIndex."""
-        return self.graph.wants_queries
+        return self.finder.wants_queries
 
     def build(self, segment: Segment) -> Tensor:
         """Both indexes take the stretch in; the order is that of the clusters."""
-        self.graph.build(segment)
+        self.finder.build(segment)
         return self._order(segment, self.wave.build(segment))
 
     def append(self, segment: Segment) -> Tensor:
         """As `build`."""
-        self.graph.append(segment)
+        self.finder.append(segment)
         return self._order(segment, self.wave.append(segment))
 
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
         """`retrieve_tokens` are found per query head; `estimate_tokens` may be summarised."""
-        found = self.graph.search(q_HD, budget, scale)
+        found = self.finder.search(q_HD, budget, scale)
         slot_GK, count_G = self._union(found.retrieved)
         left_GC = self.wave.meta.size_GC - self._read(slot_GK, count_G)
         estimate, products = self._estimate(q_HD, left_GC, budget, scale)
@@ -72,11 +78,11 @@ class HybridIndex(KeyIndex):
 
     def remember(self, q_HD: Tensor) -> None:
         """See KeyIndex."""
-        self.graph.remember(q_HD)
+        self.finder.remember(q_HD)
 
     def fork(self) -> HybridIndex:
         """See KeyIndex."""
-        twin = HybridIndex(self.graph.fork(), self.wave.fork())
+        twin = HybridIndex(self.finder.fork(), self.wave.fork())
         twin._place_GT, twin._first_slot = self._place_GT, self._first_slot
         return twin
 
@@ -89,27 +95,29 @@ class HybridIndex(KeyIndex):
     def nbytes(self) -> int:
         """See KeyIndex."""
         places = 0 if self._place_GT is None else self._place_GT.nbytes
-        return self.graph.nbytes + self.wave.nbytes + places
+        return self.finder.nbytes + self.wave.nbytes + places
 
     def save(self, folder: Path) -> None:
         """Write both indexes; a token's place follows from the order of the clusters' tokens."""
         if self._place_GT is None:
             raise ValueError("nothing is indexed; build a segment before saving")
-        self.graph.save(folder / "graph")
+        (name,) = (name for name, kind in FINDERS.items() if isinstance(self.finder, kind))
+        self.finder.save(folder / name)
         self.wave.save(folder / "clusters")
         write_tensors(folder / PLACES, {"place_GT": self._place_GT})
-        write_facts(folder, KIND, VERSION, {"first_slot": self._first_slot})
+        write_facts(folder, KIND, VERSION, {"first_slot": self._first_slot, "finder": name})
 
     @classmethod
     def load(cls, folder: Path) -> HybridIndex:
         """The index that `save` wrote. Raises ValueError naming a file that is not one."""
         facts = read_facts(folder, KIND, VERSION)
-        index = cls(AttentionGraphIndex.load(folder / "graph"), WaveIndex.load(folder / "clusters"))
+        name = facts["finder"]
+        index = cls(FINDERS[name].load(folder / name), WaveIndex.load(folder / "clusters"))
         index._place_GT = read_tensor(folder / PLACES, "place_GT")
         index._first_slot = facts["first_slot"]
-        if index.graph.tokens != index.tokens or index._place_GT.shape[1] != index.tokens:
+        if index.finder.tokens != index.tokens or index._place_GT.shape[1] != index.tokens:
             raise ValueError(
-                f"{folder} holds {index.graph.tokens} tokens in its graph,"
+                f"{folder} holds {index.finder.tokens} tokens in its {name},"
                 f" {index.tokens} in clusters and {index._place_GT.shape[1]} places; they should"
                 " be the same"
             )

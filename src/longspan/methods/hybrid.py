@@ -1,16 +1,17 @@
-"""Hybrid: the best tokens of an attention graph, and clusters for everything else."""
+"""Hybrid: the best tokens, and clusters for everything else."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from longspan.indexes.attention_graph import AttentionGraphIndex, WalkOptions
-from longspan.indexes.hybrid import HybridIndex
+from longspan.indexes.hybrid import Finder, HybridIndex
+from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import WaveOptions
 from longspan.methods.retrieval import Amount
 from longspan.methods.vector_retrieval import VectorRetrieval
-from longspan.options import Count, Share, Tokens, settings
+from longspan.options import Count, Fraction, Share, Tokens, settings
 from longspan_kernels.attention_graph import GraphOptions
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ class Hybrid(VectorRetrieval):
     Beside the settings of VectorRetrieval; what the query heads of a group retrieve is read by all
     of them. estimation_budget: share of the clusters that stand for what is not read, the best
     ones where it is below 1. tokens_per_cluster, segment_tokens, kmeans_rounds: the clustering.
-    query_window, query_tokens, beam: the graph, see RetrievalAttention.
+    tokens_by: the best tokens are found by a `scan` of every key's code (see Loki, with `rank`
+    columns), or by a walk through an attention `graph` with `beam` candidates, slow to build and
+    faster for few tokens of very many. query_window, query_tokens: prefill queries that either is
+    made of.
     """
 
     name: ClassVar[str] = "hybrid"
@@ -36,6 +40,8 @@ class Hybrid(VectorRetrieval):
     tokens_per_cluster: Count = 16
     segment_tokens: Count = 8192
     kmeans_rounds: Count = 10
+    tokens_by: Literal["scan", "graph"] = "scan"
+    rank: Fraction = 1.0
     query_window: Tokens = 512
     query_tokens: Count = 2048
     beam: Count = 192
@@ -48,8 +54,10 @@ class Hybrid(VectorRetrieval):
             kmeans_rounds=self.kmeans_rounds,
             softcap=geometry.softcap,
         )
-        graph = AttentionGraphIndex(GraphOptions(), WalkOptions(beam=self.beam, exact=False))
-        return HybridIndex(graph, WaveIndex(wave))
+        finder: Finder = KeyCodesIndex(CodeOptions(rank=self.rank))
+        if self.tokens_by == "graph":
+            finder = AttentionGraphIndex(GraphOptions(), WalkOptions(beam=self.beam, exact=False))
+        return HybridIndex(finder, WaveIndex(wave))
 
     @property
     def query_sample(self) -> tuple[int, int]:

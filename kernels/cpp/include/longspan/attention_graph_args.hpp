@@ -10,6 +10,7 @@
 
 #include "longspan/array.hpp"
 #include "longspan/dtype.hpp"
+#include "longspan/stored_keys.hpp"
 
 namespace longspan {
 
@@ -102,14 +103,6 @@ struct GraphBuildArgs {
     Interrupted interrupted;
 };
 
-// Keys [G, T, D] of the nodes first, first + 1, ...; strides in elements, D adjacent.
-struct KeyPart {
-    std::int64_t first;
-    const void* keys;
-    std::int64_t head_stride;
-    std::int64_t row_stride;
-};
-
 struct GraphSearchArgs {
     std::vector<const AttentionGraph*> graphs;  // one a query
     const float* queries;                       // [H, D]
@@ -118,9 +111,7 @@ struct GraphSearchArgs {
     int patience;               // expansions without a better k-th that end the search; 0: never
     const std::int32_t* seeds;  // [H, seed_count] further nodes to begin with, -1 where fewer; or null
     int seed_count;
-    std::vector<KeyPart> keys;  // the keys of all nodes, part after part; or empty
-    int query_rows_a_key_head;  // queries h, h + 1, ... that share a head of the parts
-    Dtype key_dtype;
+    StoredKeys keys;          // of all nodes, or none
     int rerank;               // best of the beam that are scored again with `keys`
     std::int32_t* ids;        // [H, k] best first
     std::int64_t* distances;  // [H]

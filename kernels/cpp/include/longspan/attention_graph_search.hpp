@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "longspan/attention_graph_walk.hpp"
+#include "longspan/exact_order.hpp"
 
 namespace longspan::LONGSPAN_ISA {
 
@@ -21,25 +22,9 @@ inline void rerank(const GraphSearchArgs& args, std::int64_t head, SearchScratch
     const AttentionGraph& graph = *args.graphs[head];
     Frontier& frontier = scratch.frontier;
     const int count = std::min(frontier.size, std::max(args.rerank, args.k));
-    const std::int64_t group = head / args.query_rows_a_key_head;
-    with_storage(args.key_dtype, [&](auto type) {
-        const auto row_of = [&](std::uint32_t node) {
-            const std::int64_t token = graph.token_of[node];
-            std::size_t part = args.keys.size() - 1;
-            while (args.keys[part].first > token) --part;
-            const KeyPart& keys = args.keys[part];
-            return static_cast<decltype(type)>(keys.keys) + group * keys.head_stride + (token - keys.first) * keys.row_stride;
-        };
-        const int bytes = graph.head_size * bytes_of(args.key_dtype);
-        for (int i = 0; i < count; ++i) {
-            prefetch_row(row_of(node_of(frontier.keys[std::min(i + 4, count - 1)])), bytes);
-            const std::uint32_t node = node_of(frontier.keys[i]);
-            const float score = product(args.queries + head * graph.head_size, row_of(node), graph.head_size);
-            frontier.keys[i] = rank_key(score, node);
-        }
-    });
+    order_exactly(args.keys, head, args.queries + head * graph.head_size, graph.head_size, frontier.keys.data(), count,
+                  [&graph](std::uint32_t node) { return std::int64_t{graph.token_of[node]}; });
     scratch.distances += count;
-    std::sort(frontier.keys.begin(), frontier.keys.begin() + count, std::greater<>());
 }
 
 inline constexpr int most_together = 4;  // searches whose steps one thread interleaves
@@ -72,7 +57,7 @@ inline void search_together(const GraphSearchArgs& args, std::int64_t first, int
 
 inline void report(const GraphSearchArgs& args, std::int64_t head, SearchScratch& scratch) {
     const AttentionGraph& graph = *args.graphs[head];
-    if (!args.keys.empty()) rerank(args, head, scratch);
+    if (!args.keys.parts.empty()) rerank(args, head, scratch);
     for (int i = 0; i < args.k; ++i)
         args.ids[head * args.k + i] =
             i < scratch.frontier.size ? static_cast<std::int32_t>(graph.token_of[node_of(scratch.frontier.keys[i])]) : -1;

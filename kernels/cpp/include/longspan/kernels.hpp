@@ -6,6 +6,7 @@
 #include "longspan/decode_args.hpp"
 #include "longspan/hash_tables_args.hpp"
 #include "longspan/isa.hpp"
+#include "longspan/key_scan_args.hpp"
 #include "longspan/kmeans_args.hpp"
 #include "longspan/merge_args.hpp"
 #include "longspan/product_codes_args.hpp"
@@ -28,6 +29,7 @@ struct Kernels {
     void (*graph_search)(const GraphSearchArgs&);
     void (*hash_build)(const HashBuildArgs&);
     void (*hash_search)(const HashSearchArgs&);
+    void (*key_scan)(const KeyScanArgs&);
     void (*merge)(const MergeArgs&);
     std::uint64_t (*read)(const ReadArgs&);
     void (*score)(const ScoreArgs&);

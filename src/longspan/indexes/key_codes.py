@@ -1,0 +1,176 @@
+"""Short codes of all keys, scanned at every step: a search without a graph or clusters.
+
+Loki (Singhania et al., arXiv 2406.02542) ranks tokens by the first principal axes of their keys.
+Beyond the paper: axes that keep the scores of the prompt's queries best, codes of a byte a column,
+and the best candidates ordered by the keys themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import TYPE_CHECKING
+
+import torch
+
+from longspan.indexes.base import KeyIndex, SearchResult
+from longspan.indexes.files import read_facts, read_tensor, write_facts, write_tensors
+from longspan.types import Runs
+from longspan_kernels.key_scan import Coordinates, KeyCodes, best_keys, coordinates, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from longspan.indexes.base import Budget, Segment
+    from longspan_kernels.attention_graph import Metric
+
+KIND, VERSION, CODES = "longspan.key_codes", "1", "codes.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeOptions:
+    """What is scanned, and how it is used."""
+
+    rank: float = 1.0
+    """Columns of a code, as a share of the head size."""
+    metric: Metric = "queries"
+    """Columns keep the scores of the prompt's queries best, or the keys (the paper)."""
+    candidates: float = 1.0
+    """So many times what is retrieved is ordered by the keys themselves; 1: codes decide. Keys that
+    are not where the codes are, as in a wave buffer, are not read: their codes decide.
+    """
+
+
+class KeyCodesIndex(KeyIndex):
+    """Codes of one layer of one sequence; the best tokens of each query head. Stretches are
+    immutable; all have the first one's coordinates, and steps of their own.
+    """
+
+    def __init__(self, options: CodeOptions) -> None:
+        self.options = options
+        self._where: Coordinates | None = None
+        self._coded: tuple[KeyCodes, ...] = ()
+        self._keys_GTDs: tuple[Tensor, ...] = ()
+        self._first_slot = 0
+
+    @property
+    def wants_queries(self) -> bool:
+        """The axes are chosen by what queries tell apart."""
+        return self.options.metric == "queries"
+
+    def build(self, segment: Segment) -> None:
+        """Write a stretch of the prompt in codes. Raises ValueError on NaN or infinity."""
+        keys_GTD = segment.keys_GTD
+        if self._where is None:
+            queries_GSD = None
+            if segment.queries_HSD is not None:
+                queries_GSD = segment.queries_HSD.reshape(len(keys_GTD), -1, keys_GTD.shape[2])
+            rank = max(1, ceil(self.options.rank * keys_GTD.shape[2]))
+            self._where = coordinates(keys_GTD, queries_GSD, rank, self.options.metric)
+            self._first_slot = segment.first_slot
+        elif segment.first_slot != self._first_slot + self.tokens:
+            raise ValueError(
+                f"segment begins at slot {segment.first_slot}; it should begin at"
+                f" {self._first_slot + self.tokens}, where the last one ended"
+            )
+        self._coded = (*self._coded, encode(keys_GTD, self._where))
+        if self.options.candidates > 1:
+            self._keys_GTDs = (*self._keys_GTDs, keys_GTD)
+
+    def append(self, segment: Segment) -> None:
+        """As `build`."""
+        self.build(segment)
+
+    def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
+        """The `retrieve_tokens` slots of largest score, per query head."""
+        wanted = budget.retrieve_tokens
+        if self._where is None or not 0 < wanted <= self.tokens:
+            raise ValueError(
+                f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
+            )
+        keys_GTDs: tuple[Tensor, ...] = ()
+        candidates = wanted
+        if all(keys_GTD.device == q_HD.device for keys_GTD in self._keys_GTDs):
+            keys_GTDs = self._keys_GTDs
+            if keys_GTDs:
+                candidates = min(ceil(self.options.candidates * wanted), self.tokens)
+        ids_HK = best_keys(
+            q_HD, self._coded, self._where, wanted, keys_GTDs=keys_GTDs, candidates=candidates
+        )
+        read = candidates * len(q_HD) * keys_GTDs[0][0, 0].nbytes if keys_GTDs else 0
+        return SearchResult(
+            retrieved=Runs(ids_HK + self._first_slot, None, torch.full_like(ids_HK[:, 0], wanted)),
+            estimated=None,
+            distances=float(self.tokens + (candidates if keys_GTDs else 0)),
+            bytes=float(sum(each.code_GTW.nbytes for each in self._coded) + read),
+        )
+
+    def keys_at(self, keys_GTDs: Sequence[Tensor]) -> None:
+        """See KeyIndex; what was read of before may go."""
+        if self._keys_GTDs:
+            self._keys_GTDs = tuple(keys_GTDs)
+
+    def remember(self, q_HD: Tensor) -> None:
+        """See KeyIndex; steps are not learned from."""
+
+    def fork(self) -> KeyCodesIndex:
+        """Codes are never changed, so they are shared."""
+        twin = KeyCodesIndex(self.options)
+        twin._where, twin._coded, twin._keys_GTDs = self._where, self._coded, self._keys_GTDs
+        twin._first_slot = self._first_slot
+        return twin
+
+    @property
+    def tokens(self) -> int:
+        """See KeyIndex."""
+        return sum(each.code_GTW.shape[1] for each in self._coded)
+
+    @property
+    def nbytes(self) -> int:
+        """See KeyIndex."""
+        held = [tensor for each in self._coded for tensor in each]
+        return sum(tensor.nbytes for tensor in (*held, *(self._where or ())))
+
+    def save(self, folder: Path) -> None:
+        """Write codes and coordinates; the keys are the store's."""
+        if self._where is None:
+            raise ValueError("nothing is indexed; build a segment before saving")
+        tensors = self._where._asdict()
+        for number, each in enumerate(self._coded):
+            tensors |= {f"{name}.{number}": part for name, part in each._asdict().items()}
+        write_tensors(folder / CODES, tensors)
+        facts = {
+            "options": asdict(self.options),
+            "first_slot": self._first_slot,
+            "tokens": self.tokens,
+            "stretches": len(self._coded),
+        }
+        write_facts(folder, KIND, VERSION, facts)
+
+    @classmethod
+    def load(cls, folder: Path, keys_GTD: Tensor | None = None) -> KeyCodesIndex:
+        """The index that `save` wrote; with the keys [G, T, D] it covers, searches are exact in
+        their order where the options say so. Raises ValueError naming a file that is not one.
+        """
+        facts = read_facts(folder, KIND, VERSION)
+        index = cls(CodeOptions(**facts["options"]))
+        path, index._first_slot = folder / CODES, facts["first_slot"]
+        index._where = Coordinates(*(read_tensor(path, name) for name in Coordinates._fields))
+        index._coded = tuple(
+            KeyCodes(*(read_tensor(path, f"{name}.{number}") for name in KeyCodes._fields))
+            for number in range(facts["stretches"])
+        )
+        if index.tokens != facts["tokens"]:
+            raise ValueError(
+                f"{path} holds {index.tokens} tokens; it should hold {facts['tokens']}"
+            )
+        if keys_GTD is not None:
+            if keys_GTD.shape[1] != index.tokens:
+                raise ValueError(
+                    f"keys has {keys_GTD.shape[1]} tokens; it should have {index.tokens}"
+                )
+            index._keys_GTDs = (keys_GTD,) if index.options.candidates > 1 else ()
+        return index

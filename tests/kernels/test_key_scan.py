@@ -1,0 +1,126 @@
+"""The scan of codes: every path against the reference, the reference against exact products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from longspan_kernels.key_scan import KeyCodes, best_keys, coordinates, encode
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "one key": {"lengths": (1,)},
+    "short and ragged": {"lengths": (65, 3, 1, 64)},
+    "more than a piece": {"lengths": (9001, 4097), "groups": 1, "heads": 2},
+    "R=1": {"groups": 5, "heads": 1},
+    "R=71": {"groups": 1, "heads": 71},
+    "D=80, rank 20": {"size": 80, "rank": 20},
+    "D=20": {"size": 20, "rank": 20},
+    "D=256": {"size": 256, "rank": 256},
+    "bfloat16": {"dtype": torch.bfloat16},
+    "float16": {"dtype": torch.float16, "size": 96, "rank": 64},
+}
+
+
+def inputs(
+    groups: int = 2, heads: int = 4, lengths: tuple[int, ...] = (600, 64), size: int = 64,
+    rank: int = 32, dtype: torch.dtype = torch.float32,
+) -> tuple[torch.Tensor, list[torch.Tensor], list[KeyCodes], Any]:  # fmt: skip
+    """Queries, keys off the origin in stretches of ever larger range, their codes, coordinates."""
+    spread_D = torch.linspace(0.2, 3, size)
+    keys = [
+        ((1 + i) * torch.randn(groups, length, size) * spread_D + 5).to(dtype)
+        for i, length in enumerate(lengths)
+    ]
+    queries_GSD = torch.randn(groups, 50, size) / spread_D
+    where = coordinates(keys[0], queries_GSD, rank, "queries")
+    q_HD = (torch.randn(groups * heads, size) / spread_D).to(dtype)
+    return q_HD, keys, [encode(each, where) for each in keys], where
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_every_path_finds_the_same(case: str, threads: int, isa: Any) -> None:
+    q_HD, keys, coded, where = inputs(**CASES[case])
+    tokens = sum(each.shape[1] for each in keys)
+    for k in {1, min(tokens, 7), (tokens + 1) // 2, tokens}:
+        found = best_keys(q_HD, coded, where, k, backend=isa, threads=threads)
+        assert torch.equal(found, best_keys(q_HD, coded, where, k, backend="reference"))
+        more = min(tokens, 2 * k)
+        exact, right = (
+            best_keys(
+                q_HD,
+                coded,
+                where,
+                k,
+                keys_GTDs=keys,
+                candidates=more,
+                backend=path,
+                threads=threads,
+            )
+            for path in (isa, "reference")
+        )
+        products = [exact_products(q_HD, keys).gather(1, ids.long()) for ids in (exact, right)]
+        torch.testing.assert_close(*products, atol=1e-3, rtol=1e-4)
+
+
+def exact_products(q_HD: torch.Tensor, keys: list[torch.Tensor]) -> torch.Tensor:
+    """float32 [H, T]."""
+    keys_GTD = torch.cat(keys, 1).float()
+    q_GRD = q_HD.float().unflatten(0, (len(keys_GTD), -1))
+    return (q_GRD @ keys_GTD.mT).flatten(0, 1)
+
+
+def test_equal_scores_come_by_falling_number(isa: Any) -> None:
+    q_HD, keys, _, where = inputs(lengths=(10_000,), groups=1, heads=3)
+    same_GTD = keys[0][:, :1].expand(-1, 10_000, -1).contiguous()
+    coded = [encode(same_GTD, where)]
+    for threads in (1, 4):
+        found = best_keys(q_HD, coded, where, 300, backend=isa, threads=threads)
+        assert (found == torch.arange(9_999, 9_699, -1)).all()
+
+
+def test_whole_codes_find_what_products_do() -> None:
+    q_HD, keys, coded, where = inputs(lengths=(4000, 500), size=64, rank=64)
+    right = exact_products(q_HD, keys).topk(100).indices
+    for wanted, least in (({}, 0.97), ({"keys_GTDs": keys, "candidates": 125}, 1.0)):
+        found = best_keys(q_HD, coded, where, 100, **wanted)  # type: ignore[arg-type]
+        shared = [len(set(a) & set(b)) for a, b in zip(found.tolist(), right.tolist(), strict=True)]
+        assert sum(shared) / (100 * len(shared)) >= least
+
+
+def test_few_columns_keep_the_scores_of_such_queries_better_than_axes_of_keys() -> None:
+    # keys spread most where no query looks
+    spread_D = torch.linspace(4, 0.5, 128)
+    keys_GTD = torch.randn(1, 3000, 128) * spread_D
+    queries_GSD = torch.randn(1, 500, 128) / spread_D.square()
+    q_HD = torch.randn(8, 128) / spread_D.square()
+    right = exact_products(q_HD, [keys_GTD]).topk(100).indices
+    shared = {}
+    for metric in ("queries", "keys"):
+        where = coordinates(keys_GTD, queries_GSD, 32, metric)  # type: ignore[arg-type]
+        found = best_keys(q_HD, [encode(keys_GTD, where)], where, 100)
+        shared[metric] = sum(
+            len(set(a) & set(b)) for a, b in zip(found.tolist(), right.tolist(), strict=True)
+        )
+    assert shared["queries"] > 2 * shared["keys"]
+
+
+def test_bad_input_is_named() -> None:
+    q_HD, keys, coded, where = inputs()
+    with pytest.raises(ValueError, match="k is 0 and candidates 0; right is 1 <= k"):
+        best_keys(q_HD, coded, where, 0)
+    with pytest.raises(ValueError, match="k is 5 and candidates 4"):
+        best_keys(q_HD, coded, where, 5, candidates=4)
+    with pytest.raises(ValueError, match="<= 664, the keys in codes"):
+        best_keys(q_HD, coded, where, 665)
+    with pytest.raises(ValueError, match="keys has 600 tokens; it should have 664"):
+        best_keys(q_HD, coded, where, 5, keys_GTDs=keys[:1])
+    with pytest.raises(ValueError, match="q holds NaN"):
+        best_keys(torch.full_like(q_HD, torch.nan), coded, where, 5)
+    with pytest.raises(ValueError, match="keys holds NaN"):
+        encode(torch.full_like(keys[0], torch.inf), where)
+    with pytest.raises(ValueError, match="rank is 65; it should be 1 to 64"):
+        coordinates(keys[0], None, 65, "keys")
