@@ -24,7 +24,7 @@ DIGITS = {**dict.fromkeys(COUNTED, 0), "perplexity": 3, "bits_per_byte": 4}
 
 
 def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = None) -> None:
-    """Print one row a job; a failed job says why in one line below."""
+    """Print one row a job; of several, one that failed says why in a line below."""
     console = console or Console()
     if not console.is_terminal:
         console.width = 400  # a file or a pipe has no edge to fold at
@@ -41,7 +41,7 @@ def show(outcomes: Sequence[Outcome], *, sweep: bool, console: Console | None = 
             console.print(
                 f"results in {each.folder}", highlight=False, soft_wrap=True, markup=False
             )
-        if sweep and each.error is not None:
+        if len(outcomes) > 1 and each.error is not None:  # of one, stderr has just said it
             what = " ".join(each.overrides) or "the defaults"
             console.print(
                 f"not done: {what}: {each.error}", highlight=False, soft_wrap=True, markup=False

@@ -103,6 +103,13 @@ def test_only_wrong_jobs_are_a_wrong_request(cli: Cli) -> None:
     assert cli("-m", "ctx=banana,apple").code == 2
 
 
+def test_a_sweep_of_one_job_says_its_error_once(cli: Cli) -> None:
+    done = cli("-m", "generation.top_p=7")
+    assert done.code == 2
+    assert (done.out + done.err).count("generation.top_p = 7: ") == 1
+    assert "0 of 1 jobs done, 1 not" in done.out
+
+
 def test_a_job_that_breaks_is_reported_and_the_next_runs(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
