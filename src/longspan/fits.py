@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from longspan.models.base import Model
     from longspan.request import Request
 
+STRETCH = (
+    ", or a model.config whose rope_parameters reach further, as that of model=qwen25_7b_128k does"
+)
+
 
 def check(request: Request, method: Method, model: Model) -> None:
     """Positions and layers are there."""
@@ -37,7 +41,7 @@ def _check_positions(request: Request, model: Model) -> None:
     if request.ctx and request.ctx > most:
         raise ValueError(
             f"ctx = {tokens_label(request.ctx)}: {model.name} has {most} positions; right would be "
-            f"at most {tokens_label(most)}"
+            f"at most {tokens_label(most)}{STRETCH if model.stretches else ''}"
         )
     sizes = request.measure.latency
     room = most - CLOCKED_STEPS - 1  # a token of the prompt, at least

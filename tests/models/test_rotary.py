@@ -135,3 +135,19 @@ def test_such_a_model_needs_a_length(load: Load) -> None:
     with pytest.raises(ValueError, match="chooses its rotary frequencies by the length"):
         model.session(Dense())
     load("llama").session(Dense())
+
+
+@pytest.mark.parametrize("family", ["llama", "llama3_rope", "llama_dynamic"])
+def test_positions_that_can_be_stretched(load: Load, family: str) -> None:
+    """What `stretches` promises is so: YaRN's frequencies go further, and the model reads on."""
+    most = load(family).max_positions
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0}
+    model = load(family, config={"rope_parameters": rope})
+    assert load(family).stretches
+    assert model.max_positions > most
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma3", "phi3_longrope"])
+def test_positions_that_cannot_be_stretched(load: Load, family: str) -> None:
+    """A table, frequencies by layer type, and trained ones."""
+    assert not load(family).stretches

@@ -112,6 +112,14 @@ def test_dense_layers_are_layers_of_the_model(cli: Cli, method: str) -> None:
     assert cli(f"method={method}", "method.dense_layers=[0,2]", "samples=1").code == 0
 
 
+def test_a_context_beyond_the_positions_fits_where_the_message_says(cli: Cli) -> None:
+    done = cli("ctx=2k")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "at most 1k, or a model.config whose rope_parameters reach further, as " in done.err
+    rope = "{rope_type:yarn,rope_theta:10000.0,factor:2.0}"
+    assert cli("ctx=2k", "samples=1", f"model.config={{rope_parameters:{rope}}}").code == 0
+
+
 def test_a_default_of_dense_layers_may_go_beyond_a_small_model(cli: Cli, tmp_path: Path) -> None:
     small = save_tiny("llama", tmp_path / "small", num_hidden_layers=1)
     assert cli(f"model.path={small}", "method=quest", "samples=1").code == 0

@@ -11,7 +11,7 @@ from longspan.models.base import Model
 from longspan.models.decoder import Decoder, Row
 from longspan.models.encoding import Encoder
 from longspan.models.identity import sha, tokenizer_fingerprint, weights_fingerprint
-from longspan.models.rope import RotaryPin, positions
+from longspan.models.rope import RotaryPin, positions, stretches
 from longspan.models.session import StoreSession
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class HuggingFaceModel(Model):
         self.module = module
         self.tokenizer = tokenizer
         self.max_positions = positions(text)
+        self.stretches = stretches(module.config)
         self.dtype = module.dtype
         self.device = geometries[0].device
         self.layers = len(windows)

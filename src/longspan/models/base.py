@@ -105,6 +105,8 @@ class Model(ABC):
     tokenizer: Tokenizer
     eos_ids: frozenset[int]
     max_positions: int | None
+    stretches: bool = False
+    """Whether `model.config.rope_parameters` can take the positions further."""
     dtype: torch.dtype
     device: torch.device
     layers: int

@@ -31,6 +31,15 @@ def positions(config: Any) -> int | None:
     return most
 
 
+def stretches(config: Any) -> bool:
+    """Whether other `rope_parameters` at the top of a model's configuration, such as YaRN's, would
+    take its positions further: frequencies of layer types or trained ones (longrope) take none.
+    """
+    text = config.get_text_config(decoder=True)
+    kind = (getattr(text, "rope_parameters", None) or {}).get("rope_type")
+    return text is config and kind not in (None, "longrope")
+
+
 class RotaryPin:
     """Has a longrope or dynamic-NTK model choose its frequencies once, for a length that it is
     told.
