@@ -17,6 +17,7 @@ void bind_page_gather(nanobind::module_& module);
 void bind_product_codes(nanobind::module_& module);
 void bind_read(nanobind::module_& module);
 void bind_segmented_kmeans(nanobind::module_& module);
+void bind_token_union(nanobind::module_& module);
 void bind_wave_decode(nanobind::module_& module);
 void bind_wave_search(nanobind::module_& module);
 

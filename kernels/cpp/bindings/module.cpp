@@ -21,6 +21,7 @@ NB_MODULE(_cpu, module) {
     longspan::bind_product_codes(module);
     longspan::bind_read(module);
     longspan::bind_segmented_kmeans(module);
+    longspan::bind_token_union(module);
     longspan::bind_wave_decode(module);
     longspan::bind_wave_search(module);
 }

@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 BLOCK = 8192
 """Codes are widened so many tokens at a time."""
+WIDE = {"cpu": torch.float64}
+"""What holds the sums: whole numbers exactly, but on a GPU, where float32 rounds the largest."""
 MOST, SUM = 32767.0, 16777216.0
 """Of a weight, and of a weight times the columns: sums of as many products stay within 31 bits."""
 
 
 def quantised(weights_HW: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers as float64 [H, W] of 16 bits, and their units, float32 [H]."""
+    """Whole numbers as floats [H, W] of 16 bits, and their units, float32 [H]."""
     limit = min(MOST, SUM / weights_HW.shape[1])
     largest_H = weights_HW.abs().amax(1)
     unit_H = torch.where(largest_H > 0, largest_H / limit, 1.0)
-    return (weights_HW / unit_H[:, None]).round().double(), unit_H
+    return (weights_HW / unit_H[:, None]).round(), unit_H
 
 
 def best_keys(
@@ -34,12 +36,12 @@ def best_keys(
     keys_GTDs: Sequence[Tensor],
 ) -> Tensor:
     """See `longspan_kernels.key_scan.best_keys`; weights float32 [H, W] and codes a stretch."""
-    scores = []
+    scores, wide = [], WIDE.get(q_HD.device.type, torch.float32)
     for weights_HW, code_GTW in zip(weights, codes, strict=True):
         whole_HW, unit_H = quantised(weights_HW)
-        whole_GRW = whole_HW.view(len(code_GTW), -1, whole_HW.shape[1])
+        whole_GRW = whole_HW.to(wide).view(len(code_GTW), -1, whole_HW.shape[1])
         scores += [
-            (whole_GRW @ part_GTW.double().mT).flatten(0, 1).float() * unit_H[:, None]
+            (whole_GRW @ part_GTW.to(wide).mT).flatten(0, 1).float() * unit_H[:, None]
             for part_GTW in torch.split(code_GTW, BLOCK, dim=1)
         ]
     score_HT = torch.cat(scores, dim=1)

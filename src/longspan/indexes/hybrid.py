@@ -19,6 +19,7 @@ from longspan.indexes.files import read_facts, read_tensor, write_facts, write_t
 from longspan.indexes.key_codes import KeyCodesIndex
 from longspan.indexes.wave import WaveIndex
 from longspan.types import Estimate, Runs
+from longspan_kernels.token_union import token_union
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
@@ -63,14 +64,17 @@ class HybridIndex(KeyIndex):
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
         """`retrieve_tokens` are found per query head; `estimate_tokens` may be summarised."""
         found = self.finder.search(q_HD, budget, scale)
-        slot_GK, count_G = self._union(found.retrieved)
-        left_GC = self.wave.meta.size_GC - self._read(slot_GK, count_G)
-        estimate, products = self._estimate(q_HD, left_GC, budget, scale)
+        assert self._place_GT is not None
+        start_HK, count_H = found.retrieved.start_NK, found.retrieved.count_N
+        read = token_union(
+            start_HK - self._first_slot, count_H, self._place_GT, self.wave.meta.size_GC
+        )
+        estimate, products = self._estimate(q_HD, read.left_GC, budget, scale)
         row_bytes = 2 * self.wave.meta.centroids_GCD[0, 0].nbytes
         summaries = 0 if estimate is None else int(estimate.ids.count_N.sum())
         return replace(
             found,
-            retrieved=Runs(slot_GK, None, count_G),
+            retrieved=Runs(read.place_GK + self._first_slot, None, read.count_G),
             estimated=estimate,
             distances=found.distances + products,
             bytes=found.bytes + summaries * row_bytes,
@@ -131,33 +135,6 @@ class HybridIndex(KeyIndex):
         old_GT = place_GT[:, :0] if self._place_GT is None else self._place_GT
         self._place_GT = torch.cat([old_GT, place_GT], dim=1)
         return order_GT
-
-    def _union(self, found: Runs) -> tuple[Tensor, Tensor]:
-        """Slots int32 [G, K] that any head of a group found, each once, and how many there are."""
-        assert self._place_GT is not None
-        groups = self._place_GT.shape[0]
-        live_HK = torch.arange(found.start_NK.shape[1], device=found.count_N.device)
-        live_HK = live_HK < found.count_N[:, None]
-        token_HK = torch.where(live_HK, found.start_NK - self._first_slot, 0)
-        token_GK = token_HK.reshape(groups, -1).long()
-        beyond = torch.iinfo(torch.int32).max
-        slot_GK = self._place_GT.gather(1, token_GK) + self._first_slot
-        slot_GK = torch.where(live_HK.reshape(groups, -1), slot_GK, beyond).sort(dim=1).values
-        again_GK = torch.zeros_like(slot_GK, dtype=torch.bool)
-        again_GK[:, 1:] = slot_GK[:, 1:] == slot_GK[:, :-1]
-        slot_GK = slot_GK.masked_fill(again_GK, beyond).sort(dim=1).values
-        return slot_GK, (slot_GK < beyond).sum(1, dtype=torch.int32)
-
-    def _read(self, slot_GK: Tensor, count_G: Tensor) -> Tensor:
-        """int32 [G, C]: how many members of each cluster are among the slots."""
-        meta = self.wave.meta
-        # the last cluster that begins at or before the slot; empty ones begin where the next does
-        ends_GC = meta.start_GC + meta.size_GC
-        cluster_GK = torch.searchsorted(ends_GC.contiguous(), slot_GK, right=True)
-        live_GK = torch.arange(slot_GK.shape[1], device=slot_GK.device) < count_G[:, None]
-        read_GC = torch.zeros_like(meta.size_GC)
-        last = meta.size_GC.shape[1] - 1
-        return read_GC.scatter_add_(1, cluster_GK.clamp(max=last), live_GK.int())
 
     def _estimate(
         self, q_HD: Tensor, left_GC: Tensor, budget: Budget, scale: float

@@ -12,6 +12,7 @@
 #include "longspan/product_codes_args.hpp"
 #include "longspan/read_args.hpp"
 #include "longspan/score_args.hpp"
+#include "longspan/token_union_args.hpp"
 #include "longspan/wave_decode_args.hpp"
 #include "longspan/wave_search_args.hpp"
 
@@ -34,6 +35,7 @@ struct Kernels {
     std::uint64_t (*read)(const ReadArgs&);
     void (*score)(const ScoreArgs&);
     void (*segmented_kmeans)(const KmeansArgs&);
+    void (*token_union)(const TokenUnionArgs&);
     void (*wave_decode)(const WaveDecodeArgs&);
     void (*wave_search)(const WaveSearchArgs&);
 };
