@@ -83,6 +83,7 @@ def prepare(
     request.
     """
     from longspan.methods.base import Method
+    from longspan.models.hub import on_hub
     from longspan.prefill.base import Prefill
     from longspan.record.base import Recorder
     from longspan.tasks.base import Task
@@ -96,7 +97,10 @@ def prepare(
         request = replace(request, ctx=task.default_context_tokens)
     sampling = _sampling(config["generation"])
     workbench.use_threads(request.threads)
-    with screen.stage(f"loading {config['model'].get('path', 'model')}"):
+    path = config["model"].get("path")
+    away = isinstance(path, str) and on_hub(path)
+    doing = f"looking for {path} on the hub, and loading it" if away else f"loading {path}"
+    with screen.stage(doing, soon=away):
         model = workbench.model(config["model"])
     fits.check(request, method, model)
     with screen.stage(f"preparing {task.label}"):

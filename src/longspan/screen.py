@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FIRST_S, MOST_S = 10.0, 60.0
 """Until a line without a terminal; the next ones take twice as long each, but at most so long."""
+SOON_S = 2.0
 
 
 class Pace(ProgressColumn):
@@ -84,11 +85,16 @@ class Screen:
         self.console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    def stage(
+        self, what: str, total: int | None = None, *, soon: bool = False
+    ) -> Iterator[Callable[[int], None]]:
         """A bar for a stretch of work; call what it gives with the amount that is done. Less than
-        before begins it anew.
+        before begins it anew. `soon`: without a terminal a first line comes within two seconds.
         """
         bar, most = self._bars.add_task(what, total=total), 0
+        first = Timer(SOON_S, self.note, [f"{what} ..."])
+        if soon and not self.console.is_terminal:
+            first.start()
 
         def tell(done: int) -> None:
             nonlocal most
@@ -103,6 +109,7 @@ class Screen:
             if bar in self._said and outermost.id == bar:
                 self.note(f"{what}: done in {_clock(outermost.elapsed)}")
         finally:
+            first.cancel()
             self._bars.remove_task(bar)
 
     def _tell(self) -> None:

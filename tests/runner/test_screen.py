@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from longspan.screen import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.runner.conftest import Cli
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
@@ -102,3 +105,40 @@ def test_a_stage_that_breaks_is_not_said_to_be_done() -> None:
     with pytest.raises(RuntimeError):
         broken()
     assert "done" not in written.getvalue()
+
+
+def timers() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+
+
+@pytest.mark.parametrize("soon", [True, False])
+def test_what_may_take_long_is_told_soon(monkeypatch: pytest.MonkeyPatch, soon: bool) -> None:
+    monkeypatch.setattr("longspan.screen.SOON_S", 0.0)
+    written = io.StringIO()
+    with Screen(Console(file=written)) as screen, screen.stage("looking", soon=soon):
+        wait_for(lambda: not timers())
+    assert written.getvalue() == ("looking ...\n" if soon else "")
+
+
+def test_what_is_done_in_time_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longspan.screen.SOON_S", 60.0)
+    written = io.StringIO()
+    with Screen(Console(file=written)) as screen, screen.stage("looking", soon=True):
+        pass
+    wait_for(lambda: not timers())
+    assert written.getvalue() == ""
+
+
+def test_a_look_at_the_hub_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> str:
+        wait_for(lambda: not timers())
+        return "no route"
+
+    monkeypatch.setattr("longspan.screen.SOON_S", 0.0)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("longspan.network.unreachable", unreachable)
+    done = cli("model.path=nobody/no-such-model")
+    told, error = done.err.splitlines()
+    assert done.code == 2
+    assert told == "looking for nobody/no-such-model on the hub, and loading it ..."
+    assert error.startswith("error: model.path = 'nobody/no-such-model': there is no such folder, ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,7 +84,7 @@ def test_missing_data_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no network\nat all")
 
-    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setattr("socket.create_connection", offline)
     monkeypatch.setattr("datasets.load_dataset", offline)
     with pytest.raises(ValueError, match=r"\(ConnectionError: no network\). GPQA is gated: accept"):
         Gpqa(hub="h/h").examples(TOKENIZER, None, None, 0)
@@ -96,9 +96,9 @@ def test_missing_data_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_hub_is_asked_only_where_there_is_a_network(
     monkeypatch: pytest.MonkeyPatch, reachable: bool
 ) -> None:
-    def open_url(*_: object, **__: object) -> Any:
+    def connect(*_: object, **__: object) -> socket:
         if reachable:
-            return nullcontext()
+            return socket()
         raise OSError("no route")
 
     seen: list[bool] = []
@@ -108,7 +108,7 @@ def test_the_hub_is_asked_only_where_there_is_a_network(
         return [{"problem": "1 + 1?", "answer": "2"}]
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("urllib.request.urlopen", open_url)
+    monkeypatch.setattr("socket.create_connection", connect)
     monkeypatch.setattr("datasets.load_dataset", load)
     assert len(aime().examples(TOKENIZER, None, None, 0)) == 1
     assert seen == [not reachable]

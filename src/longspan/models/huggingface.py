@@ -10,6 +10,7 @@ import torch
 from longspan.models import attention, checks
 from longspan.models.adapter import HuggingFaceModel
 from longspan.models.decoder import Graphs
+from longspan.models.hub import EMBEDDED, fetching, on_hub
 from longspan.options import Count, settings
 
 
@@ -51,21 +52,22 @@ class HuggingFace:
         """
         quiet_transformers()
         source = self._source()
-        config = self._config(source)
-        windows = self._refusing(lambda: checks.layer_windows(config))
-        tokenizer = self._tokenizer(source)
-        module = self._weights(source, config)
+        with fetching(self.path):
+            config = self._config(source)
+            windows = self._refusing(lambda: checks.layer_windows(config))
+            tokenizer = self._tokenizer(source)
+            module = self._weights(source, config)
         geometries = self._refusing(lambda: _attach(module, windows))
         return HuggingFaceModel(self, source, module, tokenizer, windows, geometries)
 
     def _source(self) -> str:
-        embedded = self.path == "nano"
-        folder = Path(__file__).parent / "nano" if embedded else Path(self.path).expanduser()
+        embedded = self.path == EMBEDDED
+        folder = Path(__file__).parent / EMBEDDED if embedded else Path(self.path).expanduser()
         if folder.is_dir():
             if not (folder / "config.json").is_file():
                 raise ValueError(f"model.path = {self.path!r}: the folder has no config.json")
             return str(folder)
-        if self.path.startswith((".", "/", "~")) or self.path.count("/") > 1 or folder.is_file():
+        if not on_hub(self.path):
             raise ValueError(f"model.path = {self.path!r}: there is no such folder")
         return self.path
 

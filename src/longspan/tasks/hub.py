@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from longspan.network import cached_only_without_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,9 @@ def hub(name: str, how: str) -> Iterator[None]:
     `how`: what to do instead.
     """
     try:
-        with _offline_if_unreachable():
+        import datasets
+
+        with cached_only_without_network(datasets.config):
             yield
     except Exception as error:  # the hub's clients raise a zoo: offline, gated, missing, renamed
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
@@ -35,25 +37,3 @@ def hub(name: str, how: str) -> Iterator[None]:
             f"task.path is not set and {name} could not be read from the hub "
             f"({type(error).__name__}: {first}). {how}"
         ) from None
-
-
-@contextmanager
-def _offline_if_unreachable() -> Iterator[None]:
-    """Without a network only what is cached is looked for; the clients would try for a minute."""
-    import datasets
-    from huggingface_hub import constants
-
-    try:
-        with urllib.request.urlopen(constants.ENDPOINT, timeout=10):
-            unreachable = False
-    except urllib.error.HTTPError:
-        unreachable = False
-    except OSError:
-        unreachable = True
-    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    if unreachable:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
