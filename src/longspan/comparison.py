@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from longspan.statistics import Interval, difference_interval
@@ -13,20 +14,45 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALIKE = ["task", "ctx", "model", "pairing"]
+Answer = tuple[str, int]
+"""Of which example, and which of its answers."""
 
 
 def shared(
-    ours: Mapping[str, float], others: Iterable[Mapping[str, float]]
+    ours: Mapping[Answer, float], others: Iterable[Mapping[Answer, float]]
 ) -> tuple[list[float], list[float]]:
-    """Our scores and another run's on the examples that both answered, in the same order; the other
-    is the first of those that share most with us. Both are empty where none shares any.
+    """Our scores and another run's on the examples that both answered, in the same order: means
+    over the answers that both gave. The other is the first of those that share most examples with
+    us, and of these most answers. Both are empty where none shares any.
     """
-    theirs: Mapping[str, float] = {}
-    common: list[str] = []
+    theirs: Mapping[Answer, float] = {}
+    common: list[Answer] = []
     for other in others:
-        if len(both := sorted(ours.keys() & other.keys())) > len(common):
+        both = sorted(ours.keys() & other.keys())
+        if _amount(both) > _amount(common):
             theirs, common = other, both
-    return [ours[key] for key in common], [theirs[key] for key in common]
+    return _by_example(ours, common), _by_example(theirs, common)
+
+
+def first(scores: Mapping[Answer, float], answers: Any) -> Mapping[Answer, float]:
+    """Those of the first so many answers to each example; all where that is no number, as in runs
+    from before it was written down.
+    """
+    if not isinstance(answers, int | float) or math.isnan(answers):
+        return scores
+    return {key: score for key, score in scores.items() if key[1] < answers}
+
+
+def _amount(answers: Iterable[Answer]) -> tuple[int, int]:
+    kept = list(answers)
+    return len({example for example, _ in kept}), len(kept)
+
+
+def _by_example(scores: Mapping[Answer, float], answers: Iterable[Answer]) -> list[float]:
+    found = defaultdict(list)
+    for answer in answers:
+        found[answer[0]].append(scores[answer])
+    return [sum(each) / len(each) for each in found.values()]
 
 
 def pareto(
@@ -65,7 +91,7 @@ def paired_bootstrap(ours: pd.DataFrame, theirs: pd.DataFrame, *, seed: int = 0)
 
     Several answers of an example count as one. Raises ValueError where they share no example.
     """
-    pair = shared(_means(ours), [_means(theirs)])
+    pair = shared(_scores(ours), [_scores(theirs)])
     if not pair[0]:
         raise ValueError("the two runs share no example id; compare runs of one task, ctx and seed")
     return difference_interval(*pair, seed=seed)
@@ -84,13 +110,16 @@ def significance(runs: pd.DataFrame, samples: pd.DataFrame, baseline: str = "ful
             continue
         row = {key: run[key] for key in ("task", "ctx", "model", "method", "folder")}
         partners = runs[(runs["method"] == baseline) & (runs["pairing"] == run["pairing"])]
-        rows.append({**row, **_compared(run["folder"], partners["folder"], samples)})
+        rows.append({**row, **_compared(run, partners["folder"], samples)})
     return pd.DataFrame(rows)
 
 
-def _compared(folder: str, partners: Iterable[str], samples: pd.DataFrame) -> dict[str, Any]:
-    ours, *others = (_means(samples[samples["folder"] == each]) for each in (folder, *partners))
-    pair = shared(ours, others)
+def _compared(
+    run: Mapping[Any, Any], partners: Iterable[str], samples: pd.DataFrame
+) -> dict[str, Any]:
+    folders = (run["folder"], *partners)
+    ours, *others = (_scores(samples[samples["folder"] == each]) for each in folders)
+    pair = shared(first(ours, run.get("answers")), others)
     if not pair[0]:
         return {"delta": None, "low": None, "high": None, "n": 0, "verdict": "no baseline"}
     delta = difference_interval(*pair)
@@ -104,10 +133,9 @@ def _compared(folder: str, partners: Iterable[str], samples: pd.DataFrame) -> di
     }
 
 
-def _means(samples: pd.DataFrame) -> dict[str, float]:
-    """The score of each example; several answers of one count as one."""
-    means = samples.groupby("id")["score"].mean()
-    return dict(zip(map(str, means.index), means.tolist(), strict=True))
+def _scores(samples: pd.DataFrame) -> dict[Answer, float]:
+    keys = zip(map(str, samples["id"]), samples["sample"].tolist(), strict=True)
+    return dict(zip(keys, samples["score"].tolist(), strict=True))
 
 
 def _need(frame: pd.DataFrame, *columns: str) -> None:

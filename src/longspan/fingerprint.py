@@ -35,9 +35,9 @@ def identity(
 ) -> dict[str, Any]:
     """Everything that can change a sample's number.
 
-    Not in it: how many samples, which passes, the batch, threads, recorder, places of files. Full
-    prefill is not named, so that runs from before there was another keep their digest. Of any other
-    the size of the chunks by which it chooses is a setting too.
+    Not in it: how many samples and answers to each, which passes, the batch, threads, recorder,
+    places of files. Full prefill is not named, so that runs from before there was another keep
+    their digest. Of any other the size of the chunks by which it chooses is a setting too.
     """
     read: dict[str, Any] = {}
     if prefill is not None and prefill.name != FULL:

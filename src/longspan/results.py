@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from longspan.comparison import budget_curve, paired_bootstrap, pareto, significance
 from longspan.errors import one_line
 from longspan.record.files import read_json
+from longspan.record.jsonl import first
 from longspan.record.jsonl import read_samples as read_file
 from longspan.statistics import needed_samples
 
@@ -96,7 +97,8 @@ def as_left(file: Path) -> Iterator[None]:
 
 
 def read_samples(folder: str | Path) -> pd.DataFrame:
-    """A row a sample, with the task, ctx, model, method and fingerprint of its run.
+    """A row a sample, with the task, ctx, model, method and fingerprint of its run; all that are
+    recorded, of which a run's summary takes the first `answers` to each example.
 
     Lines that are no sample are left out; `frame.attrs["corrupt"]` names them by file. Raises
     ValueError where there is no sample, and for a file of mixed fingerprints.
@@ -158,12 +160,13 @@ def _summary(path: Path) -> dict[str, Any]:
             "only writes what is missing"
         )
     samples, digest, n = read_file(path / "samples.jsonl"), summary["fingerprint"], summary["n"]
+    answers = summary.get("answers")
     if found := samples.fingerprints - {str(digest)}:
         raise ValueError(
             f"{path}: the samples are of fingerprint {found.pop()[:10]}, the summary of "
             f"{str(digest)[:10]}; they are not one run"
         )
-    count = len(samples.records)
+    count = len(first(samples.records, answers if isinstance(answers, int) else None))
     if n not in range(count, count + len(samples.corrupt) + 1):  # a line may be damaged since
         raise Unfinished(
             f"{path / 'summary.json'}: sums up {n} samples, and there are {count}; run the same "

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from longspan import fingerprint, fits, passes
 from longspan.build import checked, part
 from longspan.fingerprint import FULL
-from longspan.record.files import entries
-from longspan.record.jsonl import RunFolder
+from longspan.notes import notes
+from longspan.record.jsonl import RunFolder, first
 from longspan.request import Request, tokens_label
 from longspan.summary import summarise
 
@@ -125,13 +125,12 @@ def execute(run: Run, screen: Screen) -> tuple[Path, dict[str, Any]]:
     begun = time.perf_counter()
     with RunFolder(run.folder, digest) as folder:
         folder.write_yaml("config.yaml", run.config)
-        _tell_of_other_source(folder, here := environment(), screen)
+        for line in notes(run, folder, here := environment()):
+            screen.note(line)
         folder.write("environment.json", here)
         folder.write("fingerprint.json", {"pairing": fingerprint.pairing(identity), **identity})
-        for number in folder.corrupt:
-            screen.note(f"samples.jsonl: line {number} is no sample; it is answered again")
-        _tell_of_recorded(run, folder, screen)
-        run.recorder.open(folder.path, run.config, digest, folder.records)
+        known = first(folder.records, run.task.samples_per_example)
+        run.recorder.open(folder.path, run.config, digest, known)
         try:
             for measure in (passes.quality, passes.recall, passes.latency):
                 with _summed_up_whatever_happens(run, folder):
@@ -168,27 +167,6 @@ def _sampling(group: Mapping[str, Any]) -> Sampling:
             f"likeliest token, or at least {COLDEST}"
         )
     return sampling
-
-
-def _tell_of_other_source(folder: RunFolder, here: dict[str, Any], screen: Screen) -> None:
-    """Versions make a fingerprint, edits do not: say so where they may have mixed."""
-    before = entries(folder.read("environment.json"), "source")
-    digest = here["source"]["digest"]
-    kept = [f"{len(folder.records)} samples"] if folder.records else []
-    kept += ["recall.json"] if folder.read("recall.json") else []
-    if kept and (other := before.get("digest")) not in (None, digest):
-        screen.note(
-            f"{' and '.join(kept)} were recorded by other source ({other}, now "
-            f"{digest}); if the edit changes answers, delete {folder.path} and run again"
-        )
-
-
-def _tell_of_recorded(run: Run, folder: RunFolder, screen: Screen) -> None:
-    """Say it where nothing is left to answer; the pass itself says what it goes on from."""
-    done, count = folder.done, run.task.samples_per_example
-    wanted = [(each.id, sample) for each in run.examples for sample in range(count)]
-    if run.request.measure.quality and done.issuperset(wanted):
-        screen.note(f"all {len(wanted)} samples are already in {folder.path}")
 
 
 def _safe(name: str) -> str:

@@ -8,10 +8,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from longspan import fingerprint
-from longspan.comparison import shared
-from longspan.record.files import entries, read_json
-from longspan.record.jsonl import read_samples
-from longspan.statistics import difference_interval, mean_interval
+from longspan.baseline import baseline_delta
+from longspan.record.files import entries
+from longspan.record.jsonl import first, read_samples
+from longspan.statistics import mean_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
     from longspan.record.jsonl import RunFolder
     from longspan.runner import Run
-    from longspan.statistics import Interval
     from longspan.types import Record
 
-BASELINE = "full"
 CACHE = ("cached", "missed")
 FOLLOWED = ("recall", "recovered_mass", "output_error", "kl")
 """Whose worst steps and whose change along an answer are told."""
@@ -32,7 +30,8 @@ MOST_NATS = 700.0
 
 def summarise(run: Run, folder: RunFolder, seconds: float | None = None) -> dict[str, Any]:
     """Everything that the folder knows, in the keys of results/README.md."""
-    records, identity = folder.records, run.identity
+    answers, identity = run.task.samples_per_example, run.identity
+    records = first(folder.records, answers)
     timing = folder.read("latency.json")
     pairing = fingerprint.pairing(identity)
     return {
@@ -45,6 +44,7 @@ def summarise(run: Run, folder: RunFolder, seconds: float | None = None) -> dict
         "fingerprint": folder.fingerprint,
         "pairing": pairing,
         "n": len(records),
+        "answers": answers,
         "score": score(records),
         "metrics": dict(run.task.aggregate(records)) if records else {},
         "baseline_delta": baseline_delta(folder.path, records, pairing),
@@ -73,36 +73,13 @@ def score(records: Sequence[Record]) -> dict[str, float | None]:
     return mean_interval(list(by_example(records).values()))._asdict()
 
 
-def baseline_delta(
-    folder: Path, records: Sequence[Record], pairing: str
-) -> dict[str, float | int | bool | None]:
-    """Against full attention on the same samples, where such a run lies beside this one; of
-    several, that which answered most of them.
-    """
-    nothing: dict[str, float | int | bool | None]
-    nothing = {"mean": None, "low": None, "high": None, "n": None, "distinguishable": None}
-    if not records or folder.name.startswith(f"{BASELINE}-"):
-        return nothing
-    ours = by_example(records)
-    alike = (
-        by_example(read_samples(other / "samples.jsonl").records)
-        for other in sorted(folder.parent.glob(f"{BASELINE}-*"))
-        if (read_json(other / "fingerprint.json") or {}).get("pairing") == pairing
-    )
-    pair = shared(ours, alike)
-    return _delta(difference_interval(*pair), len(pair[0])) if pair[0] else nothing
-
-
-def _delta(interval: Interval, n: int) -> dict[str, float | int | bool | None]:
-    return {**interval._asdict(), "n": n, "distinguishable": interval.excludes_zero}
-
-
 def refresh(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:
     """A run's summary with its comparison renewed: the baseline may have run after the method. Of
     the samples, those that it sums up; a later job of the sweep may have added to them.
     """
-    records = read_samples(folder / "samples.jsonl").records[: summary["n"]]
-    return {**summary, "baseline_delta": baseline_delta(folder, records, summary["pairing"])}
+    records = first(read_samples(folder / "samples.jsonl").records, summary["answers"])
+    compared = baseline_delta(folder, records[: summary["n"]], summary["pairing"])
+    return {**summary, "baseline_delta": compared}
 
 
 def work(records: Sequence[Record]) -> dict[str, float | None]:

@@ -82,8 +82,8 @@ def test_the_same_outputs_are_not_distinguishable_in_a_table() -> None:
     )
     samples = pd.DataFrame(
         [
-            {"folder": name, "id": f"e{number}", "score": score * (0.5 if name == "worse" else 1)}
-            for name in ("full", "same", "worse")
+            {"folder": name, "id": f"e{number}", "sample": 0, "score": share * score}
+            for name, share in (("full", 1), ("same", 1), ("worse", 0.5))
             for number, score in enumerate(scores)
         ]
     )

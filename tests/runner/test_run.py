@@ -45,7 +45,7 @@ def test_the_summary_has_its_stable_keys(cli: Cli) -> None:
     summary = cli(*SMALL).json("summary.json")
     assert set(summary) == {
         "task", "ctx", "model", "method", "prefill", "protocol", "fingerprint", "pairing", "n",
-        "score",
+        "answers", "score",
         "metrics", "baseline_delta", "recall", "work", "latency", "memory", "finish",
         "corrupt_lines", "seconds",
     }  # fmt: skip

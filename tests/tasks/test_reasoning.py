@@ -204,5 +204,5 @@ def test_shards_share_a_fingerprint() -> None:
     def of(**settings: Any) -> dict[str, Any]:
         return identity(model, None, aime(**settings), Request(), Sampling())  # type: ignore[arg-type]
 
-    assert of(start=2) == of(pass_k=[3]) == of()
-    assert of(n_sampling=2) != of()
+    assert of(start=2) == of(pass_k=[3]) == of(n_sampling=2) == of()
+    assert of(max_new_tokens=2) != of()

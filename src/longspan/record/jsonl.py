@@ -15,7 +15,7 @@ from longspan.record.files import names, plain, read_json, write_json, write_tex
 from longspan.types import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -59,6 +59,11 @@ def read_samples(path: Path) -> Samples:
             records.setdefault((record.id, record.sample), record)
     clean = lines[-1] == b"" and len(lines) == len(records) + 1
     return Samples(list(records.values()), fingerprints, corrupt, clean)
+
+
+def first(records: Iterable[Record], answers: int | None) -> list[Record]:
+    """Those of the first so many answers to each example, in their order; None: all."""
+    return [record for record in records if answers is None or record.sample < answers]
 
 
 class RunFolder:

@@ -15,6 +15,8 @@ from longspan.record.files import read_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from longspan.comparison import Answer
+
 MARKS = ("config.yaml", "fingerprint.json", "samples.jsonl")
 """A folder that holds one of them is, or was to become, a run."""
 
@@ -32,8 +34,8 @@ class Entry:
     settings: Mapping[str, Any]
     conditions: Mapping[str, Any]
     """What identifies it, less its method and task, by dotted names."""
-    scores: Mapping[str, float]
-    """By example id."""
+    scores: Mapping[Answer, float]
+    """Of all recorded answers."""
     needles: Mapping[tuple[int, float], float] = field(default_factory=dict)
     """Mean score by (length in tokens, depth in percent)."""
     layers: tuple[int, ...] = ()
@@ -137,22 +139,19 @@ def _entry(path: Path, notes: list[str]) -> Entry:
 
 def _samples(
     path: Path, notes: list[str]
-) -> tuple[dict[str, float], dict[tuple[int, float], float]]:
+) -> tuple[dict[Answer, float], dict[tuple[int, float], float]]:
     frame = results.read_samples(path)
     for file, lines in frame.attrs["corrupt"].items():
         shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
         word = "line" if len(lines) == 1 else "lines"
         notes.append(f"{file}: skipped {len(lines)} {word} that hold no sample: {shown}")
-    scores, cells = defaultdict(list), defaultdict(list)
+    scores, cells = {}, defaultdict(list)
     for row in frame.to_dict("records"):
-        scores[str(row["id"])].append(float(row["score"]))
+        scores[str(row["id"]), int(row["sample"])] = float(row["score"])
         length, depth = row.get("meta.length"), row.get("meta.depth")
         if length == length and depth == depth and length is not None and depth is not None:
             cells[int(length), float(depth)].append(float(row["score"]))
-    return (
-        {key: sum(each) / len(each) for key, each in scores.items()},
-        {key: sum(each) / len(each) for key, each in cells.items()},
-    )
+    return scores, {key: sum(each) / len(each) for key, each in cells.items()}
 
 
 def _mass(path: Path) -> tuple[tuple[int, ...], Grid]:

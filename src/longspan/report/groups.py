@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from longspan import results
-from longspan.comparison import shared
+from longspan.comparison import first, shared
 from longspan.request import tokens_label
 from longspan.statistics import Interval, difference_interval
 
@@ -126,7 +126,8 @@ def _rank(row: Row) -> tuple[float, float, str]:
 def _delta(entry: Entry, entries: Iterable[Entry]) -> Delta | None:
     if entry.method == BASELINE:
         return None
-    pair = shared(entry.scores, (each.scores for each in entries if each.method == BASELINE))
+    ours = first(entry.scores, entry.facts.get("answers"))
+    pair = shared(ours, (each.scores for each in entries if each.method == BASELINE))
     return _told(*pair) if pair[0] else None
 
 

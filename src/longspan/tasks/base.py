@@ -51,8 +51,8 @@ class Task(ABC):
     """
 
     chooses: ClassVar[tuple[str, ...]] = ()
-    """Settings that choose among the examples, or sum them up, and change no sample: they are not
-    part of the fingerprint, so that shards can be put together.
+    """Settings that choose among the examples and their answers, or sum them up, and change no
+    sample: they are not part of the fingerprint, so that shards can be put together.
     """
 
     @property
@@ -67,7 +67,7 @@ class Task(ABC):
 
     @property
     def samples_per_example(self) -> int:
-        """How often one example is answered (n_sampling)."""
+        """How often one example is answered (n_sampling); an answer is the same among how many."""
         return 1
 
     @abstractmethod

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Reasoning(Task):
     """Settings and metrics; the subclasses know the rows and the answers."""
 
-    chooses: ClassVar[tuple[str, ...]] = ("start", "pass_k")
+    chooses: ClassVar[tuple[str, ...]] = ("start", "pass_k", "n_sampling")
 
     path: str | None = None
     """A .jsonl, .json, .csv or .parquet file; None: the data set `hub` of the Hugging Face hub."""
@@ -38,7 +38,7 @@ class Reasoning(Task):
     hub_config: str | None = None
     split: str = "train"
     n_sampling: Number = 8
-    """Answers to each problem."""
+    """Answers to each problem: more go on from those recorded, fewer take the first of them."""
     pass_k: list[Count] | None = None
     """The k of pass@k; None: 2, 4, 8, ... up to n_sampling."""
     start: Tokens = 0
