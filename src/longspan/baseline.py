@@ -37,6 +37,19 @@ def baseline_delta(
     return {**interval._asdict(), "n": len(ours), "distinguishable": interval.excludes_zero}
 
 
+def damaged(folder: Path, pairing: str) -> Iterator[str]:
+    """A line a file of full attention's that a run is compared with and that holds lines which are
+    no sample.
+    """
+    for file in _files(folder, pairing):
+        if lines := read_samples(file).corrupt:
+            shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+            yield (
+                f"{file}: no sample in {'line' if len(lines) == 1 else 'lines'} {shown}; the "
+                "comparison is without, until the same command with method=full answers again"
+            )
+
+
 def _files(folder: Path, pairing: str) -> Iterator[Path]:
     """The samples of full attention that a run is compared with; full attention is with none."""
     if folder.name.startswith(f"{NAME}-"):

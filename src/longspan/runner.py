@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longspan import fingerprint, fits, passes
+from longspan.baseline import damaged
 from longspan.build import checked, part
 from longspan.fingerprint import FULL
 from longspan.notes import notes
@@ -121,14 +122,14 @@ def execute(run: Run, screen: Screen) -> tuple[Path, dict[str, Any]]:
     from longspan.record.environment import environment
 
     identity = run.identity
-    digest = fingerprint.digest(identity)
+    digest, pairing = fingerprint.digest(identity), fingerprint.pairing(identity)
     begun = time.perf_counter()
     with RunFolder(run.folder, digest) as folder:
         folder.write_yaml("config.yaml", run.config)
-        for line in notes(run, folder, here := environment()):
+        for line in (*notes(run, folder, here := environment()), *damaged(folder.path, pairing)):
             screen.note(line)
         folder.write("environment.json", here)
-        folder.write("fingerprint.json", {"pairing": fingerprint.pairing(identity), **identity})
+        folder.write("fingerprint.json", {"pairing": pairing, **identity})
         known = first(folder.records, run.task.samples_per_example)
         run.recorder.open(folder.path, run.config, digest, known)
         try:

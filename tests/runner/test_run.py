@@ -322,3 +322,16 @@ def test_idle_matrix_units_are_told_of(
     model = SimpleNamespace(device=torch.device(device), dtype=dtype)
     run: Any = SimpleNamespace(model=model, request=SimpleNamespace(ctx=ctx))
     assert bool(_slow_dtype(run)) == said
+
+
+@pytest.mark.parametrize(("count", "which"), [(1, "line 4"), (2, "lines 3, 4")])
+def test_a_damaged_baseline_is_named(cli: Cli, count: int, which: str) -> None:
+    path = cli().folder() / "samples.jsonl"
+    whole = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*whole[:-count], *["{half\n"] * count]))
+    sparse = cli("method=streaming_llm")
+    assert sparse.json("summary.json", "streaming_llm")["baseline_delta"]["n"] == 4 - count
+    (line,) = (each for each in sparse.err.splitlines() if "no sample" in each)
+    assert line.startswith(f"{path}: no sample in {which}; the comparison is without, until ")
+    cli()
+    assert "no sample" not in cli("method=streaming_llm").err
