@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,7 +36,8 @@ def test_saved_indexes_answer_alike(tmp_path: Path) -> None:
         again = KeyCodesIndex.load(tmp_path, keys_GTD)
         right, found = (one.search(q_HD, budget, 0.25) for one in (index, again))
         assert torch.equal(found.retrieved.start_NK, right.retrieved.start_NK)
-        assert found.bytes == right.bytes
+        width, reread = (64, 0) if not options else (32, 4 * 18 * 64 * 4)
+        assert found.bytes == right.bytes == 2 * 350 * width + reread
         assert found.distances == right.distances == 350 + (18 if options else 0)
         again.append(segment(20, 354))
         assert (again.tokens, index.tokens) == (370, 350)
@@ -69,8 +71,38 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing is indexed"):
         KeyCodesIndex(CodeOptions()).save(tmp_path)
     index.save(tmp_path)
-    with pytest.raises(ValueError, match="keys has 7 tokens; it should have 350"):
+    with pytest.raises(
+        ValueError, match=r"keys has shape \[2, 7, 64\]; it should be \[2, 350, 64\]"
+    ):
         KeyCodesIndex.load(tmp_path, torch.randn(2, 7, 64))
     (tmp_path / CODES).write_bytes(b"")
     with pytest.raises(ValueError, match=r"codes\.safetensors holds no mean_GD"):
         KeyCodesIndex.load(tmp_path)
+
+
+def test_an_index_without_its_keys_goes_on_by_codes(tmp_path: Path) -> None:
+    built(candidates=1.5).save(tmp_path)
+    index = KeyCodesIndex.load(tmp_path)
+    index.append(segment(20, 354))
+    assert index.search(torch.randn(4, 64), Budget(12), 0.25).distances == 370
+
+
+def test_a_stretch_that_is_refused_leaves_nothing_behind() -> None:
+    index = KeyCodesIndex(CodeOptions())
+    broken = segment(300, 4)
+    broken.keys_GTD[0, 5, 5] = torch.nan
+    with pytest.raises(ValueError, match="keys holds NaN"):
+        index.build(broken)
+    index.build(segment(300, 9))
+    assert index.search(torch.randn(4, 64), Budget(1), 0.25).retrieved.start_NK.min() >= 9
+
+
+def test_queries_say_which_columns_count() -> None:
+    one, other = (KeyCodesIndex(CodeOptions(rank=0.5)) for _ in range(2))
+    given = segment(300, 4)
+    one.build(given)
+    assert given.queries_HSD is not None
+    other.build(replace(given, queries_HSD=given.queries_HSD * torch.linspace(0.1, 5, 64)))
+    q_HD = torch.randn(4, 64)
+    found = [each.search(q_HD, Budget(30), 0.25).retrieved.start_NK for each in (one, other)]
+    assert not torch.equal(*found)

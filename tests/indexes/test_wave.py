@@ -50,7 +50,9 @@ def filled(*lengths: int, **options: object) -> tuple[WaveIndex, torch.Tensor, t
     st.lists(st.integers(1, 300), min_size=1, max_size=3),
     st.integers(1, 40),
     st.integers(10, 400),
-    st.sampled_from([("segment", 0.0), ("segment", 0.1), ("segment", 0.9), ("global", 0.0)]),
+    st.sampled_from(
+        [("segment", 0.0), ("segment", 0.1), ("segment", 0.9), ("segment", 1.0), ("global", 0.0)]
+    ),
 )
 def test_every_slot_is_in_one_cluster_and_centroids_are_means(
     lengths: list[int], per_cluster: int, segment_tokens: int, cut: tuple[str, float]
@@ -245,7 +247,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             WaveIndex.load(tmp_path)
     head = {"format": "longspan.wave", "version": "0", "facts": "{}"}
     save_file(found.meta.tensors, path, metadata=head)
-    with pytest.raises(ValueError, match=r"version '0'.*should be .* version '2'"):
+    with pytest.raises(ValueError, match=r"version '0'.*should be .* version '1'"):
         WaveIndex.load(tmp_path)
     for facts in ('{"options": {"no_such_option": 1}, "tokens": 300}', "{}"):
         save_file(found.meta.tensors, path, metadata=head | {"version": "1", "facts": facts})

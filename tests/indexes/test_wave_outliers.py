@@ -72,3 +72,20 @@ def test_a_cluster_that_gives_up_all_its_tokens_is_empty() -> None:
     torch.testing.assert_close(
         apart.centroids_GCD[:, 250:], keys_GTD.gather(1, apart.order_GT[..., None].expand(1, -1, 8))
     )
+
+
+def test_leaving_a_small_cluster_counts_for_more() -> None:
+    # clusters of 2 and 60, a key of each 4 from its mean; alone, the other of the two has no spread
+    keys_GTD = torch.zeros(1, 62, 4)
+    keys_GTD[0, 0, 0], keys_GTD[0, 1, 0] = 3.9, -3.9
+    keys_GTD[0, 2, 1] = 4 * 60 / 59
+    size_GC = torch.tensor([[2, 60]], dtype=torch.int32)
+    mean_GCD = torch.stack([keys_GTD[0, :2].mean(0), keys_GTD[0, 2:].mean(0)])[None]
+    spread_GC = torch.tensor([[3.9**2 / 4, 16 * 60 / 59 / 60 / 4]])
+    found = Clusters(
+        torch.arange(62)[None], (size_GC.cumsum(1) - size_GC).int(), size_GC, mean_GCD,
+        torch.zeros(1, 2, 4), spread_GC,
+    )  # fmt: skip
+    apart = set_apart(found, keys_GTD, keys_GTD, 1, 1)
+    assert apart.size_GC.tolist() == [[1, 60, 1]]
+    assert apart.spread_GC[0, 0] < 1e-6

@@ -73,6 +73,45 @@ def exact_products(q_HD: torch.Tensor, keys: list[torch.Tensor]) -> torch.Tensor
     return (q_GRD @ keys_GTD.mT).flatten(0, 1)
 
 
+def test_a_sample_that_promises_too_much_is_not_believed(isa: Any) -> None:
+    q_HD, keys, _, where = inputs(lengths=(9_000,), groups=1, heads=2)
+    # every sixteenth block of 64 codes is what a scan looks at first
+    beside_T = torch.arange(9_000) // 64 % 16 != 0
+    keys[0][:, beside_T] -= 3 * q_HD[0].float() / q_HD[0].float().norm()
+    coded = [encode(keys[0], where)]
+    found = best_keys(q_HD, coded, where, 700, backend=isa)
+    assert torch.equal(found, best_keys(q_HD, coded, where, 700, backend="reference"))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-18, 1e12])
+def test_tiny_and_huge_numbers(size: float, isa: Any) -> None:
+    q_HD, keys, _, where = inputs()
+    keys = [size * each for each in keys]
+    where = coordinates(keys[0], None, 64, "keys")
+    coded = [encode(each, where) for each in keys]
+    for factor in (size, 1.0, 0.0):
+        found, right = (
+            best_keys(factor * q_HD, coded, where, 20, backend=path) for path in (isa, "reference")
+        )
+        assert torch.equal(found, right)
+    with pytest.raises(ValueError, match="q times"):
+        best_keys(1e37 * q_HD, [encode(1e12 * keys[0] / size, where)], where, 20, backend=isa)
+
+
+def test_keys_far_from_the_first_ones_are_found(isa: Any) -> None:
+    # the first stretch says nothing of what is to come
+    first_GTD = torch.full((1, 1, 32), 7.0)
+    where = coordinates(first_GTD, None, 32, "queries")
+    later_GTD = 500 * torch.randn(1, 300, 32)
+    coded = [encode(first_GTD, where), encode(later_GTD, where)]
+    q_HD = torch.randn(4, 32)
+    right = exact_products(q_HD, [first_GTD, later_GTD]).topk(5).indices
+    found = best_keys(
+        q_HD, coded, where, 5, keys_GTDs=[first_GTD, later_GTD], candidates=20, backend=isa
+    )
+    assert torch.equal(found, right.int())
+
+
 def test_equal_scores_come_by_falling_number(isa: Any) -> None:
     q_HD, keys, _, where = inputs(lengths=(10_000,), groups=1, heads=3)
     same_GTD = keys[0][:, :1].expand(-1, 10_000, -1).contiguous()
@@ -118,9 +157,19 @@ def test_bad_input_is_named() -> None:
         best_keys(q_HD, coded, where, 665)
     with pytest.raises(ValueError, match="keys has 600 tokens; it should have 664"):
         best_keys(q_HD, coded, where, 5, keys_GTDs=keys[:1])
-    with pytest.raises(ValueError, match="q holds NaN"):
+    with pytest.raises(ValueError, match=r"q times the codes. steps holds NaN"):
         best_keys(torch.full_like(q_HD, torch.nan), coded, where, 5)
     with pytest.raises(ValueError, match="keys holds NaN"):
         encode(torch.full_like(keys[0], torch.inf), where)
+    with pytest.raises(ValueError, match="queries holds NaN"):
+        coordinates(keys[0], torch.full((2, 3, 64), torch.inf), 32, "queries")
+    with pytest.raises(ValueError, match="metric is 'nonsense'"):
+        coordinates(keys[0], None, 32, "nonsense")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"q has shape \[8, 32\]"):
+        best_keys(q_HD[:, :32], coded, where, 5)
+    with pytest.raises(ValueError, match=r"keys have shape \[1, 664, 64\]"):
+        best_keys(q_HD, coded, where, 5, keys_GTDs=[torch.cat(keys, 1)[:1]])
+    with pytest.raises(ValueError, match=r"keys have shape \[1, 600, 64\]"):
+        encode(keys[0][:1], where)
     with pytest.raises(ValueError, match="rank is 65; it should be 1 to 64"):
         coordinates(keys[0], None, 65, "keys")

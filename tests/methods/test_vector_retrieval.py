@@ -11,7 +11,10 @@ from tests.methods.cases import assert_close, layer
 
 from longspan.indexes.attention_graph import AttentionGraphIndex
 from longspan.indexes.base import Budget, Segment
-from longspan.indexes.key_codes import KeyCodesIndex
+from longspan.indexes.hybrid import HybridIndex
+from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
+from longspan.indexes.wave import WaveIndex
+from longspan.indexes.wave_options import WaveOptions
 from longspan.methods.faiss_flat import FaissFlat
 from longspan.methods.faiss_hnsw import FaissHnsw
 from longspan.methods.faiss_ivf import FaissIvf
@@ -72,11 +75,11 @@ def test_updates_equal_an_index_built_from_scratch_segment_by_segment(name: str)
         given.step(state, position)
 
     fresh = method.index(given.geometry)
-    learns = fresh.wants_queries
+    learns, wants = fresh.learns, fresh.wants_queries
     stop = prompt - SMALL["local_tokens"]
     sample = QuerySample(*method.query_sample)
     sample.add(given.q_HTD[:, :prompt])
-    fresh.build(segment(given, SMALL["sink_tokens"], stop, sample.queries() if learns else None))
+    fresh.build(segment(given, SMALL["sink_tokens"], stop, sample.queries() if wants else None))
     for position in range(prompt, 520):
         if position - SMALL["local_tokens"] - stop >= update:
             fresh.append(segment(given, stop, stop + update))
@@ -230,3 +233,26 @@ def test_keys_are_read_where_they_are_stored(kind: type[VectorRetrieval]) -> Non
     assert {keys.untyped_storage().data_ptr() for keys in index._keys_GTDs} <= stored
     assert sum(keys.shape[1] for keys in index._keys_GTDs) == index.tokens
     assert len(index._keys_GTDs) <= len(state.store.parts)
+
+
+def test_settings_reach_the_codes() -> None:
+    given = layer(900, size=64, heads=2)
+    sizes = {}
+    for name, method in (
+        ("loki", Loki(**SMALL)), ("loki, whole", Loki(**SMALL, rank=1.0)),
+        ("hybrid", Hybrid(**SMALL)), ("hybrid, half", Hybrid(**SMALL, rank=0.5)),
+    ):  # fmt: skip
+        state = method.layer(given.geometry)
+        given.prefill(state, 0, 600)
+        state.seal()
+        sizes[name] = state.memory()["index_bytes"]
+        assert state.index.learns is state.remembers is False
+    assert sizes["loki, whole"] - sizes["loki"] >= 580 * 2 * 32
+    assert sizes["hybrid"] - sizes["hybrid, half"] >= 580 * 2 * 32
+    assert Loki().query_sample == (512, 2048)
+    assert Loki(metric="keys").query_sample == (0, 0)
+
+
+def test_a_finder_that_reads_keys_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"candidates is 1\.25; it should be 1"):
+        HybridIndex(KeyCodesIndex(CodeOptions(candidates=1.25)), WaveIndex(WaveOptions()))

@@ -44,7 +44,7 @@ METHODS: dict[str, Method] = {
     ),
     "retroinfer, by mass": RetroInfer(
         update_tokens=32, local_tokens=16, segment_tokens=64, tokens_per_cluster=4, vote="mass",
-        retrieval_budget=0.1, estimation_budget=0.3, placement="gpu",
+        retrieval_budget=0.1, estimation_budget=0.3, placement="gpu", outlier_budget=0.5,
     ),
     BUFFERED: RetroInfer(
         update_tokens=32, local_tokens=16, segment_tokens=64, tokens_per_cluster=4,

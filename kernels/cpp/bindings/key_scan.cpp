@@ -1,6 +1,9 @@
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "bind.hpp"
 #include "longspan/kernels.hpp"
 #include "tensors.hpp"
@@ -24,6 +27,9 @@ void key_scan(const std::vector<CodesIn>& codes, const std::vector<FloatsIn>& we
                 "codes must be [G, T, W], W a multiple of 32, with G dividing the queries");
         require(weights[s].ndim() == 2 && weights[s].shape(0) == heads && weights[s].shape(1) == codes[0].shape(2),
                 "weights must be [H, W]");
+        // so that no score passes the range of float32
+        require(std::all_of(weights[s].data(), weights[s].data() + weights[s].size(), [](float w) { return std::abs(w) < 1e30F; }),
+                "weights must be below 1e30");
         args.stretches.push_back({codes[s].data(), static_cast<std::int64_t>(codes[s].shape(1)), weights[s].data()});
         tokens += args.stretches.back().tokens;
     }
@@ -34,6 +40,7 @@ void key_scan(const std::vector<CodesIn>& codes, const std::vector<FloatsIn>& we
     args.width = static_cast<int>(codes[0].shape(2));
     args.queries = queries.data();
     args.head_size = static_cast<int>(queries.shape(1));
+    require(keys.empty() || keys[0].shape(0) == codes[0].shape(0), "keys must have as many heads as the codes");
     args.keys = stored_keys(keys, heads, queries.shape(1));
     args.candidates = candidates;
     args.k = static_cast<int>(ids.shape(1));

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import torch
 
 from longspan_kernels.attention_graph.maps import score_maps
+from longspan_kernels.attention_graph.options import Metric
 from longspan_kernels.dispatch import path
 from longspan_kernels.key_scan import cpu, reference
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from longspan_kernels.attention_graph.options import Metric
     from longspan_kernels.dispatch import Backend
+
+LARGEST = 1e30
+"""Of keys, queries and weights: sums of their products stay within float32."""
 
 __all__ = ["Coordinates", "KeyCodes", "best_keys", "coordinates", "encode"]
 
@@ -45,26 +48,49 @@ def coordinates(
 ) -> Coordinates:
     """The `rank` columns in which the scores of the sampled queries are kept best (`queries`; their
     best approximation of that rank), or the keys (`keys`: their principal axes, as in Loki, arXiv
-    2406.02542); a multiple of 32, the last ones zero.
+    2406.02542); filled up with zeros to a multiple of 32.
 
-    Raises ValueError where rank is not 1 to D.
+    Raises ValueError where rank is not 1 to D, and on numbers that are not finite or beyond 1e30.
     """
     groups, _, size = keys_GTD.shape
     if not 1 <= rank <= size:
         raise ValueError(f"rank is {rank}; it should be 1 to {size}, the head size")
+    if metric not in get_args(Metric):
+        raise ValueError(f"metric is {metric!r}; right is one of {', '.join(get_args(Metric))}")
     if queries_GSD is None:
         queries_GSD = keys_GTD.new_empty(groups, 0, size)
-    maps = [
-        score_maps(keys_TD.float().cpu(), queries_SD.float().cpu(), rank, metric)
-        for keys_TD, queries_SD in zip(keys_GTD, queries_GSD, strict=True)
-    ]
-    return Coordinates(*(torch.stack(each).to(keys_GTD.device) for each in zip(*maps, strict=True)))
+    check("keys", keys_GTD)
+    check("queries", queries_GSD)
+    found = []
+    for keys_TD, queries_SD in zip(keys_GTD, queries_GSD, strict=True):
+        maps = score_maps(keys_TD.float().cpu(), queries_SD.float().cpu(), rank, metric)
+        # of keys that are all alike the maps know no unit; codes have steps of their own
+        unit = maps.to_codes_DW.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+        found.append((maps.mean_D, maps.to_codes_DW / unit, maps.to_queries_DW * unit))
+    return Coordinates(
+        *(torch.stack(each).to(keys_GTD.device) for each in zip(*found, strict=True))
+    )
+
+
+def check(name: str, rows: Tensor) -> None:
+    """ValueError where one of them is not finite or too large."""
+    if rows.numel() and not bool(rows.abs().max() < LARGEST):  # nor is NaN
+        raise ValueError(
+            f"{name} holds NaN, infinity or more than {LARGEST:g}; every value must be below"
+        )
 
 
 def encode(keys_GTD: Tensor, where: Coordinates) -> KeyCodes:
-    """A step a column, the range of these keys by 127. ValueError on NaN or infinity."""
-    if not bool(keys_GTD.isfinite().all()):
-        raise ValueError("keys holds NaN or infinity; every value must be finite")
+    """A step a column, the range of these keys by 127. Raises ValueError as `coordinates`, and
+    where the keys have another shape than those.
+    """
+    groups, _, size = keys_GTD.shape
+    if (groups, size) != tuple(where.mean_GD.shape):
+        raise ValueError(
+            f"keys have shape {list(keys_GTD.shape)}; it should be {[*where.mean_GD.shape]} but for"
+            " the tokens between"
+        )
+    check("keys", keys_GTD)
     codes, steps = [], []
     for keys_TD, mean_D, to_codes_DW in zip(
         keys_GTD, where.mean_GD, where.to_codes_GDW, strict=True
@@ -94,8 +120,10 @@ def best_keys(
     keys_GTDs: the keys themselves, in stretches of their own; if given, the best `candidates`
     (default: k) by codes are ordered by their exact products. Threads do not change results.
 
-    Raises ValueError on NaN or infinity in q, and where k or candidates do not fit.
+    Raises ValueError where k, candidates or a shape does not fit and, of tensors in host memory, on
+    queries that are not finite or whose products with the codes are beyond 1e30.
     """
+    groups, head_size, _ = where.to_queries_GDW.shape
     tokens = sum(each.code_GTW.shape[1] for each in coded)
     candidates = k if candidates is None else candidates
     if not 1 <= k <= candidates <= tokens:
@@ -103,16 +131,25 @@ def best_keys(
             f"k is {k} and candidates {candidates}; right is 1 <= k <= candidates <= {tokens}, the"
             " keys in codes"
         )
-    if not bool(q_HD.isfinite().all()):
-        raise ValueError("q holds NaN or infinity; every value must be finite")
+    if q_HD.shape[1] != head_size or len(q_HD) % groups:
+        raise ValueError(
+            f"q has shape {list(q_HD.shape)}; it should be [a multiple of {groups}, {head_size}]"
+        )
+    for keys_GTD in keys_GTDs:
+        if (keys_GTD.shape[0], keys_GTD.shape[2]) != (groups, head_size):
+            raise ValueError(
+                f"keys have shape {list(keys_GTD.shape)}; it should be [{groups}, T, {head_size}]"
+            )
     if keys_GTDs and sum(keys_GTD.shape[1] for keys_GTD in keys_GTDs) != tokens:
         raise ValueError(
             f"keys has {sum(each.shape[1] for each in keys_GTDs)} tokens; it should have {tokens}"
         )
     q_HD = q_HD.float()
-    groups, head_size, _ = where.to_queries_GDW.shape
     y_GRW = q_HD.reshape(groups, -1, head_size) @ where.to_queries_GDW
     weights = [(y_GRW * each.step_GW[:, None]).flatten(0, 1) for each in coded]
+    if q_HD.device.type == "cpu":  # a GPU would have to be waited for
+        for weights_HW in weights:
+            check("q times the codes' steps", weights_HW)
     codes = [each.code_GTW for each in coded]
     isa = path(backend, cpu.obstacle(q_HD, codes, keys_GTDs))
     if isa is None:

@@ -15,6 +15,8 @@ BLOCK = 8192
 """Codes are widened so many tokens at a time."""
 WIDE = {"cpu": torch.float64}
 """What holds the sums: whole numbers exactly, but on a GPU, where float32 rounds the largest."""
+LEAST = 1e-30
+"""Of a weight: below it all are 0, as their unit would lose its digits."""
 MOST, SUM = 32767.0, 16777216.0
 """Of a weight, and of a weight times the columns: sums of as many products stay within 31 bits."""
 
@@ -23,7 +25,7 @@ def quantised(weights_HW: Tensor) -> tuple[Tensor, Tensor]:
     """Whole numbers as floats [H, W] of 16 bits, and their units, float32 [H]."""
     limit = min(MOST, SUM / weights_HW.shape[1])
     largest_H = weights_HW.abs().amax(1)
-    unit_H = torch.where(largest_H > 0, largest_H / limit, 1.0)
+    unit_H = torch.where(largest_H > LEAST, largest_H / limit, 1.0)
     return (weights_HW / unit_H[:, None]).round(), unit_H
 
 

@@ -64,6 +64,11 @@ class AttentionGraphIndex(KeyIndex):
         """The graph is made of what queries read."""
         return True
 
+    @property
+    def learns(self) -> bool:
+        """A step begins where the last one ended, and inserted keys are led by the last ones."""
+        return True
+
     def build(self, segment: Segment) -> None:
         """Build the graphs; a further segment of a prompt is inserted."""
         if self._graphs:

@@ -68,6 +68,11 @@ class KeyIndex(ABC):
     def wants_queries(self) -> bool:
         """Whether `build` needs sampled prefill queries."""
 
+    @property
+    def learns(self) -> bool:
+        """Whether decode steps are learned from, so that `remember` counts."""
+        return False
+
     @abstractmethod
     def build(self, segment: Segment) -> Tensor | None:
         """Take in a segment of the prompt.
@@ -89,7 +94,7 @@ class KeyIndex(ABC):
         del keys_GTDs
 
     def remember(self, q_HD: Tensor) -> None:
-        """Learn of a query as `search` does, without an answer; where `wants_queries`."""
+        """Learn of a query as `search` does, without an answer; where it `learns`."""
         raise TypeError(f"index {type(self).__name__} learns of no queries")
 
     @abstractmethod

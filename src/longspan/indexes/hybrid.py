@@ -41,6 +41,11 @@ class HybridIndex(KeyIndex):
     """
 
     def __init__(self, finder: Finder, wave: WaveIndex) -> None:
+        if isinstance(finder, KeyCodesIndex) and finder.options.candidates > 1:
+            raise ValueError(
+                f"candidates is {finder.options.candidates}; it should be 1, as a finder reads no"
+                " keys"
+            )
         self.finder, self.wave = finder, wave
         self._place_GT: Tensor | None = None
         """int32: where, in the order of the clusters, the finder's tokens are."""
@@ -50,6 +55,11 @@ class HybridIndex(KeyIndex):
     def wants_queries(self) -> bool:
         """See KeyIndex."""
         return self.finder.wants_queries
+
+    @property
+    def learns(self) -> bool:
+        """See KeyIndex."""
+        return self.finder.learns
 
     def build(self, segment: Segment) -> Tensor:
         """Both indexes take the stretch in; the order is that of the clusters."""

@@ -63,22 +63,24 @@ class KeyCodesIndex(KeyIndex):
 
     def build(self, segment: Segment) -> None:
         """Write a stretch of the prompt in codes. Raises ValueError on NaN or infinity."""
-        keys_GTD = segment.keys_GTD
-        if self._where is None:
+        keys_GTD, where = segment.keys_GTD, self._where
+        if where is None:
             queries_GSD = None
             if segment.queries_HSD is not None:
                 queries_GSD = segment.queries_HSD.reshape(len(keys_GTD), -1, keys_GTD.shape[2])
             rank = max(1, ceil(self.options.rank * keys_GTD.shape[2]))
-            self._where = coordinates(keys_GTD, queries_GSD, rank, self.options.metric)
-            self._first_slot = segment.first_slot
+            where = coordinates(keys_GTD, queries_GSD, rank, self.options.metric)
         elif segment.first_slot != self._first_slot + self.tokens:
             raise ValueError(
                 f"segment begins at slot {segment.first_slot}; it should begin at"
                 f" {self._first_slot + self.tokens}, where the last one ended"
             )
-        self._coded = (*self._coded, encode(keys_GTD, self._where))
-        if self.options.candidates > 1:
+        coded = encode(keys_GTD, where)
+        if self._where is None:
+            self._where, self._first_slot = where, segment.first_slot
+        if self.options.candidates > 1 and (self._keys_GTDs or not self._coded):
             self._keys_GTDs = (*self._keys_GTDs, keys_GTD)
+        self._coded = (*self._coded, coded)
 
     def append(self, segment: Segment) -> None:
         """As `build`."""
@@ -96,7 +98,7 @@ class KeyCodesIndex(KeyIndex):
         if all(keys_GTD.device == q_HD.device for keys_GTD in self._keys_GTDs):
             keys_GTDs = self._keys_GTDs
             if keys_GTDs:
-                candidates = min(ceil(self.options.candidates * wanted), self.tokens)
+                candidates = ceil(min(self.options.candidates * wanted, self.tokens))
         ids_HK = best_keys(
             q_HD, self._coded, self._where, wanted, keys_GTDs=keys_GTDs, candidates=candidates
         )
@@ -112,9 +114,6 @@ class KeyCodesIndex(KeyIndex):
         """See KeyIndex; what was read of before may go."""
         if self._keys_GTDs:
             self._keys_GTDs = tuple(keys_GTDs)
-
-    def remember(self, q_HD: Tensor) -> None:
-        """See KeyIndex; steps are not learned from."""
 
     def fork(self) -> KeyCodesIndex:
         """Codes are never changed, so they are shared."""
@@ -155,22 +154,27 @@ class KeyCodesIndex(KeyIndex):
         """The index that `save` wrote; with the keys [G, T, D] it covers, searches are exact in
         their order where the options say so. Raises ValueError naming a file that is not one.
         """
-        facts = read_facts(folder, KIND, VERSION)
-        index = cls(CodeOptions(**facts["options"]))
-        path, index._first_slot = folder / CODES, facts["first_slot"]
+        facts, path = read_facts(folder, KIND, VERSION), folder / CODES
+        try:
+            index = cls(CodeOptions(**facts["options"]))
+            stretches, tokens = int(facts["stretches"]), int(facts["tokens"])
+            index._first_slot = int(facts["first_slot"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{folder} holds key codes of other settings ({error}): build the index again"
+            ) from error
         index._where = Coordinates(*(read_tensor(path, name) for name in Coordinates._fields))
         index._coded = tuple(
             KeyCodes(*(read_tensor(path, f"{name}.{number}") for name in KeyCodes._fields))
-            for number in range(facts["stretches"])
+            for number in range(stretches)
         )
-        if index.tokens != facts["tokens"]:
-            raise ValueError(
-                f"{path} holds {index.tokens} tokens; it should hold {facts['tokens']}"
-            )
+        if not index.tokens == tokens > 0:
+            raise ValueError(f"{path} holds {index.tokens} tokens; it should hold {tokens}")
         if keys_GTD is not None:
-            if keys_GTD.shape[1] != index.tokens:
+            groups, size = index._where.mean_GD.shape
+            if tuple(keys_GTD.shape) != (groups, tokens, size):
                 raise ValueError(
-                    f"keys has {keys_GTD.shape[1]} tokens; it should have {index.tokens}"
+                    f"keys has shape {list(keys_GTD.shape)}; it should be {[groups, tokens, size]}"
                 )
             index._keys_GTDs = (keys_GTD,) if index.options.candidates > 1 else ()
         return index

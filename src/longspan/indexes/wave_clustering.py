@@ -37,7 +37,8 @@ def counts(tokens: int, options: WaveOptions) -> Counts:
     """What a stretch of so many tokens is cut into."""
     clusters = max(1, round(tokens / options.tokens_per_cluster))
     segments = min(clusters, max(1, round(tokens / options.segment_tokens)))
-    return Counts(clusters, segments, round(options.outlier_budget * tokens / segments))
+    outliers = min(round(options.outlier_budget * tokens / segments), tokens // segments)
+    return Counts(clusters, segments, outliers)
 
 
 def clustered(stretch: Segment, options: WaveOptions) -> tuple[Meta, Groups | None, Tensor]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from longspan_kernels.types import Clusters
 
-FORMAT, VERSION, FILE = "longspan.wave", "2", "wave.safetensors"
+FORMAT, VERSION, FILE = "longspan.wave", "1", "wave.safetensors"
 GROUPS = "groups."
 """What the names of the groups' tensors begin with."""
 

@@ -18,17 +18,19 @@ class Loki(ShareRetrieval):
     """Singhania et al., "Loki: Low-rank Keys for Efficient Sparse Attention", NeurIPS 2024, arXiv
     2406.02542.
 
-    Beside the settings of ShareRetrieval. rank: columns that are scanned, a share of the head size
-    (the paper: a quarter, and a quarter of the tokens retrieved). metric: columns keep the scores
-    of the prompt's `queries` best, or are the principal axes of the `keys`, as in the paper.
-    candidates: so many times what is retrieved is ordered by the keys themselves; 1, as in the
-    paper: the columns decide. query_window, query_tokens: prefill queries that say what counts,
-    the last ones and at most so many others.
+    Beside the settings of ShareRetrieval. rank: columns that are scanned, a share of the head size,
+    filled up to a multiple of 32 (the paper: a quarter, and a quarter of the tokens retrieved).
+    metric: columns keep the scores of the prompt's `queries` best, or are the principal axes of the
+    `keys`, as in the paper. candidates: so many times what is retrieved is ordered by the keys
+    themselves; 1, as in the paper: the columns decide, as they do where the keys are not with them
+    (placement=wave_buffer on a GPU). query_window, query_tokens: prefill queries that say what
+    counts where metric is `queries`, the last ones and at most so many others.
 
     Deviations. Axes are those of the prompt, layer and KV head; the paper's are calibrated
     beforehand on text. Columns are stored in a byte each, beside the keys; the paper turns the
     keys themselves and reads their first columns. There are static tokens, and generated tokens
-    are written in codes in stretches of update_tokens.
+    are written in codes in stretches of update_tokens, in the columns of the first stretch, however
+    short that was.
     """
 
     name: ClassVar[str] = "loki"

@@ -123,7 +123,7 @@ class RetrievalState(StoredState):
     @property
     def remembers(self) -> bool:
         """See LayerState."""
-        return self.index.wants_queries
+        return self.index.learns
 
     def remember(self, q_HD: Tensor) -> None:
         """See LayerState."""

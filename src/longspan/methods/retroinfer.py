@@ -34,7 +34,7 @@ class RetroInfer(Method):
     retrieval_budget, estimation_budget: shares of the clusters attended token by token, and by
     their summaries. tokens_per_cluster, segment_tokens, kmeans_rounds: the clustering.
     outlier_budget: share of the tokens that are clusters of their own, those that the centroid of
-    their cluster speaks for least.
+    their cluster speaks for least; 0 where final_assignment is `global`.
     update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
     tokens outside the steady zone is attended in full. placement: where keys and values live.
     cache_budget: share of them that `placement=wave_buffer` keeps where the model is. cache_policy:

@@ -51,12 +51,14 @@ struct CodedQuery {
     float unit = 1.0F;
 };
 
+inline constexpr float least_query = 1e-30F;  // of a weight: below it all are 0, as their unit would lose its digits
+
 inline void quantise_query(CodedQuery& query) {
     float largest = 0.0F;
     for (float weight : query.weights) largest = std::max(largest, std::abs(weight));
     // Sums of W products of 127 at most stay within 31 bits.
     const float limit = std::min(32767.0F, 16777216.0F / static_cast<float>(query.weights.size()));
-    query.unit = largest > 0.0F ? largest / limit : 1.0F;
+    query.unit = largest > least_query ? largest / limit : 1.0F;
     query.quantised.resize(query.weights.size());
     for (std::size_t w = 0; w < query.weights.size(); ++w)
         query.quantised[w] = static_cast<std::int16_t>(std::lrint(query.weights[w] / query.unit));

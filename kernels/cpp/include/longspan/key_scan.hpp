@@ -87,7 +87,8 @@ class KeyScan {
         const ScanStretch& stretch = args_.stretches[piece.stretch];
         const std::int8_t* codes = stretch.codes + group * stretch.tokens * args_.width;
         const CodedQuery* queries = &queries_[piece.stretch * args_.heads + group * a_group_];
-        for (int h = 0; h < a_group_; ++h) best[h].found.reserve(static_cast<std::size_t>(2 * most + 16));
+        const std::int64_t room = std::min<std::int64_t>(2 * most + 16, piece.end - piece.begin);
+        for (int h = 0; h < a_group_; ++h) best[h].found.reserve(static_cast<std::size_t>(room));
         float scores[block];
         for (std::int64_t begin = piece.begin; begin < piece.end; begin += std::int64_t{step} * block) {
             const int count = static_cast<int>(std::min<std::int64_t>(block, piece.end - begin));
