@@ -29,6 +29,7 @@ DEFAULT = RetroInfer()
 CHOICES: dict[str, Method] = {
     "seeding mixed, vote mass (the default)": DEFAULT,
     "seeding even, vote sum (the paper's)": replace(DEFAULT, seeding="even", vote="sum"),
+    "no outliers": replace(DEFAULT, outlier_budget=0.0),
     "seeding mixed, vote sum": replace(DEFAULT, vote="sum"),
     "seeding even, vote mass": replace(DEFAULT, seeding="even"),
     "seeding farthest, vote mass": replace(DEFAULT, seeding="farthest"),
@@ -52,6 +53,8 @@ VARIANTS: dict[str, Method] = {
     "4 rounds": replace(DEFAULT, kmeans_rounds=4),
     "8 rounds": replace(DEFAULT, kmeans_rounds=8),
     "segments of 2k": replace(DEFAULT, segment_tokens=2048),
+    "outliers 1%": replace(DEFAULT, outlier_budget=0.01),
+    "outliers 4%": replace(DEFAULT, outlier_budget=0.04),
     "8 tokens a cluster": replace(DEFAULT, tokens_per_cluster=8),
     "32 tokens a cluster": replace(DEFAULT, tokens_per_cluster=32),
     "retrieval 5%": replace(DEFAULT, retrieval_budget=0.05),
