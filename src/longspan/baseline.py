@@ -33,7 +33,8 @@ def baseline_delta(
     ours, theirs = shared(_scores(records), others)
     if not ours:
         return nothing
-    interval = difference_interval(ours, theirs)
+    weighed = all("nats" in record.meta for record in records)
+    interval = difference_interval(ours, theirs, weighed=weighed)
     return {**interval._asdict(), "n": len(ours), "distinguishable": interval.excludes_zero}
 
 

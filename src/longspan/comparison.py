@@ -94,7 +94,7 @@ def paired_bootstrap(ours: pd.DataFrame, theirs: pd.DataFrame, *, seed: int = 0)
     pair = shared(_scores(ours), [_scores(theirs)])
     if not pair[0]:
         raise ValueError("the two runs share no example id; compare runs of one task, ctx and seed")
-    return difference_interval(*pair, seed=seed)
+    return difference_interval(*pair, weighed=weighed(ours), seed=seed)
 
 
 def significance(runs: pd.DataFrame, samples: pd.DataFrame, baseline: str = "full") -> pd.DataFrame:
@@ -117,12 +117,12 @@ def significance(runs: pd.DataFrame, samples: pd.DataFrame, baseline: str = "ful
 def _compared(
     run: Mapping[Any, Any], partners: Iterable[str], samples: pd.DataFrame
 ) -> dict[str, Any]:
-    folders = (run["folder"], *partners)
-    ours, *others = (_scores(samples[samples["folder"] == each]) for each in folders)
-    pair = shared(first(ours, run.get("answers")), others)
+    own = samples[samples["folder"] == run["folder"]]
+    others = (_scores(samples[samples["folder"] == each]) for each in partners)
+    pair = shared(first(_scores(own), run.get("answers")), others)
     if not pair[0]:
         return {"delta": None, "low": None, "high": None, "n": 0, "verdict": "no baseline"}
-    delta = difference_interval(*pair)
+    delta = difference_interval(*pair, weighed=weighed(own))
     verdict = "better" if delta.mean > 0 else "worse"
     return {
         "delta": delta.mean,
@@ -131,6 +131,11 @@ def _compared(
         "n": len(pair[0]),
         "verdict": verdict if delta.excludes_zero else "not distinguishable",
     }
+
+
+def weighed(samples: pd.DataFrame) -> bool:
+    """Whether these are of texts that are weighed and not answered (perplexity)."""
+    return "meta.nats" in samples and bool(samples["meta.nats"].notna().all())
 
 
 def _scores(samples: pd.DataFrame) -> dict[Answer, float]:

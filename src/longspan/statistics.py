@@ -3,7 +3,7 @@
 Bootstrap percentile intervals with three corrections, because benchmark runs are short and their
 scores sit at the edges: the percentiles are widened to a t interval's (Hesterberg 2015, "expanded
 percentile"); of few samples the interval holds Student's too; and where all samples agree, so that
-both would claim certainty, the bound is a proportion's.
+both would claim certainty, the bound is a proportion's, as that of answers that are right or wrong.
 """
 
 from __future__ import annotations
@@ -64,13 +64,20 @@ def mean_interval(scores: Sequence[float], *, seed: int = 0, resamples: int = 10
 
 
 def difference_interval(
-    ours: Sequence[float], theirs: Sequence[float], *, seed: int = 0, resamples: int = 10_000
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    weighed: bool = False,
+    seed: int = 0,
+    resamples: int = 10_000,
 ) -> Interval:
     """The mean of ours - theirs on the same samples with its 95% interval (paired bootstrap).
 
     Where every difference is the same, the interval allows for the share of samples that n cannot
     exclude to be as unlike as can be (Clopper and Pearson's bound): it takes six that agree to tell
-    a difference from none. Raises ValueError for lengths that differ or are zero.
+    a difference from none. Not so for scores of texts that are `weighed`, of which none goes from
+    right to wrong: theirs is Student's, without width, but of one sample, which has none. Raises
+    ValueError for lengths that differ or are zero.
     """
     import numpy as np
 
@@ -80,6 +87,8 @@ def difference_interval(
         )
     values = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
     mean = float(values.mean())
+    if np.ptp(values) == 0 and weighed and values.size > 1:
+        return Interval(mean, mean, mean)
     if np.ptp(values) == 0:
         unlike = 1 - 0.025 ** (1 / values.size)
         return Interval(mean, mean - unlike * (mean + 100), mean + unlike * (100 - mean))

@@ -11,10 +11,14 @@ import pytest
 from longspan import export, results
 from longspan.record.files import write_json
 from longspan.record.jsonl import RunFolder
+from longspan.report.gather import gather
+from longspan.report.groups import grouped
 from longspan.types import Record
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.runner.conftest import Cli
 
 
 def run(
@@ -196,3 +200,23 @@ def test_a_summary_is_never_half_there(root: Path) -> None:
     with pytest.raises(TypeError):
         write_json(file, {"task": object()})
     assert file.read_bytes() == before
+
+
+def test_texts_that_are_weighed_alike_leave_no_width(cli: Cli, tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text(" ".join(f"Line {number} is not line {7 * number}." for number in range(99)))
+    weighed = ("task=perplexity", f"task.path={book}", "task.scored_tokens=9", "ctx=128")
+    cli(*weighed, "samples=3")
+    done = cli(*weighed, "samples=3", "method=streaming_llm", "method.budget=1.0")
+    assert done.code == 0, done.err
+    found = done.json("summary.json", "streaming_llm")["baseline_delta"]
+    none = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 3, "distinguishable": False}
+    assert found == none
+    runs, samples = results.read(done.results), results.read_samples(done.results)
+    (row,) = results.significance(runs, samples).to_dict("records")
+    assert (row["low"], row["high"], row["verdict"]) == (0.0, 0.0, "not distinguishable")
+    ours, theirs = (samples[samples["method"] == name] for name in ("streaming_llm", "full"))
+    assert results.paired_bootstrap(ours, theirs) == (0.0, 0.0, 0.0)
+    (group,) = grouped(gather(done.results))
+    (delta,) = (each.delta for each in group.rows if each.delta)
+    assert delta.interval == (0.0, 0.0, 0.0)

@@ -69,6 +69,22 @@ def test_the_same_outputs_are_not_distinguishable() -> None:
     assert not delta.excludes_zero
 
 
+def test_weighed_texts_that_agree_have_no_width() -> None:
+    """A likelihood goes from nowhere to nowhere at once, unlike an answer; one sample says nothing
+    of either.
+    """
+    ours = [0.31, 0.47, 0.29]
+    assert difference_interval(ours, ours, weighed=True) == (0.0, 0.0, 0.0)
+    assert difference_interval(ours, ours).high > 70
+    one = difference_interval(ours[:1], ours[:1], weighed=True)
+    assert one == difference_interval(ours[:1], ours[:1])
+    assert one.high > 95
+    theirs = [0.30, 0.47, 0.29]
+    near = difference_interval(ours, theirs, weighed=True)
+    assert near == difference_interval(ours, theirs)
+    assert -0.02 < near.low < 0 < near.high < 0.02
+
+
 def test_a_clear_difference_is_told_apart() -> None:
     ours, theirs = [0.0, 20.0, 10.0, 0.0] * 10, [100.0, 80.0, 90.0, 100.0] * 10
     assert difference_interval(ours, theirs).excludes_zero

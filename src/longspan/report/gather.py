@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longspan import results
+from longspan.comparison import weighed
 from longspan.record.files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import pandas as pd
 
     from longspan.comparison import Answer
 
@@ -36,6 +39,8 @@ class Entry:
     """What identifies it, less its method and task, by dotted names."""
     scores: Mapping[Answer, float]
     """Of all recorded answers."""
+    weighed: bool = False
+    """Whether these are of texts that are weighed."""
     needles: Mapping[tuple[int, float], float] = field(default_factory=dict)
     """Mean score by (length in tokens, depth in percent)."""
     layers: tuple[int, ...] = ()
@@ -119,7 +124,8 @@ def _entry(path: Path, notes: list[str]) -> Entry:
         raise ValueError(f"{path}: no fingerprint.json; it was stopped before it began")
     facts = results.read_run(path)
     with results.as_left(path / "samples.jsonl"):
-        scores, needles = _samples(path, notes) if facts["n"] else ({}, {})
+        frame = _samples(path, notes) if facts["n"] else None
+        scores, needles = ({}, {}) if frame is None else _scores(frame)
     with results.as_left(path / "recall.json"):
         layers, mass = _mass(path)
     return Entry(
@@ -130,6 +136,7 @@ def _entry(path: Path, notes: list[str]) -> Entry:
             {k: v for k, v in identity.items() if k not in ("method", "prefill", "task", "pairing")}
         ),
         scores=scores,
+        weighed=frame is not None and weighed(frame),
         needles=needles,
         layers=layers,
         mass=mass,
@@ -137,14 +144,17 @@ def _entry(path: Path, notes: list[str]) -> Entry:
     )
 
 
-def _samples(
-    path: Path, notes: list[str]
-) -> tuple[dict[Answer, float], dict[tuple[int, float], float]]:
+def _samples(path: Path, notes: list[str]) -> pd.DataFrame:
     frame = results.read_samples(path)
     for file, lines in frame.attrs["corrupt"].items():
         shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
         word = "line" if len(lines) == 1 else "lines"
         notes.append(f"{file}: skipped {len(lines)} {word} that hold no sample: {shown}")
+    return frame
+
+
+def _scores(frame: pd.DataFrame) -> tuple[dict[Answer, float], dict[tuple[int, float], float]]:
+    """By answer, and means by the place of a needle."""
     scores, cells = {}, defaultdict(list)
     for row in frame.to_dict("records"):
         scores[str(row["id"]), int(row["sample"])] = float(row["score"])

@@ -128,11 +128,11 @@ def _delta(entry: Entry, entries: Iterable[Entry]) -> Delta | None:
         return None
     ours = first(entry.scores, entry.facts.get("answers"))
     pair = shared(ours, (each.scores for each in entries if each.method == BASELINE))
-    return _told(*pair) if pair[0] else None
+    return _told(*pair, weighed=entry.weighed) if pair[0] else None
 
 
-def _told(ours: list[float], theirs: list[float]) -> Delta:
-    found = difference_interval(ours, theirs)
+def _told(ours: list[float], theirs: list[float], *, weighed: bool) -> Delta:
+    found = difference_interval(ours, theirs, weighed=weighed)
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     spread = len(set(differences)) > 1
     verdict = "better" if found.mean > 0 else "worse"
