@@ -1,7 +1,8 @@
 """Tokens that the centroid of their cluster does not speak for, as clusters of their own.
 
 Beyond RetroInfer. A mean of 16 keys hides one that lies apart from the others, so that a query that
-looks for it ranks the cluster low. In a cluster of its own a token's score is exact.
+looks for it ranks the cluster low. In a cluster of its own a token's score is exact. (Groups of
+clusters hide it again, until its group is opened.)
 """
 
 from __future__ import annotations
