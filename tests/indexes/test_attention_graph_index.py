@@ -110,6 +110,9 @@ def test_saved_indexes_answer_alike(tmp_path: Path) -> None:
     assert torch.equal(found.retrieved.start_NK, right.retrieved.start_NK)
     assert found.distances == right.distances
     again.append(segment(10, 703, seed=4, queries=False))
+    bare = AttentionGraphIndex.load(tmp_path)
+    bare.append(segment(10, 703, seed=4, queries=False))
+    assert recall(bare, torch.cat([given.keys_GTD, rows(10, GROUPS, 4)], 1), 3, k=15) > 0.8
     with pytest.raises(ValueError, match="keys has 10 tokens"):
         AttentionGraphIndex.load(tmp_path, given.keys_GTD[:, :10])
     facts = (tmp_path / "index.json").read_text()

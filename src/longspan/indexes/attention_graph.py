@@ -183,7 +183,9 @@ class AttentionGraphIndex(KeyIndex):
         return index
 
     def _keep(self, keys_GTD: Tensor) -> None:
-        if self.walk.exact and keys_GTD.device.type == "cpu":
+        before = sum(each.shape[1] for each in self._keys_GTDs)
+        whole = before + keys_GTD.shape[1] == self.tokens  # not where an index was loaded without
+        if self.walk.exact and whole and keys_GTD.device.type == "cpu":
             self._keys_GTDs = (*self._keys_GTDs, keys_GTD)
 
     def _pooled(self, segment: Segment) -> Tensor:
