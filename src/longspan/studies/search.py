@@ -11,7 +11,7 @@ from longspan.indexes.faiss_hnsw import FaissHnswIndex
 from longspan.indexes.faiss_ivf import FaissIvfIndex
 from longspan.indexes.flat import FlatIndex
 from longspan.indexes.wave import WaveIndex
-from longspan.indexes.wave_options import WaveOptions
+from longspan.methods.retroinfer import RetroInfer
 from longspan_kernels.attention_graph import GraphOptions
 from longspan_kernels.sparse_decode.reference import run_mask
 
@@ -41,7 +41,7 @@ def contenders() -> dict[str, Contender]:
         Contender("flat", FlatIndex, lambda _, top: [Budget(top)]),
         Contender("IVF", FaissIvfIndex, _lists),
         Contender("HNSW", FaissHnswIndex, _beams),
-        Contender("wave", lambda: WaveIndex(WaveOptions()), _clusters),
+        Contender("wave", lambda: WaveIndex(RetroInfer().clusters(None)), _clusters),
         Contender("attention graph", lambda: AttentionGraphIndex(GraphOptions(), graph), _beams),
     )
     return {each.name: each for each in found}
