@@ -93,12 +93,11 @@ class KeyCodesIndex(KeyIndex):
             raise ValueError(
                 f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
             )
-        keys_GTDs: tuple[Tensor, ...] = ()
+        here = all(keys_GTD.device == q_HD.device for keys_GTD in self._keys_GTDs)
+        keys_GTDs = self._keys_GTDs if here else ()
         candidates = wanted
-        if all(keys_GTD.device == q_HD.device for keys_GTD in self._keys_GTDs):
-            keys_GTDs = self._keys_GTDs
-            if keys_GTDs:
-                candidates = ceil(min(self.options.candidates * wanted, self.tokens))
+        if keys_GTDs:
+            candidates = ceil(min(self.options.candidates * wanted, self.tokens))
         ids_HK = best_keys(
             q_HD, self._coded, self._where, wanted, keys_GTDs=keys_GTDs, candidates=candidates
         )

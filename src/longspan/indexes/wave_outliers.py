@@ -7,6 +7,7 @@ clusters hide it again, until its group is opened.)
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,8 @@ from longspan_kernels.types import Clusters
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+FIELDS = tuple(field.name for field in fields(Clusters))
 
 
 def set_apart(
@@ -32,21 +35,14 @@ def set_apart(
             for count in (tokens, clusters)
         )
         part = Clusters(
-            found.order_GT[:, of_tokens],
-            found.start_GC[:, of_clusters],
-            found.size_GC[:, of_clusters],
-            found.centroids_GCD[:, of_clusters],
-            found.values_GCD[:, of_clusters],
-            found.spread_GC[:, of_clusters],
+            **{
+                name: getattr(found, name)[:, of_tokens if name == "order_GT" else of_clusters]
+                for name in FIELDS
+            }
         )
         parts.append(_split(part, keys_GTD, values_GTD, outliers))
     return Clusters(
-        torch.cat([part.order_GT for part in parts], 1),
-        torch.cat([part.start_GC for part in parts], 1),
-        torch.cat([part.size_GC for part in parts], 1),
-        torch.cat([part.centroids_GCD for part in parts], 1),
-        torch.cat([part.values_GCD for part in parts], 1),
-        torch.cat([part.spread_GC for part in parts], 1),
+        **{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in FIELDS}
     )
 
 
