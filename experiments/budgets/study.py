@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
     from longspan.runner import Run
 
-PAPER = RetroInfer()
+BASE = RetroInfer(tolerance=0.0)
+"""Budgets alone say what is read."""
 RETRIEVAL = (0.005, 0.01, 0.018, 0.025, 0.05, 0.1, 0.2)
 ESTIMATION = (0.0, 0.082, 0.232, 0.482, 0.98)
 STEADY = ((0, 0), (0, 64), (4, 0), (4, 64), (8, 128))
 CLUSTER = (8, 16, 32)
 SEGMENT = (1024, 2048, 8192)
-COVERAGE = (0.6, 0.8, 0.9)
+TOLERANCE = (0.02, 0.01, 0.005, 0.002, 0.001)
 PERCENT = {"exact": "read exactly %", "error": "output error %", "mass": "attention read %"}
 LADDER = (0.005, 0.01, 0.018, 0.025, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2)
 """Shares that a layer may get."""
@@ -58,23 +59,25 @@ class Sizes:
 
 
 def ablations() -> dict[tuple[str, str], Method]:
-    """The paper's, by group and value."""
+    """One setting changed at a time, by group and value."""
     found: dict[tuple[str, str], Method] = {("full", "full"): Full()}
     for share in RETRIEVAL:
-        method = replace(PAPER, retrieval_budget=share)
+        method = replace(BASE, retrieval_budget=share)
         found["retrieval", f"{100 * share:g}%"] = method
         found["retrieval, no estimation", f"{100 * share:g}%"] = replace(method, estimation="none")
     for share in ESTIMATION:
-        found["estimation", f"{100 * share:g}%"] = replace(PAPER, estimation_budget=share)
+        found["estimation", f"{100 * share:g}%"] = replace(BASE, estimation_budget=share)
     for sink, local in STEADY:
-        steady = replace(PAPER, sink_tokens=sink, local_tokens=local)
+        steady = replace(BASE, sink_tokens=sink, local_tokens=local)
         found["steady", f"{sink} + {local}"] = steady
     for size in CLUSTER:
-        found["cluster", f"{size} tokens"] = replace(PAPER, tokens_per_cluster=size)
+        found["cluster", f"{size} tokens"] = replace(BASE, tokens_per_cluster=size)
     for size in SEGMENT:
-        found["segment", f"{size} tokens"] = replace(PAPER, segment_tokens=size)
-    for share in COVERAGE:
-        found["adaptive", f"coverage {share:g}"] = replace(PAPER, coverage=share)
+        found["segment", f"{size} tokens"] = replace(BASE, segment_tokens=size)
+    for tolerance in TOLERANCE:
+        for share in (0.005, BASE.retrieval_budget):
+            value = f"{100 * share:g}%, {tolerance:g}"
+            found["tolerance", value] = replace(BASE, retrieval_budget=share, tolerance=tolerance)
     return found
 
 
@@ -87,7 +90,7 @@ def allocations(mean: float, by_layer: list[dict[float, float]]) -> dict[tuple[s
         "pyramid upside down": pyramid(mean, layers)[::-1],
         "calibrated": calibrated(mean, by_layer),
     }
-    return {("layers", name): replace(PAPER, layer_budgets=shares) for name, shares in ways.items()}
+    return {("layers", name): replace(BASE, layer_budgets=shares) for name, shares in ways.items()}
 
 
 def calibration(run: Run, steps: int) -> list[dict[str, Any]]:
@@ -96,7 +99,7 @@ def calibration(run: Run, steps: int) -> list[dict[str, Any]]:
     return [
         {"layer": layer, "share": share, "mass": replay(method, trace)["mass"]}
         for share in LADDER
-        for method in (replace(PAPER, retrieval_budget=share),)
+        for method in (replace(BASE, retrieval_budget=share),)
         for layer, trace in enumerate(traces)
     ]
 

@@ -57,6 +57,9 @@ KL = "KL, millinats"
 WAYS: dict[str, Callable[[float], Method]] = {
     "oracle_topk": lambda share: replace(OracleTopK(), budget=share, **STATIC),
     "retroinfer": lambda share: replace(RetroInfer(), retrieval_budget=share, **STATIC),
+    "retroinfer, tolerance 0": lambda share: replace(
+        RetroInfer(), retrieval_budget=share, tolerance=0.0, **STATIC
+    ),
     "retroinfer_paper": lambda share: replace(RetroInferPaper(), retrieval_budget=share, **STATIC),
     "retrieval_attention": lambda share: replace(
         RetrievalAttention(), top_tokens=None, retrieval_budget=share, **ALIKE

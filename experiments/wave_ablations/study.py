@@ -16,6 +16,7 @@ from longspan.methods.full import Full
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
 from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.retroinfer_paper import RetroInferPaper
 from longspan.studies.scored import compared, scored
 from longspan.studies.study import Study, begin, launch
 from longspan.studies.trace import Read, replay
@@ -26,43 +27,50 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
 
 DEFAULT = RetroInfer()
+BASE = replace(DEFAULT, tolerance=0.0)
+"""What the other variants differ from: a tolerance would make up for much of what they lose."""
 CHOICES: dict[str, Method] = {
-    "seeding mixed, vote mass (the default)": DEFAULT,
-    "seeding even, vote sum (the paper's)": replace(DEFAULT, seeding="even", vote="sum"),
-    "no outliers": replace(DEFAULT, outlier_budget=0.0),
-    "seeding mixed, vote sum": replace(DEFAULT, vote="sum"),
-    "seeding even, vote mass": replace(DEFAULT, seeding="even"),
-    "seeding farthest, vote mass": replace(DEFAULT, seeding="farthest"),
-    "seeding mixed, vote sized": replace(DEFAULT, vote="sized"),
+    "the default": DEFAULT,
+    "tolerance 0": BASE,
+    "tolerance 0, no outliers": replace(BASE, outlier_budget=0.0),
+    "tolerance 0, estimation by clusters": replace(BASE, estimation="clusters"),
+    "tolerance 0, vote sum": replace(BASE, vote="sum"),
+    "tolerance 0, even seeds": replace(BASE, seeding="even"),
+    "the paper's": RetroInferPaper(),
 }
 VARIANTS: dict[str, Method] = {
     **CHOICES,
-    "no estimation": replace(DEFAULT, estimation="none"),
-    "gaussian estimation": replace(DEFAULT, estimation="gaussian"),
-    "tail": replace(DEFAULT, tail="segment_mean"),
-    "gaussian, tail": replace(DEFAULT, estimation="gaussian", tail="segment_mean"),
-    "estimation 8.2%": replace(DEFAULT, estimation_budget=0.082),
-    "estimation 8.2%, tail": replace(DEFAULT, estimation_budget=0.082, tail="segment_mean"),
-    "estimation 98.2%": replace(DEFAULT, estimation_budget=0.982),
-    "vote unmet": replace(DEFAULT, vote="unmet"),
-    "vote max": replace(DEFAULT, vote="max"),
-    "global assignment": replace(DEFAULT, final_assignment="global", outlier_budget=0.0),
-    "groups of 32": replace(DEFAULT, clusters_per_group=32),
-    "groups of 16": replace(DEFAULT, clusters_per_group=16),
-    "groups of 16, slack 1.2": replace(DEFAULT, clusters_per_group=16, group_slack=1.2),
-    "4 rounds": replace(DEFAULT, kmeans_rounds=4),
-    "8 rounds": replace(DEFAULT, kmeans_rounds=8),
-    "segments of 2k": replace(DEFAULT, segment_tokens=2048),
-    "outliers 1%": replace(DEFAULT, outlier_budget=0.01),
-    "outliers 4%": replace(DEFAULT, outlier_budget=0.04),
-    "8 tokens a cluster": replace(DEFAULT, tokens_per_cluster=8),
-    "32 tokens a cluster": replace(DEFAULT, tokens_per_cluster=32),
-    "retrieval 5%": replace(DEFAULT, retrieval_budget=0.05),
-    "retrieval 10%": replace(DEFAULT, retrieval_budget=0.1),
-    "retrieval 20%": replace(DEFAULT, retrieval_budget=0.2),
-    "coverage 0.8": replace(DEFAULT, coverage=0.8),
-    "coverage 0.9": replace(DEFAULT, coverage=0.9),
-    "coverage 0.95": replace(DEFAULT, coverage=0.95),
+    "tolerance 0.001": replace(DEFAULT, tolerance=0.001),
+    "tolerance 0.02": replace(DEFAULT, tolerance=0.02),
+    "retrieval 0.5%": replace(DEFAULT, retrieval_budget=0.005),
+    **{
+        f"tolerance 0, {name}": method
+        for name, method in {
+            "no estimation": replace(BASE, estimation="none"),
+            "tail": replace(BASE, tail="segment_mean"),
+            "estimation 8.2%": replace(BASE, estimation_budget=0.082),
+            "estimation 8.2%, tail": replace(BASE, estimation_budget=0.082, tail="segment_mean"),
+            "estimation 98.2%": replace(BASE, estimation_budget=0.982),
+            "vote unmet": replace(BASE, vote="unmet"),
+            "vote max": replace(BASE, vote="max"),
+            "vote sized": replace(BASE, vote="sized"),
+            "farthest seeds": replace(BASE, seeding="farthest"),
+            "global assignment": replace(BASE, final_assignment="global", outlier_budget=0.0),
+            "groups of 32": replace(BASE, clusters_per_group=32),
+            "groups of 16": replace(BASE, clusters_per_group=16),
+            "groups of 16, slack 1.2": replace(BASE, clusters_per_group=16, group_slack=1.2),
+            "4 rounds": replace(BASE, kmeans_rounds=4),
+            "8 rounds": replace(BASE, kmeans_rounds=8),
+            "segments of 2k": replace(BASE, segment_tokens=2048),
+            "outliers 1%": replace(BASE, outlier_budget=0.01),
+            "outliers 4%": replace(BASE, outlier_budget=0.04),
+            "8 tokens a cluster": replace(BASE, tokens_per_cluster=8),
+            "32 tokens a cluster": replace(BASE, tokens_per_cluster=32),
+            "retrieval 5%": replace(BASE, retrieval_budget=0.05),
+            "retrieval 10%": replace(BASE, retrieval_budget=0.1),
+            "retrieval 20%": replace(BASE, retrieval_budget=0.2),
+        }.items()
+    },
     "exact top 1.8%": OracleTopK(),
     "exact top 10%": OracleTopK(budget=0.1),
     "exact mass 0.9": OracleTopP(coverage=0.9),

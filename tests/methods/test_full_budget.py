@@ -31,7 +31,7 @@ EVERYTHING: dict[str, Method] = {
     "retroinfer, segments": RetroInfer(
         retrieval_budget=1.0, segment_tokens=50, tokens_per_cluster=7, update_tokens=33
     ),
-    "retroinfer, coverage": RetroInfer(coverage=1.0, tail="segment_mean", update_tokens=33),
+    "retroinfer, tail": RetroInfer(retrieval_budget=1.0, tail="segment_mean", update_tokens=33),
     "retroinfer, gpu": RetroInfer(retrieval_budget=1.0, placement="gpu", vote="max"),
     "retroinfer, no steady zone": RetroInfer(
         retrieval_budget=1.0, sink_tokens=0, local_tokens=0, update_tokens=1

@@ -35,9 +35,8 @@ METHODS = {
     "pqcache": lambda **given: PQCache(retrieval_budget=1.0, update_tokens=40, **given),
     "retroinfer": lambda **given: RetroInfer(retrieval_budget=1.0, update_tokens=40, **given),
     "retroinfer, every option": lambda **given: RetroInfer(
-        coverage=1.0,
+        retrieval_budget=1.0,
         tail="segment_mean",
-        estimation="gaussian",
         vote="unmet",
         update_tokens=40,
         **given,

@@ -39,7 +39,8 @@ def test_clusters_of_identical_keys_are_estimated_exactly() -> None:
 
 def test_the_estimated_mass_never_exceeds_the_true_mass() -> None:
     given = layer(1300)
-    state = sealed(given, RetroInfer(estimation_budget=1.0), 1290)
+    method = RetroInfer(estimation_budget=1.0, estimation="clusters")
+    state = sealed(given, method, 1290)
     short = 0.0
     for position in range(1290, 1300):
         found, right = given.step(state, position), given.oracle(position)
@@ -50,7 +51,8 @@ def test_the_estimated_mass_never_exceeds_the_true_mass() -> None:
 
 def test_the_zones_merge_into_one_softmax() -> None:
     given = layer(1300, groups=2, heads=3)
-    state = sealed(given, RetroInfer(retrieval_budget=0.05, estimation_budget=0.3), 1299)
+    method = RetroInfer(retrieval_budget=0.05, estimation_budget=0.3)
+    state = sealed(given, method, 1299)
     found = given.step(state, 1299)
     selection, meta = state.selection, meta_of(state)
     retrieved, estimated = selection.retrieved, selection.estimated
@@ -72,7 +74,7 @@ def test_the_zones_merge_into_one_softmax() -> None:
         q_D, scale = given.q_HTD[head, 1299], given.geometry.scale
         z_exact = keys_GTD[group, slots] @ q_D * scale
         z_cluster = meta["centroids_GCD"][group, ids] @ q_D * scale
-        z = torch.cat([z_exact, z_cluster + meta["size_GC"][group, ids].log()])
+        z = torch.cat([z_exact, z_cluster + estimated.bias_GC[group, ids]])
         values = torch.cat([values_GTD[group, slots], meta["values_GCD"][group, ids]])
         torch.testing.assert_close(found.lse[head], z.logsumexp(0))
         torch.testing.assert_close(found.out[head], z.softmax(0) @ values)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.methods.cases import layer, sealed
+from tests.methods.cases import assert_close, layer, sealed
 
 from longspan.methods.retroinfer import RetroInfer
 
@@ -32,10 +32,10 @@ def test_gaussian_estimation_corrects_the_bias_of_gaussian_clusters() -> None:
 @pytest.mark.parametrize("options", [
     {"vote": "max"}, {"vote": "sized"}, {"vote": "mass"}, {"vote": "unmet"},
     {"tail": "segment_mean"},
-    {"estimation": "none"}, {"estimation": "gaussian"}, {"coverage": 0.9},
+    {"estimation": "none"}, {"estimation": "clusters"}, {"tolerance": 0.01},
     {"final_assignment": "global", "outlier_budget": 0}, {"outlier_budget": 0.2},
     {"clusters_per_group": 8}, {"seeding": "farthest"}, {"seeding": "even"},
-    {"coverage": 0.7, "tail": "segment_mean"},
+    {"tolerance": 0.01, "tail": "segment_mean"},
 ])  # fmt: skip
 def test_every_ablation_comes_near_full_attention(options: dict[str, str | float]) -> None:
     given = layer(3000, seed=3)
@@ -60,17 +60,36 @@ def test_the_tail_lets_everything_count() -> None:
     assert gaps[1] < gaps[0] / 2
 
 
-def test_coverage_reads_the_mass_it_promises() -> None:
+def test_a_tolerance_reads_what_an_estimate_would_get_wrong() -> None:
     given = layer(3000, seed=5)
+    errors: list[float] = []
     read: list[float] = []
-    for coverage in (0.3, 0.6, 0.9, 0.99):
-        method = RetroInfer(coverage=coverage, estimation="none", tokens_per_cluster=1)
-        state = sealed(given, method, 2999)
+    for tolerance in (0.0, 0.1, 0.01, 0.003):
+        state = sealed(given, RetroInfer(estimation_budget=0.5, tolerance=tolerance), 2999)
         found, right = given.step(state, 2999), given.oracle(2999)
-        assert (torch.exp(found.lse - right.lse) >= coverage - 0.03).all()
+        errors.append(float((found.out - right.out).norm() / right.out.norm()))
         read.append(state.work().exact_tokens)
     assert read == sorted(read)
-    assert read[0] < read[-1] < 3000
+    assert errors[1:] == sorted(errors[1:], reverse=True)
+    assert errors[-1] < errors[0] / 2
+    assert read[-1] < 2000
+
+
+def test_single_keys_are_estimated_exactly_and_not_read() -> None:
+    given = layer(3000, seed=6)
+    method = RetroInfer(
+        tokens_per_cluster=1, retrieval_budget=0.001, estimation_budget=0.999, tolerance=1e-9
+    )
+    state = sealed(given, method, 2999)
+    assert_close(given.step(state, 2999), given.oracle(2999))
+    assert state.work().exact_tokens < 200  # clusters of two, and the steady zone
+
+
+def test_without_estimates_there_is_nothing_to_tolerate() -> None:
+    without, other = (
+        RetroInfer(estimation="none", tolerance=tolerance).clusters(None) for tolerance in (0, 0.5)
+    )
+    assert without == other
 
 
 def test_outliers_are_of_segments() -> None:

@@ -45,6 +45,7 @@ METHODS: dict[str, Method] = {
     "retroinfer, by mass": RetroInfer(
         update_tokens=32, local_tokens=16, segment_tokens=64, tokens_per_cluster=4, vote="mass",
         retrieval_budget=0.1, estimation_budget=0.3, placement="gpu", outlier_budget=0.5,
+        tolerance=0.0,
     ),
     BUFFERED: RetroInfer(
         update_tokens=32, local_tokens=16, segment_tokens=64, tokens_per_cluster=4,
@@ -380,7 +381,7 @@ def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
             load("llama", graphs="on")
     for method, family, reason in (
         (StreamingLLM(), "llama", "'streaming_llm' has no decode step of fixed shapes"),
-        (RetroInfer(coverage=0.9), "llama", "method.coverage = 0.9"),
+        (RetroInfer(tail="segment_mean"), "llama", "method.tail = 'segment_mean'"),
         (RetroInfer(clusters_per_group=8), "llama", "method.clusters_per_group = 8"),
         (Full(), "gemma2", "sliding window"),
     ):

@@ -53,7 +53,7 @@ def test_a_value_of_a_sweep_stays_as_it_is_written() -> None:
     hydra = composition.opened(parser.parse_args([]), ROOT / "conf")
     try:
         asked = ["task.path='a, b'", "+task.pass_k=[2,4]"]
-        plain = ["task.prefix=", "method=full,random_k", "ctx=4k", "method.coverage=null"]
+        plain = ["task.prefix=", "method=full,random_k", "ctx=4k", "method.layer_budgets=null"]
         swept = "method.budget=0.1,0.2"
         assert composition.for_sweep(hydra, [*asked, *plain, swept]) == [
             "task.path=choice('a, b')", "+task.pass_k=choice([2,4])", *plain, swept,

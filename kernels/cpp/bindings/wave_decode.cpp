@@ -32,9 +32,8 @@ std::vector<StoredPart> stored_parts(const std::vector<Stored>& keys, const std:
 void wave_decode(const Stored& q, const Stored& centroids, const Stored& means, const IntsIn& start, const IntsIn& size,
                  const std::vector<Stored>& keys, const std::vector<Stored>& values, const std::vector<std::int64_t>& firsts,
                  const std::vector<Range>& ranges, Range indexed, bool vote_max, float scale, float softcap,
-                 const std::optional<FloatsIn>& spread, bool votes_by_mass, bool gaussian, std::optional<double> coverage,
-                 const std::optional<FloatsOut>& bias,
-                 const IntsOut& run_start, const IntsOut& run_size, const IntsOut& run_count, const IntsOut& estimated,
+                 const std::optional<FloatsIn>& spread, bool votes_by_mass, bool gaussian, double tolerance,
+                 const std::optional<FloatsOut>& bias, const IntsOut& run_start, const IntsOut& run_size, const IntsOut& run_count, const IntsOut& estimated,
                  const IntsOut& estimate_count, const FloatsOut& out, const FloatsOut& lse, int threads,
                  std::string_view isa) {
     WaveDecodeArgs args{};
@@ -57,17 +56,17 @@ void wave_decode(const Stored& q, const Stored& centroids, const Stored& means, 
                 run_size.size() == run_start.size() && run_count.size() == groups && estimate_count.size() == groups &&
                 out.size() == q.size() && lse.size() == q.shape(0),
             "a result is not shaped as it should be");
-    const std::size_t retrieve = run_start.shape(1), estimate = estimated.shape(1);
-    require(coverage ? retrieve == clusters && estimate <= clusters : retrieve + estimate <= clusters,
-            "there is no room for the clusters that are read");
+    const std::size_t room = run_start.shape(1), estimate = estimated.shape(1), more = tolerance > 0.0 ? estimate : 0;
+    require(more <= room && room - more + estimate <= clusters, "there is no room for the clusters that are read");
+    const std::size_t retrieve = room - more;
     search.retrieve = static_cast<int>(retrieve), search.estimate = static_cast<int>(estimate);
-    std::vector<std::int32_t> retrieved(run_start.size()), live(groups);
+    std::vector<std::int32_t> retrieved(groups * retrieve), live(groups);
     search.retrieved = retrieved.data(), search.estimated = estimated.data(), search.live = live.data();
-    require(spread ? spread->size() == groups * clusters && bias && bias->size() == spread->size() : !votes_by_mass && !gaussian && !coverage,
+    args.room = static_cast<std::int64_t>(room);
+    require(spread ? spread->size() == groups * clusters && bias && bias->size() == spread->size() : !votes_by_mass && !gaussian && !(tolerance > 0.0),
             "the spread of clusters is not [G, C]");
     if (spread) args.spread = spread->data(), args.bias = bias->data();
-    args.votes_by_mass = votes_by_mass, args.gaussian = gaussian, args.covers = coverage.has_value();
-    args.uncovered = static_cast<float>(1.0 - coverage.value_or(0.0));
+    args.votes_by_mass = votes_by_mass, args.gaussian = gaussian, args.tolerance = static_cast<float>(tolerance);
     args.parts = stored_parts(keys, values, firsts, search);
     args.indexed = indexed, args.ranges = ranges;
     args.run_start = run_start.data(), args.run_size = run_size.data(), args.run_count = run_count.data();
@@ -84,11 +83,10 @@ void bind_wave_decode(nb::module_& module) {
     const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
     module.def("wave_decode", &wave_decode, array("q"), array("centroids"), array("means"), array("start"), array("size"),
                array("keys"), array("values"), nb::arg("firsts"), nb::arg("ranges"), nb::arg("indexed"), nb::arg("vote_max"),
-               nb::arg("scale"), nb::arg("softcap"), array("spread").none(), nb::arg("votes_by_mass"), nb::arg("gaussian"), nb::arg("coverage").none(),
+               nb::arg("scale"), nb::arg("softcap"), array("spread").none(), nb::arg("votes_by_mass"), nb::arg("gaussian"), nb::arg("tolerance"),
                array("bias").none(), array("run_start"), array("run_size"), array("run_count"),
                array("estimated"), array("estimate_count"), array("out"), array("lse"), nb::arg("threads"), nb::arg("isa"),
-               "A decode step over clusters and stored keys and values; softcap 0 is none. With coverage the rows of runs are\n"
-               "as long as the longest of them, one after the other.");
+               "A decode step over clusters and stored keys and values; softcap 0 is none.");
 }
 
 }  // namespace longspan

@@ -38,7 +38,7 @@ def wave_decode(
     vote: Vote = "sum",
     spread_GC: Tensor | None = None,
     gaussian: bool = False,
-    coverage: float | None = None,
+    tolerance: float = 0.0,
     backend: Backend = "auto",
     threads: int | None = None,
 ) -> WaveStep:
@@ -49,13 +49,14 @@ def wave_decode(
     Cluster c covers the slots [start, start + size) of `stored`, all within `indexed`, which no
     steady range touches; int32. `spread_GC` (float32): the variance of a key's coordinate within
     each cluster, which says what a cluster weighs: `vote="mass"` ranks clusters by it, `gaussian`
-    estimates them by it. `coverage`,
-    in (0, 1]: the best clusters are retrieved, however many, until each query head has this share
-    of its mass, steady ranges included; `retrieve` is then 0, and the `estimate` next ones follow.
+    estimates them by it. `tolerance`,
+    where it is not 0: of the `estimate` next clusters those are retrieved as well whose estimate
+    is expected to err by at least this share of a head's attention, steady ranges included.
     Raises ValueError naming what does not fit. RetroInfer, sections 4.1 and 4.2; mass.py.
     """
-    check_coverage(coverage, retrieve)
-    check(q_HD, centroids_GCD, retrieve, estimate if coverage is None else max(estimate, 1))
+    if not 0 <= tolerance <= 1:
+        raise ValueError(f"tolerance is {tolerance}; it should be in [0, 1]")
+    check(q_HD, centroids_GCD, retrieve, estimate)
     check_rows(q_HD, centroids_GCD, means_GCD)
     check_softcap(softcap)
     check_per_entry("start", start_GC, centroids_GCD)
@@ -63,10 +64,10 @@ def wave_decode(
     check_per_entry("spread", spread_GC, centroids_GCD)
     if vote not in get_args(Vote):
         raise ValueError(f"vote is {vote!r}; right is one of {', '.join(get_args(Vote))}")
-    weighs = gaussian or coverage is not None or vote == "mass"
+    weighs = gaussian or tolerance > 0 or vote == "mass"
     if spread_GC is None and weighs:
         raise ValueError(
-            f"spread is None with vote={vote}, gaussian={gaussian} and coverage={coverage}; it"
+            f"spread is None with vote={vote}, gaussian={gaussian} and tolerance={tolerance}; it"
             f" should be {list(centroids_GCD.shape[:2])}, the variance of a key's coordinate in"
             " each cluster"
         )
@@ -96,18 +97,5 @@ def wave_decode(
         vote=vote,
         spread_GC=spread_GC if weighs else None,
         gaussian=gaussian,
-        coverage=coverage,
+        tolerance=tolerance,
     )
-
-
-def check_coverage(coverage: float | None, retrieve: int) -> None:
-    """A share of the mass, and no number of clusters beside it."""
-    if coverage is None:
-        return
-    if not 0 < coverage <= 1:
-        raise ValueError(f"coverage is {coverage}; it should be in (0, 1], or None")
-    if retrieve:
-        raise ValueError(
-            f"retrieve is {retrieve} with coverage={coverage}, which says how many clusters are"
-            " retrieved; it should be 0"
-        )

@@ -64,14 +64,14 @@ def wave_decode(
     vote: str,
     spread_GC: Tensor | None,
     gaussian: bool,
-    coverage: float | None,
+    tolerance: float,
     threads: int | None,
     isa: str,
 ) -> WaveStep:
     """As the reference, but that the estimated clusters come in ascending order."""
     groups, clusters, _ = centroids_GCD.shape
-    if coverage is not None:
-        retrieve = clusters  # room for all
+    if tolerance:
+        retrieve += estimate  # room for those that are read instead of estimated
     bias_GC = None
     if spread_GC is not None:
         spread_GC = spread_GC.contiguous()
@@ -98,7 +98,7 @@ def wave_decode(
         spread_GC,
         vote == "mass",
         gaussian,
-        coverage,
+        tolerance,
         bias_GC,
         retrieved.start_NK,
         runs_2GK[1],
@@ -109,14 +109,4 @@ def wave_decode(
         thread_count(threads),
         isa,
     )
-    if coverage is not None:
-        retrieved = packed(runs_2GK, counts_2G[0])
     return WaveStep(total, retrieved, estimated, bias_GC if gaussian else None)
-
-
-def packed(runs_2GK: Tensor, count_G: Tensor) -> Runs:
-    """Runs whose rows lie one after the other, as long as the longest of them."""
-    longest = int(count_G.max())
-    rows = (runs_GK.flatten()[: len(count_G) * longest].clone() for runs_GK in runs_2GK)
-    start_GK, size_GK = (row.view(len(count_G), longest) for row in rows)
-    return Runs(start_GK, size_GK, count_G)

@@ -1,4 +1,4 @@
-"""What clusters weigh before their tokens are read, and how many hold a share of it."""
+"""What clusters weigh before their tokens are read, and how wrong that may be."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from longspan_kernels.on_gpu import triton_serves
+from longspan_kernels.types import Runs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,16 +60,42 @@ def unmet(mass_GRC: Tensor, exact_lse_H: Tensor | None) -> Tensor:
     return torch.sigmoid(lse_H - exact_lse_H)
 
 
-def covering(
-    mass_GRC: Tensor, ranked_GC: Tensor, exact_lse_H: Tensor | None, coverage: float
+def estimate_errors(
+    mass_GRC: Tensor, bias_GC: Tensor, log_size_GC: Tensor, exact_lse_H: Tensor | None
 ) -> Tensor:
-    """int32 [G]: how many clusters, in rank order, it takes until every head of the group has
-    `coverage` of its mass, what it attends exactly included.
+    """float32 [G, C]: by how much of a head's attention the estimate of a cluster is expected to
+    err, for the head of the group that it matters most to.
+
+    A head's share of the attention, what it attends exactly included, times the standard deviation
+    of the weights of a cluster's keys relative to their mean: sqrt(f^2 - 1), f being what the
+    spread multiplies the mean with, e^(bias - ln size), as of a log-normal distribution.
     """
-    open_GR = unmet(mass_GRC, exact_lse_H).reshape(mass_GRC.shape[:2])
-    share_GRC = torch.softmax(mass_GRC, dim=-1) * open_GR[..., None]
-    ranked_GRC = ranked_GC.long()[:, None].expand_as(share_GRC)
-    gain_GRC = share_GRC.gather(2, ranked_GRC)
-    # what is open before each cluster is read, summed from the far end so that 1 stays exact
-    left_GRC = gain_GRC.flip(-1).cumsum(-1).flip(-1)
-    return (left_GRC > 1 - coverage).any(dim=1).sum(-1).int()
+    open_GR1 = unmet(mass_GRC, exact_lse_H).reshape(*mass_GRC.shape[:2], 1)
+    share_GC = (torch.softmax(mass_GRC, dim=-1) * open_GR1).amax(1)
+    return share_GC * torch.expm1(2 * (bias_GC - log_size_GC)).clamp(min=0).sqrt()
+
+
+def promoted(
+    retrieve: Runs, estimate: Runs, error_GC: Tensor, tolerance: float
+) -> tuple[Runs, Runs]:
+    """The ids of clusters to read and to estimate again: of those to be estimated the ones whose
+    errors are at least `tolerance` are read, behind the others. Waits for nothing.
+    """
+    width, device = estimate.start_NK.shape[1], error_GC.device
+    live_GE = torch.arange(width, device=device) < estimate.count_N[:, None]
+    id_GE = torch.where(live_GE, estimate.start_NK, 0).long()
+    wrong_GE = live_GE & (error_GC.gather(1, id_GE) >= tolerance)
+    first_GK = torch.arange(retrieve.start_NK.shape[1], device=device) < retrieve.count_N[:, None]
+    more_G = wrong_GE.sum(1, dtype=torch.int32)
+    all_GK = torch.cat([retrieve.start_NK, estimate.start_NK], dim=1)
+    read_GK = sorted_first(all_GK, torch.cat([first_GK, wrong_GE], dim=1))
+    rest_GE = sorted_first(estimate.start_NK, live_GE & ~wrong_GE)
+    return (
+        Runs(read_GK, None, retrieve.count_N + more_G),
+        Runs(rest_GE, None, estimate.count_N - more_G),
+    )
+
+
+def sorted_first(id_GK: Tensor, wanted_GK: Tensor) -> Tensor:
+    """Each row again, the wanted ids first, all in the order they had."""
+    return id_GK.gather(1, wanted_GK.int().sort(dim=1, descending=True, stable=True).indices)

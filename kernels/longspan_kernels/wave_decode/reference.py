@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from longspan_kernels.dense_decode.reference import dense_decode
 from longspan_kernels.merge.reference import merge
 from longspan_kernels.sparse_decode.reference import sparse_decode
 from longspan_kernels.types import Runs, WaveStep
-from longspan_kernels.wave_decode.mass import covering, log_masses, spread_bias
+from longspan_kernels.wave_decode.mass import (
+    estimate_errors,
+    log_masses,
+    promoted,
+    spread_bias,
+)
 from longspan_kernels.wave_search.reference import wave_search
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ def wave_decode(
     vote: Vote,
     spread_GC: Tensor | None,
     gaussian: bool,
-    coverage: float | None,
+    tolerance: float,
 ) -> WaveStep:
     """See the package."""
     how: dict[str, Any] = {"scale": scale, "softcap": softcap}
@@ -50,33 +53,31 @@ def wave_decode(
             if low < min(high, part.keys_GTD.shape[1]):
                 zone = part.keys_GTD[:, low:high], part.values_GTD[:, low:high]
                 partials.append(dense_decode(q_HD, *zone, **how))
-    most = (retrieve, estimate) if coverage is None else (size_GC.shape[1], 0)
-    mass_bias_GC = bias_GC = size_GC.clamp(min=1).float().log()
+    mass_bias_GC = bias_GC = log_size_GC = size_GC.clamp(min=1).float().log()
     if spread_GC is not None:
-        mass_bias_GC = spread_bias(bias_GC, spread_GC, q_HD, scale)
+        mass_bias_GC = spread_bias(log_size_GC, spread_GC, q_HD, scale)
     hits = wave_search(
         q_HD,
         centroids_GCD,
         size_GC,
-        retrieve=most[0],
-        estimate=most[1],
+        retrieve=retrieve,
+        estimate=estimate,
         vote="max" if vote == "max" else "sum",
         bias_GC=mass_bias_GC if vote == "mass" else None,
         **how,
     )
-    ranked_GK, count_G = torch.cat(hits[:2], dim=1), hits.live_G.clamp(max=retrieve)
+    read = Runs(hits.retrieve_GK, None, hits.live_G.clamp(max=retrieve))
+    estimated = Runs(hits.estimate_GK, None, hits.live_G - read.count_N)
     if gaussian:
         bias_GC = mass_bias_GC
-    if coverage is not None:
+    if tolerance:
         assert hits.score_HC is not None
         mass_GRC = log_masses(hits.score_HC, mass_bias_GC)
         exact_lse_H = merge(partials).lse if partials else None
-        count_G = covering(mass_GRC, ranked_GK, exact_lse_H, coverage)
-    id_GK = ranked_GK[:, : max(retrieve, int(count_G.max()))].long()
-    retrieved = Runs(start_GC.gather(1, id_GK), size_GC.gather(1, id_GK), count_G)
-    rank_GE = count_G[:, None] + torch.arange(estimate, device=count_G.device)
-    next_GE = ranked_GK.gather(1, rank_GE.clamp(max=ranked_GK.shape[1] - 1))
-    estimated = Runs(next_GE, None, (hits.live_G - count_G).clamp(max=estimate))
+        error_GC = estimate_errors(mass_GRC, mass_bias_GC, log_size_GC, exact_lse_H)
+        read, estimated = promoted(read, estimated, error_GC, tolerance)
+    id_GK = read.start_NK.long()
+    retrieved = Runs(start_GC.gather(1, id_GK), size_GC.gather(1, id_GK), read.count_N)
     partials.append(
         sparse_decode(q_HD, centroids_GCD, means_GCD, estimated, bias_GT=bias_GC, **how)
     )

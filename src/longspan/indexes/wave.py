@@ -1,7 +1,7 @@
 """The wave index: clusters of keys; the best are read, the next best summarised.
 
 RetroInfer (PVLDB 19(5), arXiv 2505.02922), sections 4.1-4.3. Beyond the paper, as options: other
-votes, estimation with the spread of a cluster, the tail, retrieval by coverage.
+votes, estimation with the spread of a cluster, the tail, reading what would be estimated badly.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from longspan.indexes import wave_meta
 from longspan.indexes.base import KeyIndex, SearchResult
 from longspan.indexes.wave_clustering import clustered
-from longspan.indexes.wave_mass import first_marked, gaussian_bias, tail
+from longspan.indexes.wave_mass import gaussian_bias, marked, tail
 from longspan.indexes.wave_options import WaveOptions
 from longspan.indexes.wave_rank import rank
 from longspan.types import Estimate, Runs
-from longspan_kernels.wave_decode.mass import covering, log_masses
+from longspan_kernels.wave_decode.mass import estimate_errors, log_masses, promoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,37 +68,35 @@ class WaveIndex(KeyIndex):
         """Budgets become shares of the clusters, at least one of which is ranked."""
         meta, options = self.meta, self.options
         retrieve, estimate = self.ranked(budget)
-        most = (retrieve, estimate) if options.coverage is None else (self.clusters, 0)
-        hits, products = rank(meta, self.groups, options, q_HD, *most, budget, scale)
-        ranked_GK = torch.cat([hits.retrieve_GK, hits.estimate_GK], dim=1)
-        retrieve_G = hits.live_G.clamp(max=retrieve)
-        bias_GC = meta.log_size_GC
+        hits, products = rank(meta, self.groups, options, q_HD, retrieve, estimate, budget, scale)
+        read = Runs(hits.retrieve_GK, None, hits.live_G.clamp(max=retrieve))
+        rest = Runs(hits.estimate_GK, None, hits.live_G - read.count_N)
+        mass_bias_GC = bias_GC = meta.log_size_GC
+        if options.gaussian or options.tolerance:
+            mass_bias_GC = gaussian_bias(meta, q_HD, scale)
         if options.gaussian:
-            bias_GC = gaussian_bias(meta, q_HD, scale)
-        if options.coverage is not None:
-            # the best estimate there is, whatever the summaries use
+            bias_GC = mass_bias_GC
+        if options.tolerance:
             assert hits.score_HC is not None
-            mass_GRC = log_masses(hits.score_HC, gaussian_bias(meta, q_HD, scale))
-            retrieve_G = covering(mass_GRC, ranked_GK, budget.exact_lse_H, options.coverage)
-        estimate_G = (hits.live_G - retrieve_G).clamp(0, estimate)
+            mass_GRC = log_masses(hits.score_HC, mass_bias_GC)
+            error_GC = estimate_errors(mass_GRC, mass_bias_GC, meta.log_size_GC, budget.exact_lse_H)
+            read, rest = promoted(read, rest, error_GC, options.tolerance)
         result = SearchResult(
-            retrieved=self._runs(ranked_GK, retrieve_G),
-            estimated=self._estimate(ranked_GK, retrieve_G, estimate_G, bias_GC),
+            retrieved=self._runs(read),
+            estimated=self._estimate(rest, bias_GC),
             distances=products,
-            bytes=self.bytes_read(products, estimate_G),
+            bytes=self.bytes_read(products, rest.count_N),
         )
         if options.tail == "none":
             return result
         assert hits.score_HC is not None
         mass_GRC = log_masses(hits.score_HC, bias_GC)
-        read_GC = first_marked(ranked_GK, retrieve_G + estimate_G, self.clusters)
-        return replace(result, tail=tail(meta, mass_GRC, read_GC))
+        met_GC = marked(read, self.clusters) | marked(rest, self.clusters)
+        return replace(result, tail=tail(meta, mass_GRC, met_GC))
 
     def ranked(self, budget: Budget) -> tuple[int, int]:
-        """How many clusters a budget retrieves (0: coverage says it), and how many it estimates."""
+        """How many clusters a budget retrieves, and how many it estimates."""
         estimate = self._clusters(budget.estimate_tokens)
-        if self.options.coverage is not None:
-            return 0, estimate
         retrieve = max(1, self._clusters(budget.retrieve_tokens))
         return retrieve, min(estimate, self.clusters - retrieve)
 
@@ -152,21 +150,17 @@ class WaveIndex(KeyIndex):
     def _clusters(self, tokens: int) -> int:
         return min(round(tokens / self._tokens * self.clusters), self.clusters)
 
-    def _runs(self, ranked_GK: Tensor, retrieve_G: Tensor) -> Runs:
-        id_GK = ranked_GK[:, : int(retrieve_G.max())].long()
+    def _runs(self, ids: Runs) -> Runs:
+        id_GK = ids.start_NK[:, : int(ids.count_N.max())].long()
         return Runs(
-            self.meta.start_GC.gather(1, id_GK), self.meta.size_GC.gather(1, id_GK), retrieve_G
+            self.meta.start_GC.gather(1, id_GK), self.meta.size_GC.gather(1, id_GK), ids.count_N
         )
 
-    def _estimate(
-        self, ranked_GK: Tensor, retrieve_G: Tensor, estimate_G: Tensor, bias_GC: Tensor
-    ) -> Estimate | None:
-        width = int(estimate_G.max())
+    def _estimate(self, ids: Runs, bias_GC: Tensor) -> Estimate | None:
+        width = int(ids.count_N.max())
         if not width:
             return None
-        rank_GE = retrieve_G[:, None] + torch.arange(width, device=retrieve_G.device)
-        id_GE = ranked_GK.gather(1, rank_GE.clamp(max=ranked_GK.shape[1] - 1).long())
-        return self.estimate_of(Runs(id_GE, None, estimate_G), bias_GC)
+        return self.estimate_of(Runs(ids.start_NK[:, :width], None, ids.count_N), bias_GC)
 
     def estimate_of(self, ids: Runs, bias_GC: Tensor) -> Estimate:
         """What stands for the clusters that `ids` names."""

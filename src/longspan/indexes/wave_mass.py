@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.wave_meta import Meta
+    from longspan_kernels.types import Runs
 
 
 def gaussian_bias(meta: Meta, q_HD: Tensor, scale: float) -> Tensor:
@@ -35,8 +36,8 @@ def tail(meta: Meta, mass_GRC: Tensor, read_GC: Tensor) -> Partial:
     return Partial(out_GRD.flatten(0, 1), lse_GR.flatten())
 
 
-def first_marked(ranked_GK: Tensor, count_G: Tensor, clusters: int) -> Tensor:
-    """bool [G, C]: the first count_G[g] clusters of each row."""
-    first_GK = torch.arange(ranked_GK.shape[1], device=count_G.device) < count_G[:, None]
-    marked_GC = torch.zeros(len(count_G), clusters, dtype=torch.bool, device=count_G.device)
-    return marked_GC.scatter(1, ranked_GK.long(), first_GK)
+def marked(ids: Runs, clusters: int) -> Tensor:
+    """bool [G, C]: the clusters of a list, of which no two are the same."""
+    live_GK = torch.arange(ids.start_NK.shape[1], device=ids.count_N.device) < ids.count_N[:, None]
+    marked_GC = torch.zeros(len(live_GK), clusters, dtype=torch.bool, device=live_GK.device)
+    return marked_GC.scatter(1, ids.start_NK.long(), live_GK)

@@ -42,8 +42,9 @@ class WaveOptions:
     """Estimate a cluster's mass as that of an isotropic Gaussian, not of a point."""
     tail: Tail = "none"
     """Whether clusters neither retrieved nor estimated count, with their segment's mean value."""
-    coverage: float | None = None
-    """Retrieve as many clusters as hold this share of every head's mass, not a fixed number."""
+    tolerance: float = 0.0
+    """Of the clusters to be estimated, retrieve those whose estimate is expected to err by at least
+    this share of a head's attention; 0: none."""
     softcap: float | None = None
 
     def __post_init__(self) -> None:
@@ -54,16 +55,16 @@ class WaveOptions:
             )
         if self.clusters_per_group is None:
             return
-        if self.tail != "none" or self.coverage is not None:
+        if self.tail != "none":
             raise ValueError(
-                f"clusters_per_group is {self.clusters_per_group} with tail={self.tail} and"
-                f" coverage={self.coverage}; these weigh all clusters, so it should be null"
+                f"clusters_per_group is {self.clusters_per_group} with tail={self.tail}, which"
+                " weighs all clusters, so it should be null"
             )
 
     @property
     def wants_scores(self) -> bool:
         """Whether the scores of all centroids are used beside their ranks."""
-        return self.tail != "none" or self.coverage is not None or self.vote == "unmet"
+        return self.tail != "none" or self.tolerance > 0 or self.vote == "unmet"
 
     @property
     def fused_vote(self) -> MassVote:

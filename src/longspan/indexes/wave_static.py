@@ -8,7 +8,12 @@ import torch
 
 from longspan.indexes.wave_clustering import counts
 from longspan.types import Estimate, Runs
-from longspan_kernels.wave_decode.mass import spread_bias
+from longspan_kernels.wave_decode.mass import (
+    estimate_errors,
+    log_masses,
+    promoted,
+    spread_bias,
+)
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
@@ -58,6 +63,8 @@ class StaticClusters:
         count = max(
             count, self.retrieve + self.estimate
         )  # the slack of one is not the other's loss
+        self.width = self.retrieve + (self.estimate if options.tolerance else 0)
+        """Clusters that a KV head may read."""
         shape, dtype = (rows, self.groups, count), torch.float32
         if options.summaries == "model":
             dtype = geometry.dtype
@@ -80,14 +87,23 @@ class StaticClusters:
         self._bias_NC[heads, : index.clusters] = index.meta.log_size_GC
         self._counts_2N[0, heads], self._counts_2N[1, heads] = index.ranked(budget)
 
-    def search(self, q_XD: Tensor, scale: float) -> tuple[tuple[Tensor, ...], Estimate | None]:
+    @property
+    def none(self) -> tuple[Tensor, ...]:
+        """As `search` gives it, of a step that reads no cluster."""
+        start, size = (self._buffers[name].flatten(0, 1) for name in ("start_GC", "size_GC"))
+        count_N = torch.zeros(len(start), dtype=torch.int32, device=start.device)
+        return count_N[:, None], count_N, start, size
+
+    def search(
+        self, q_XD: Tensor, scale: float, exact_lse_X: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], Estimate | None]:
         """What the query heads of all rows read: ids [N, K] of clusters, of which the first count_N
         hold, with start_NC and size_NC of all; and those that stand for their tokens, if any do.
-        Waits for nothing.
+        `exact_lse_X`: of what they attend besides, which a tolerance is of. Waits for nothing.
         """
         centroids, values, spread, start, size = (x.flatten(0, 1) for x in self._buffers.values())
         bias_NC = mass_NC = self._bias_NC
-        if self.options.gaussian or self.options.vote == "mass":
+        if self.options.gaussian or self.options.tolerance or self.options.vote == "mass":
             mass_NC = spread_bias(bias_NC, spread, q_XD, scale)
         hits = wave_search(
             q_XD,
@@ -99,14 +115,20 @@ class StaticClusters:
             softcap=self.options.softcap,
             vote="max" if self.options.vote == "max" else "sum",
             bias_GC={"sized": bias_NC, "mass": mass_NC}.get(self.options.vote),
-            want_scores=False,
+            want_scores=self.options.tolerance > 0,
             most_2G=self._counts_2N,
         )
         assert hits.count_2G is not None
-        clusters = hits.retrieve_GK, hits.count_2G[0], start, size
+        read = Runs(hits.retrieve_GK, None, hits.count_2G[0])
+        ids = Runs(hits.estimate_GK, None, hits.count_2G[1])
+        if self.options.tolerance and self.estimate:
+            assert hits.score_HC is not None
+            mass_NRC = log_masses(hits.score_HC, mass_NC)
+            error_NC = estimate_errors(mass_NRC, mass_NC, bias_NC, exact_lse_X)
+            read, ids = promoted(read, ids, error_NC, self.options.tolerance)
+        clusters = read.start_NK, read.count_N, start, size
         if not self.estimate:
             return clusters, None
-        ids = Runs(hits.estimate_GK, None, hits.count_2G[1])
         bias_NC = mass_NC if self.options.gaussian else bias_NC
         return clusters, Estimate(centroids, values, bias_NC, ids, size)
 

@@ -32,7 +32,9 @@ class RetroInfer(Method):
 
     Steady zone: the first sink_tokens, the last local_tokens and whatever is not indexed yet.
     retrieval_budget, estimation_budget: shares of the clusters attended token by token, and by
-    their summaries. tokens_per_cluster, segment_tokens, kmeans_rounds: the clustering.
+    their summaries. tolerance: of the latter those are attended token by token too whose summary is
+    expected to err by at least this share of a head's attention; 0: none. tokens_per_cluster,
+    segment_tokens, kmeans_rounds: the clustering.
     outlier_budget: share of the tokens that are clusters of their own, those that the centroid of
     their cluster speaks for least; 0 where final_assignment is `global`.
     update_tokens: generated tokens enter the index in stretches of this many; a context with fewer
@@ -47,19 +49,19 @@ class RetroInfer(Method):
 
     vote: how a group of query heads ranks clusters: by what they are estimated to weigh (`mass`:
     size and spread included), or by their centroids (`sum`, `max`, `sized`, `unmet`).
+    estimation: summaries weigh as their keys' mean times their number (`clusters`: a lower bound),
+    with what the spread of the keys adds (`gaussian`), or there are `none`.
 
-    Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does.
-    estimation: by `clusters`, `gaussian` clusters (their
-    spread corrects the lower bound) or `none`. tail: whether the clusters beyond both zones weigh
-    in with the mean value of their segment. coverage: retrieve until this share of every head's
-    estimated mass is read, in place of retrieval_budget. layer_budgets: a retrieval_budget of each
-    of the model's layers.
+    Ablations. final_assignment: `segment`, as the paper says, or `global`, as its code does. tail:
+    whether the clusters beyond both zones weigh in with the mean value of their segment.
+    layer_budgets: a retrieval_budget of each of the model's layers.
 
     Deviations: votes, sizes and sums in float32, whatever the model; budgets are shares of all
     clusters at every step, not of each stretch; segments need not divide the context; layers take
     in generated tokens one step after another; clusters begin with keys that lie apart too (the
-    paper: seeding=even), give up outliers (outlier_budget=0) and are ranked by mass (vote=sum;
-    experiments/wave_ablations has the reasons for all three); blocks go by how often they were read
+    paper: seeding=even), give up outliers (outlier_budget=0), are ranked by mass (vote=sum),
+    estimated with their spread (estimation=clusters) and read where that would not do (tolerance=0;
+    experiments/wave_ablations has the reasons for all five); blocks go by how often they were read
     (cache_policy=lru). RetroInferPaper has the paper's.
     """
 
@@ -69,6 +71,7 @@ class RetroInfer(Method):
     local_tokens: Tokens = 64
     retrieval_budget: Fraction = 0.018
     estimation_budget: Share = 0.232
+    tolerance: Share = 0.005
     tokens_per_cluster: Count = 16
     outlier_budget: Share = 0.02
     segment_tokens: Count = 8192
@@ -83,9 +86,8 @@ class RetroInfer(Method):
     seeding: Literal["even", "mixed", "farthest"] = "mixed"
     final_assignment: Literal["segment", "global"] = "segment"
     vote: Vote = "mass"
-    estimation: Literal["clusters", "gaussian", "none"] = "clusters"
+    estimation: Literal["clusters", "gaussian", "none"] = "gaussian"
     tail: Tail = "none"
-    coverage: Fraction | None = None
     layer_budgets: Fractions | None = None
 
     @model_validator(mode="after")
@@ -108,7 +110,7 @@ class RetroInfer(Method):
             vote=self.vote,
             gaussian=self.estimation == "gaussian",
             tail=self.tail,
-            coverage=self.coverage,
+            tolerance=0.0 if self.estimation == "none" else self.tolerance,
             softcap=softcap,
         )
 
@@ -132,9 +134,8 @@ class RetroInfer(Method):
         """See Method. What reads by the mass of the steady zone, or everything, has no fixed
         shape; groups are not searched first.
         """
-        for name, wanted in (("coverage", None), ("tail", "none")):
-            if (value := getattr(self, name)) != wanted:
-                return f"method.{name} = {value!r} reads another number of clusters at every step"
+        if self.tail != "none":
+            return f"method.tail = {self.tail!r} reads all clusters at every step"
         if self.clusters_per_group is not None:
             return (
                 f"method.clusters_per_group = {self.clusters_per_group} searches groups first; the "

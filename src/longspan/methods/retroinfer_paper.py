@@ -13,12 +13,15 @@ from longspan.placement.base import CachePolicy
 @settings
 class RetroInferPaper(RetroInfer):
     """RetroInfer with the paper's choices where ours differ (PVLDB 19(5), arXiv 2505.02922): evenly
-    spaced seeds, no outliers, clusters ranked by their centroids alone, an LRU cache.
+    spaced seeds, no outliers, clusters ranked by their centroids alone and estimated by
+    their sizes, an LRU cache.
     """
 
     name: ClassVar[str] = "retroinfer_paper"
 
+    tolerance: Share = 0.0
     outlier_budget: Share = 0.0
     seeding: Literal["even", "mixed", "farthest"] = "even"
     vote: Vote = "sum"
+    estimation: Literal["clusters", "gaussian", "none"] = "clusters"
     cache_policy: CachePolicy = "lru"

@@ -68,7 +68,7 @@ class StaticWave(StaticStored):
             cast("list[WaveBuffer]", placements),
             limits,
             sink_tokens=self.plan.sink_tokens,
-            width=self.clusters.retrieve + STEADY_RUNS,
+            width=self.clusters.width + STEADY_RUNS,
         )
 
     def budget(self, tokens: int) -> Budget:
@@ -77,10 +77,14 @@ class StaticWave(StaticStored):
 
     def attend(self, q_XD: Tensor, at_B: Tensor) -> list[Partial]:
         """See StaticStored."""
-        clusters, estimate = self.clusters.search(q_XD, self.geometry.scale)
-        runs = zone_runs(at_B, len(self.pool.keys_NCD), Chosen(self.indexed_2B, *clusters))
-        self._last = runs, estimate
+        heads, exact_lse_X = len(self.pool.keys_NCD), None
         steady = self.plan.sink_tokens + self.plan.local_tokens + self.plan.update_tokens
+        if self.clusters.options.tolerance:
+            always = zone_runs(at_B, heads, Chosen(self.indexed_2B, *self.clusters.none))
+            exact_lse_X = self.pool.near_lse(q_XD, always, steady)
+        clusters, estimate = self.clusters.search(q_XD, self.geometry.scale, exact_lse_X)
+        runs = zone_runs(at_B, heads, Chosen(self.indexed_2B, *clusters))
+        self._last = runs, estimate
         expected = steady + self.budget(self.capacity).retrieve_tokens
         parts = [self.pool.attend(q_XD, runs, expected)]
         if estimate is not None:

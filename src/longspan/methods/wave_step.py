@@ -33,7 +33,7 @@ class WaveStepState(RetrievalState):
         return here and self.index.options.plain
 
     def fused(self, q_HD: Tensor) -> Reading:
-        """A step in one call; by coverage, budgets say only what is estimated."""
+        """A step in one call."""
         index, geometry = self.index, self.geometry
         start, stop = self.indexed
         ranges = self.zones(start, len(self.store) - stop)
@@ -55,7 +55,7 @@ class WaveStepState(RetrievalState):
             vote=options.fused_vote,
             spread_GC=meta.spread_GC,
             gaussian=options.gaussian,
-            coverage=options.coverage,
+            tolerance=options.tolerance,
         )
         bias_GC = meta.log_size_GC if step.bias_GC is None else step.bias_GC
         estimated = index.estimate_of(step.estimated, bias_GC) if estimate else None

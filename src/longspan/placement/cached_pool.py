@@ -20,6 +20,7 @@ from longspan.placement.base import Traffic
 from longspan.placement.pool import Pool
 from longspan.placement.wave_buffer import CLUSTER_PAGE
 from longspan.tensors import wait_for_devices
+from longspan.types import Runs
 from longspan_kernels.block_cache import CacheSteps, packed
 from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_decode
 from longspan_kernels.step_slots import append_token
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.placement.wave_buffer import WaveBuffer
-    from longspan.types import LayerGeometry, Partial, Runs
+    from longspan.types import LayerGeometry, Partial
 
 PAGES_A_RUN = 2
 """A step lets in at most so many pages for each run that it reads; others have another chance."""
@@ -112,6 +113,13 @@ class CachedPool(Pool):
         self.steps.read.copy_(said, non_blocking=True)
         self.steps.flag.copy_(self._raised, non_blocking=True)
         return found
+
+    def _near(self, runs: Runs) -> Runs:
+        """See Pool."""
+        low_N1, high_N1 = self._gap_2N[..., None]
+        start_NK = runs.start_NK
+        moved_NK = torch.where(start_NK >= high_N1, start_NK - (high_N1 - low_N1), start_NK)
+        return Runs(moved_NK, runs.size_NK, runs.count_N)
 
     def begin(self, decoding: Sequence[int]) -> None:
         """See Pool."""

@@ -99,39 +99,4 @@ class TwoTier {
     std::vector<std::int32_t> id_, bits_, above_;
 };
 
-// Orders all ids by vote, the largest first, ties by the lower id, negative votes last: by eleven bits at a time, from
-// the lowest, each pass keeping the order of the one before.
-class FullOrder {
-   public:
-    // Writes `count` ids and returns how many have a vote.
-    std::int32_t rank(const float* vote, std::int64_t count, std::int32_t* ids) {
-        key_.resize(count), other_.resize(count);
-        for (auto& digits : place_) digits.fill(0);
-        for (std::int64_t i = 0; i < count; ++i) {
-            key_[i] = none - order_bits(vote[i]);
-            for (int pass = 0; pass < passes; ++pass) ++place_[pass][digit(key_[i], pass)];
-        }
-        for (auto& digits : place_) {
-            std::int32_t before = 0;
-            for (std::int32_t& place : digits) before += std::exchange(place, before);
-        }
-        std::iota(other_.begin(), other_.end(), 0);
-        deal(other_.data(), ids, 0), deal(ids, other_.data(), 1), deal(other_.data(), ids, 2);
-        return static_cast<std::int32_t>(count - std::count(key_.begin(), key_.end(), none));
-    }
-
-   private:
-    static constexpr int passes = 3, bits = 11;
-    static constexpr std::int32_t none = 0x7fffffff;
-
-    static int digit(std::int32_t key, int pass) { return key >> (bits * pass) & ((1 << bits) - 1); }
-
-    void deal(const std::int32_t* from, std::int32_t* to, int pass) {
-        for (std::size_t i = 0; i < key_.size(); ++i) to[place_[pass][digit(key_[from[i]], pass)]++] = from[i];
-    }
-
-    std::array<std::array<std::int32_t, 1 << bits>, passes> place_;
-    std::vector<std::int32_t> key_, other_;
-};
-
 }  // namespace longspan::LONGSPAN_ISA

@@ -24,38 +24,29 @@ struct StepPart {
     std::vector<float> lse;  // [heads]
 };
 
-// Chooses as many of the best clusters of a group as there should be.
-inline void choose_best(const WaveDecodeArgs& args, const Ballot& ballot, std::int64_t group, TwoTier& winners) {
+// Chooses which clusters of a group are read, and which are estimated: the best, the next best; but where there is a
+// tolerance, those of the next best that an estimate would get wrong are read as well.
+inline void choose(const WaveDecodeArgs& args, const Ballot& ballot, const Ballot& masses, std::int64_t group,
+                   const float* exact_lse, TwoTier& winners) {
     const WaveSearchArgs& search = args.search;
     announce(search, ballot, group, winners);
-    args.run_count[group] = std::min(search.live[group], search.retrieve);
-    args.estimate_count[group] = search.live[group] - args.run_count[group];
-}
-
-// Chooses as many of the best clusters of a group as it takes, and as many of the next as should be estimated.
-inline void choose_covering(const WaveDecodeArgs& args, const Ballot& ballot, const Ballot& masses, std::int64_t group,
-                            const float* exact_lse) {
-    const WaveSearchArgs& search = args.search;
-    std::int32_t* ranked = search.retrieved + group * search.clusters;
-    const std::int32_t live = FullOrder().rank(&ballot.vote[group * ballot.stride], search.clusters, ranked);
-    const std::int32_t retrieved = covering(args, masses, group, ranked, live, exact_lse);
-    const std::int32_t estimated = std::min(live - retrieved, search.estimate);
-    args.run_count[group] = retrieved, args.estimate_count[group] = estimated;
-    std::vector<char> next(search.clusters, 0);  // so that they are listed in the order they lie in
-    for (std::int32_t i = retrieved; i < retrieved + estimated; ++i) next[ranked[i]] = 1;
-    std::int32_t* to = search.estimated + group * search.estimate;
-    for (std::int32_t c = 0; c < search.clusters; ++c)
-        if (next[c]) *to++ = c;
-}
-
-// Says which slots the first `width` clusters of a group are.
-inline void list_runs(const WaveDecodeArgs& args, std::int64_t group, std::int64_t width) {
-    const WaveSearchArgs& search = args.search;
-    for (std::int64_t i = 0; i < width; ++i) {
-        const std::int64_t at = group * search.clusters + search.retrieved[group * search.retrieve + i];
-        args.run_start[group * width + i] = args.start[at];
-        args.run_size[group * width + i] = search.size[at];
-    }
+    const std::int32_t best = std::min(search.live[group], search.retrieve), next = search.live[group] - best;
+    std::int32_t read = 0, kept = 0;
+    const auto list = [&](std::int32_t id) {
+        args.run_start[group * args.room + read] = args.start[group * search.clusters + id];
+        args.run_size[group * args.room + read++] = search.size[group * search.size_group_stride + id];
+    };
+    for (std::int32_t i = 0; i < best; ++i) list(search.retrieved[group * search.retrieve + i]);
+    std::int32_t* ids = search.estimated + group * search.estimate;
+    if (args.tolerance > 0.0F && next > 0) {
+        std::vector<float> error(whole_vectors(next));
+        estimate_errors(args, masses, group, ids, next, exact_lse, error.data());
+        for (std::int32_t i = 0; i < next; ++i) {
+            if (error[i] < args.tolerance) ids[kept++] = ids[i];
+            else list(ids[i]);
+        }
+    } else kept = next;
+    args.run_count[group] = read, args.estimate_count[group] = kept;
 }
 
 // What the estimated clusters of a head weigh, all in the unit whose log is returned: as `ballot` knows from the search, or
@@ -149,7 +140,8 @@ inline void wave_decode(const WaveDecodeArgs& args) {
     float* const scores = by_scores ? scratch(2, search.heads * ballot.stride) : nullptr;  // where estimates need them
     std::deque<StepPart> done;  // which does not move what it holds
     StepPart& estimated = done.emplace_back(search);
-    if (args.covers) {  // the search has to know what the ranges weigh
+    const bool tolerant = args.tolerance > 0.0F;
+    if (tolerant) {  // the search has to know what the ranges weigh
         std::deque<StepPart> ranges;
         for (const StoredPart& part : args.parts) attend_ranges(args, part, ranges);
         StepPart& all = done.emplace_back(search);
@@ -165,19 +157,13 @@ inline void wave_decode(const WaveDecodeArgs& args) {
     rank_clusters(search, ballot, scored, [&](std::int64_t group, TwoTier& winners) {
         const int heads = ballot.heads_a_group;
         for (int r = 0; apart && r < heads; ++r) weigh_pieces(search, *apart, group * heads + r);
-        if (args.covers) choose_covering(args, ballot, masses, group, exact_lse);
-        else choose_best(args, ballot, group, winners), list_runs(args, group, search.retrieve);
+        choose(args, ballot, masses, group, exact_lse, winners);
         attend_estimated(args, args.gaussian ? masses : ballot, scores, group, estimated);
     });
-    std::int64_t width = search.retrieve;
-    if (args.covers) {
-        width = *std::max_element(args.run_count, args.run_count + search.groups);
-        for (std::int64_t group = 0; group < search.groups; ++group) list_runs(args, group, width);
-    }
-    const RunsView runs{args.run_start, args.run_size, args.run_count, search.groups, width};
+    const RunsView runs{args.run_start, args.run_size, args.run_count, search.groups, args.room};
     for (const StoredPart& part : args.parts) {
-        if (width > 0) attend_stored(args, part, args.indexed.first, args.indexed.second, runs, done);
-        if (!args.covers) attend_ranges(args, part, done);
+        if (args.room > 0) attend_stored(args, part, args.indexed.first, args.indexed.second, runs, done);
+        if (!tolerant) attend_ranges(args, part, done);
     }
     merge_parts(search, done, args.out, args.lse);
 }

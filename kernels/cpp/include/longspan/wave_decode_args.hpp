@@ -27,10 +27,10 @@ struct WaveDecodeArgs {
     const float* spread;           // [groups, clusters] variance of a key's coordinate, or null: neither of what follows
     bool votes_by_mass;            // clusters are ranked by what they weigh, not by their centroids' scores
     bool gaussian;                 // estimated clusters weigh as that many keys of a Gaussian, not as their size
-    float uncovered;               // share of every head's mass that may stay unread
-    bool covers;                   // retrieve until no more is unread; search.retrieve is then all clusters
+    float tolerance;               // clusters whose estimate is expected to err by as much are read; 0: no more than the best
     float* bias;                   // [groups, clusters] log of such a cluster's mass less its score; where `spread` is
-    std::int32_t* run_start;       // [groups, retrieve] slots that were retrieved; rows of the longest's length if `covers`
+    std::int64_t room;             // search.retrieve, and where there is a tolerance search.estimate more
+    std::int32_t* run_start;       // [groups, room] slots that were retrieved
     std::int32_t* run_size;        // the same
     std::int32_t* run_count;       // [groups]
     std::int32_t* estimate_count;  // [groups]

@@ -1,4 +1,4 @@
-// What clusters weigh before their tokens are read, as keys of a Gaussian would, and how many hold a share of it.
+// What clusters weigh before their tokens are read, as keys of a Gaussian would, and how wrong that may be.
 #pragma once
 
 #include <algorithm>
@@ -49,28 +49,31 @@ inline void weigh_piece(const WaveSearchArgs& search, const Ballot& ballot, Ball
     exponentiate(search, to, head, begin, end, biases);
 }
 
-// How many of `count` ranked clusters it takes until no head of a group leaves more unread than it may; `exact_lse` is
-// the log-sum-exp [heads] of what is attended whatever is retrieved.
-inline std::int32_t covering(const WaveDecodeArgs& args, const Ballot& masses, std::int64_t group,
-                             const std::int32_t* ranked, std::int32_t count, const float* exact_lse) {
-    const int heads = masses.heads_a_group;
-    std::vector<double> left(heads, 0.0), allowed(heads);  // shares of the mass of all clusters
-    for (int r = 0; r < heads; ++r) {
-        const std::int64_t head = group * heads + r;
-        const double open = 1.0 / (1.0 + std::exp(static_cast<double>(exact_lse[head]) - masses.lse[head]));
-        allowed[r] = args.uncovered / open;
+// By how much of a head's attention the estimates of some clusters of a group are expected to err, for the head that each
+// matters most to; `estimate_errors` in mass.py says why. `exact_lse` [heads] is the log-sum-exp of what is attended
+// exactly anyway. There must be room for whole vectors.
+inline void estimate_errors(const WaveDecodeArgs& args, const Ballot& masses, std::int64_t group, const std::int32_t* ids,
+                            std::int64_t count, const float* exact_lse, float* error) {
+    const WaveSearchArgs& search = args.search;
+    const std::int64_t padded = whole_vectors(count);
+    std::vector<float> raised(padded, 0.0F);  // twice the log of what the spread multiplies the mean weight with
+    const std::int32_t* size = search.size + group * search.size_group_stride;
+    const float* bias = args.bias + group * search.clusters;
+    for (std::int64_t i = 0; i < count; ++i) {
+        log_sizes(size + ids[i], 1, &raised[i]);
+        raised[i] = 2.0F * (bias[ids[i]] - raised[i]);
     }
-    for (; count > 0; --count) {  // from the far end: sums of nothing but what is left
-        const std::int64_t id = ranked[count - 1], piece = id / piece_clusters;
-        bool enough = true;
-        for (int r = 0; r < heads; ++r) {
-            const std::int64_t head = group * heads + r;
-            left[r] += masses.exponential[head * masses.stride + id] * masses.top[head * masses.pieces + piece];
-            enough = enough && left[r] <= allowed[r];
-        }
-        if (!enough) break;
+    std::fill(error, error + padded, 0.0F);
+    for (int r = 0; r < masses.heads_a_group; ++r) {
+        const std::int64_t head = group * masses.heads_a_group + r;
+        const float open = 1.0F / (1.0F + std::exp(exact_lse[head] - masses.lse[head]));
+        const float* exponential = masses.exponential + head * masses.stride;
+        const float* factor = &masses.top[head * masses.pieces];
+        for (std::int64_t i = 0; i < count; ++i)
+            error[i] = std::max(exponential[ids[i]] * factor[ids[i] / piece_clusters] * open, error[i]);
     }
-    return count;
+    for (std::int64_t i = 0; i < padded; i += Vec::lanes) store(&raised[i], exp(load(&raised[i])) - broadcast(1.0F));
+    for (std::int64_t i = 0; i < count; ++i) error[i] *= std::sqrt(std::max(raised[i], 0.0F));
 }
 
 }  // namespace longspan::LONGSPAN_ISA
