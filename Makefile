@@ -26,7 +26,7 @@ demo: $(STAMP)    ## the main job on the embedded model: RetroInfer beside full 
 
 # Two workers of one thread each: the tests are many and small.
 test: $(STAMP)    ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)    ## ruff and mypy --strict
 	$(BIN)/ruff check .
