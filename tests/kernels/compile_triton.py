@@ -31,7 +31,7 @@ from longspan_kernels.segmented_kmeans.seeds_triton import picked
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.step_slots import append_token, zone_runs
 from longspan_kernels.types import Chosen, Coded, Pages, Partial, Runs, Sampling
-from longspan_kernels.wave_decode.mass import spread_bias
+from longspan_kernels.wave_decode.mass import promoted, spread_bias
 from longspan_kernels.wave_search import wave_search
 
 TARGET = GPUTarget("cuda", 90, 32)
@@ -92,6 +92,10 @@ def cluster(dtype: torch.dtype, width: int) -> None:
     segmented_kmeans(k_GTD, k_GTD, clusters=30, segments=3, iterations=2, backend="triton")
     segmented_kmeans(k_GTD, k_GTD, clusters=30, iterations=1, final="global", backend="triton")
     spread_bias(torch.zeros(2, 300), torch.zeros(2, 300), q_HD, 0.1, backend="triton")
+    ids = Runs(size_GC[:, :40], None, torch.ones(2, dtype=torch.int32))
+    for exact_H in (torch.zeros(8), None):
+        weights = torch.zeros(8, 300), *torch.zeros(2, 2, 300), exact_H
+        promoted(ids, ids, *weights, 0.1, backend="triton")
     picked(torch.zeros(2, 64), torch.zeros(2, 64, 64), 16)
 
 

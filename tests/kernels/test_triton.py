@@ -25,7 +25,7 @@ from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.segmented_kmeans.reference import describe
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.types import Clusters, Pages, Partial, Runs
-from longspan_kernels.wave_decode.mass import spread_bias
+from longspan_kernels.wave_decode.mass import promoted, spread_bias
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
@@ -452,3 +452,35 @@ def test_what_clusters_weigh(dtype: torch.dtype, heads: int, width: int) -> None
     assert frozen.any()
     assert not frozen.all()
     torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("heads", "clusters", "best"), [(1, 40, 3), (4, 2500, 9), (7, 300, 0)])
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_is_read_instead_of_estimated(
+    heads: int, clusters: int, best: int, exact: bool
+) -> None:
+    rows, estimate = 3, clusters // 3
+    score_HC = 2 * torch.randn(rows * heads, clusters)
+    score_HC[:, clusters // 2 :: 5] = -torch.inf  # clusters without members
+    log_size_GC = torch.randint(1, 60, (rows, clusters)).float().log()
+    bias_GC = log_size_GC + torch.rand(rows, clusters)
+    bias_GC[:, ::3] = log_size_GC[:, ::3]  # what is estimated exactly
+    id_GK = torch.rand(rows, clusters).argsort(1)[:, : best + estimate].int()
+    count_2G = torch.tensor([[best, 0, best // 2], [estimate, estimate // 2, 0]]).int()
+    id_GK[1, best + estimate // 2 :] = 2**31 - 1  # behind the count lies anything
+    read, rest = Runs(id_GK[:, :best], None, count_2G[0]), Runs(id_GK[:, best:], None, count_2G[1])
+    lse_H = torch.randn(rows * heads) + 5 if exact else None
+    given = score_HC, bias_GC, log_size_GC, lse_H
+    some = 0
+    for tolerance in (1e-9, 0.002, 1.0):
+        mine = promoted(*moved([read, rest]), *moved(list(given)), tolerance, backend="triton")
+        right = promoted(read, rest, *given, tolerance, backend="reference")
+        for found, expected in zip(mine, right, strict=True):
+            assert found.count_N.tolist() == expected.count_N.tolist()
+            for g, count in enumerate(expected.count_N.tolist()):
+                assert found.start_NK[g, :count].tolist() == expected.start_NK[g, :count].tolist()
+        more_G = right[0].count_N - read.count_N
+        assert more_G.tolist() == (rest.count_N - right[1].count_N).tolist()
+        some += int(more_G.sum() > 0)
+        assert (tolerance < 1) or not more_G.any()
+    assert some > 0

@@ -173,7 +173,8 @@ def test_the_kernels_of_a_gpu_do_so_too(
     # no token 0: its embedding is zero, so that all clusters score the same
     tokens = [5, 6]
     right_BV = right.decode(tokens)
-    for operation in ("sparse_decode", "cached_decode", "wave_search", "merge", "step_slots"):
+    reached = "wave_search", "wave_decode.mass", "merge", "step_slots"
+    for operation in ("sparse_decode", "cached_decode", *reached):
         served = f"longspan_kernels.{operation}.triton_serves"
         monkeypatch.setattr(served, lambda *_, **__: True)
     torch.testing.assert_close(found.decode(tokens), right_BV, atol=2e-4, rtol=1e-4)

@@ -76,26 +76,40 @@ def estimate_errors(
 
 
 def promoted(
-    retrieve: Runs, estimate: Runs, error_GC: Tensor, tolerance: float
+    read: Runs,
+    rest: Runs,
+    score_HC: Tensor,
+    bias_GC: Tensor,
+    log_size_GC: Tensor,
+    exact_lse_H: Tensor | None,
+    tolerance: float,
+    backend: Backend = "auto",
 ) -> tuple[Runs, Runs]:
-    """The ids of clusters to read and to estimate again: of those to be estimated the ones whose
-    errors are at least `tolerance` are read, behind the others. Waits for nothing.
+    """The ids (int32) of clusters to read and of those to estimate once more: of the latter those
+    whose estimate errs by at least `tolerance` (`estimate_errors`, of these scores and biases) are
+    read, behind the others. Ids behind a row's count are not looked at. Waits for nothing.
     """
-    width, device = estimate.start_NK.shape[1], error_GC.device
-    live_GE = torch.arange(width, device=device) < estimate.count_N[:, None]
-    id_GE = torch.where(live_GE, estimate.start_NK, 0).long()
+    ids = read.start_NK, read.count_N, rest.start_NK, rest.count_N
+    if triton_serves(backend, (), (score_HC, bias_GC, log_size_GC, exact_lse_H, *ids)):
+        from longspan_kernels.wave_decode import promote_triton
+
+        return promote_triton.promoted(
+            read, rest, score_HC, bias_GC, log_size_GC, exact_lse_H, tolerance
+        )
+    mass_GRC = log_masses(score_HC, bias_GC)
+    error_GC = estimate_errors(mass_GRC, bias_GC, log_size_GC, exact_lse_H)
+    live_GE = torch.arange(rest.start_NK.shape[1], device=bias_GC.device) < rest.count_N[:, None]
+    id_GE = torch.where(live_GE, rest.start_NK, 0).long()
     wrong_GE = live_GE & (error_GC.gather(1, id_GE) >= tolerance)
-    first_GK = torch.arange(retrieve.start_NK.shape[1], device=device) < retrieve.count_N[:, None]
+    first_GK = torch.arange(read.start_NK.shape[1], device=bias_GC.device) < read.count_N[:, None]
     more_G = wrong_GE.sum(1, dtype=torch.int32)
-    all_GK = torch.cat([retrieve.start_NK, estimate.start_NK], dim=1)
-    read_GK = sorted_first(all_GK, torch.cat([first_GK, wrong_GE], dim=1))
-    rest_GE = sorted_first(estimate.start_NK, live_GE & ~wrong_GE)
+    all_GK = torch.cat([read.start_NK, rest.start_NK], dim=1)
     return (
-        Runs(read_GK, None, retrieve.count_N + more_G),
-        Runs(rest_GE, None, estimate.count_N - more_G),
+        Runs(_sorted(all_GK, torch.cat([first_GK, wrong_GE], dim=1)), None, read.count_N + more_G),
+        Runs(_sorted(rest.start_NK, live_GE & ~wrong_GE), None, rest.count_N - more_G),
     )
 
 
-def sorted_first(id_GK: Tensor, wanted_GK: Tensor) -> Tensor:
+def _sorted(id_GK: Tensor, wanted_GK: Tensor) -> Tensor:
     """Each row again, the wanted ids first, all in the order they had."""
     return id_GK.gather(1, wanted_GK.int().sort(dim=1, descending=True, stable=True).indices)

@@ -8,12 +8,7 @@ from longspan_kernels.dense_decode.reference import dense_decode
 from longspan_kernels.merge.reference import merge
 from longspan_kernels.sparse_decode.reference import sparse_decode
 from longspan_kernels.types import Runs, WaveStep
-from longspan_kernels.wave_decode.mass import (
-    estimate_errors,
-    log_masses,
-    promoted,
-    spread_bias,
-)
+from longspan_kernels.wave_decode.mass import promoted, spread_bias
 from longspan_kernels.wave_search.reference import wave_search
 
 if TYPE_CHECKING:
@@ -72,10 +67,9 @@ def wave_decode(
         bias_GC = mass_bias_GC
     if tolerance:
         assert hits.score_HC is not None
-        mass_GRC = log_masses(hits.score_HC, mass_bias_GC)
         exact_lse_H = merge(partials).lse if partials else None
-        error_GC = estimate_errors(mass_GRC, mass_bias_GC, log_size_GC, exact_lse_H)
-        read, estimated = promoted(read, estimated, error_GC, tolerance)
+        weights = hits.score_HC, mass_bias_GC, log_size_GC, exact_lse_H
+        read, estimated = promoted(read, estimated, *weights, tolerance, "reference")
     id_GK = read.start_NK.long()
     retrieved = Runs(start_GC.gather(1, id_GK), size_GC.gather(1, id_GK), read.count_N)
     partials.append(

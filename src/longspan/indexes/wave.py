@@ -18,7 +18,7 @@ from longspan.indexes.wave_mass import gaussian_bias, marked, tail
 from longspan.indexes.wave_options import WaveOptions
 from longspan.indexes.wave_rank import rank
 from longspan.types import Estimate, Runs
-from longspan_kernels.wave_decode.mass import estimate_errors, log_masses, promoted
+from longspan_kernels.wave_decode.mass import log_masses, promoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,9 +78,8 @@ class WaveIndex(KeyIndex):
             bias_GC = mass_bias_GC
         if options.tolerance:
             assert hits.score_HC is not None
-            mass_GRC = log_masses(hits.score_HC, mass_bias_GC)
-            error_GC = estimate_errors(mass_GRC, mass_bias_GC, meta.log_size_GC, budget.exact_lse_H)
-            read, rest = promoted(read, rest, error_GC, options.tolerance)
+            weights = hits.score_HC, mass_bias_GC, meta.log_size_GC, budget.exact_lse_H
+            read, rest = promoted(read, rest, *weights, options.tolerance)
         result = SearchResult(
             retrieved=self._runs(read),
             estimated=self._estimate(rest, bias_GC),

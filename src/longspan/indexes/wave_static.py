@@ -8,12 +8,7 @@ import torch
 
 from longspan.indexes.wave_clustering import counts
 from longspan.types import Estimate, Runs
-from longspan_kernels.wave_decode.mass import (
-    estimate_errors,
-    log_masses,
-    promoted,
-    spread_bias,
-)
+from longspan_kernels.wave_decode.mass import promoted, spread_bias
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
@@ -123,9 +118,8 @@ class StaticClusters:
         ids = Runs(hits.estimate_GK, None, hits.count_2G[1])
         if self.options.tolerance and self.estimate:
             assert hits.score_HC is not None
-            mass_NRC = log_masses(hits.score_HC, mass_NC)
-            error_NC = estimate_errors(mass_NRC, mass_NC, bias_NC, exact_lse_X)
-            read, ids = promoted(read, ids, error_NC, self.options.tolerance)
+            weights = hits.score_HC, mass_NC, bias_NC, exact_lse_X
+            read, ids = promoted(read, ids, *weights, self.options.tolerance)
         clusters = read.start_NK, read.count_N, start, size
         if not self.estimate:
             return clusters, None

@@ -42,8 +42,8 @@ inline void choose(const WaveDecodeArgs& args, const Ballot& ballot, const Ballo
         std::vector<float> error(whole_vectors(next));
         estimate_errors(args, masses, group, ids, next, exact_lse, error.data());
         for (std::int32_t i = 0; i < next; ++i) {
-            if (error[i] < args.tolerance) ids[kept++] = ids[i];
-            else list(ids[i]);
+            if (error[i] >= args.tolerance) list(ids[i]);
+            else ids[kept++] = ids[i];
         }
     } else kept = next;
     args.run_count[group] = read, args.estimate_count[group] = kept;
