@@ -45,7 +45,9 @@ ALIKE: dict[str, Any] = {**STATIC, "dense_layers": ()}
 
 WAYS: dict[str, Callable[[float], Method]] = {
     "full": lambda share: Full(),
-    "retroinfer": lambda share: replace(RetroInfer(), retrieval_budget=share, **STATIC),
+    "retroinfer": lambda share: replace(
+        RetroInfer(), retrieval_budget=share, tolerance=0.0, **STATIC
+    ),
     "quest": lambda share: replace(Quest(), retrieval_budget=share, **ALIKE),
     "shadowkv": lambda share: replace(ShadowKV(), retrieval_budget=share, **STATIC),
     "pqcache": lambda share: replace(PQCache(), retrieval_budget=share, **ALIKE),

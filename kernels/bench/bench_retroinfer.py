@@ -38,7 +38,7 @@ def layer(tokens: int, seed: int, **options: Any) -> RetrievalState:
     """A sealed state over synthetic keys, clustered in three rounds: only sizes matter here."""
     cpu = torch.device("cpu")
     geometry = LayerGeometry(0, HEADS, GROUPS, WIDTH, WIDTH**-0.5, torch.bfloat16, cpu)
-    state = RetroInfer(kmeans_rounds=3, **options).layer(geometry)
+    state = RetroInfer(kmeans_rounds=3, tolerance=0.0, **options).layer(geometry)
     keys_GTD, _ = topic_keys(GROUPS, tokens, WIDTH, seed)
     state.store.append(keys_GTD, keys_GTD)
     del keys_GTD

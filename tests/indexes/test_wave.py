@@ -146,10 +146,9 @@ def test_groups_partition_the_clusters_and_find_what_all_clusters_would() -> Non
     assert torch.equal(near.retrieved.start_NK, right.retrieved.start_NK)
 
 
-@pytest.mark.parametrize("options", [{"tail": "segment_mean"}])
-def test_groups_do_not_go_with_what_weighs_all_clusters(options: dict[str, object]) -> None:
+def test_groups_do_not_go_with_what_weighs_all_clusters() -> None:
     with pytest.raises(ValueError, match="clusters_per_group is 8 with"):
-        WaveOptions(clusters_per_group=8, **options)  # type: ignore[arg-type]
+        WaveOptions(clusters_per_group=8, tail="segment_mean")
 
 
 @pytest.mark.parametrize("seeding", ["even", "mixed", "farthest"])
@@ -194,6 +193,24 @@ def test_the_tail_of_an_index_that_is_not_read_is_its_whole_mass() -> None:
             for mass, s in zip(mass_C, meta.segment_C, strict=True)
         )
         torch.testing.assert_close(result.tail.out[h], torch.as_tensor(right) / mass_C.sum())
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.04])
+def test_estimates_and_tail_are_all_that_is_not_read(tolerance: float) -> None:
+    found, _ = index(500, 100, tail="segment_mean", tolerance=tolerance)
+    q_HD = torch.randn(4, 8)
+    result = found.search(q_HD, Budget(20, 200), 0.3)
+    assert result.tail is not None
+    assert result.estimated is not None
+    read, ids, meta = result.retrieved, result.estimated.ids, found.meta
+    assert (read.count_N.max() > 1) == (tolerance > 0)
+    for h in range(4):
+        g = h // 2
+        mass_C = meta.centroids_GCD[g] @ q_HD[h] * 0.3 + meta.log_size_GC[g]
+        estimated_C = mass_C[ids.start_NK[g, : int(ids.count_N[g])].long()]
+        unread_C = ~torch.isin(meta.start_GC[g], read.start_NK[g, : int(read.count_N[g])])
+        both_lse = torch.logaddexp(estimated_C.logsumexp(0), result.tail.lse[h])
+        torch.testing.assert_close(both_lse, mass_C[unread_C].logsumexp(0))
 
 
 def test_segment_values_are_means_over_tokens() -> None:

@@ -53,6 +53,10 @@ def test_everything_at_once_ranked_by_mass(isa: str) -> None:
     for extra in ({}, {"softcap": 2.0}, {"scale": 1.0}):
         wide = by_mass({**given, **extra, "vote": "mass"}, retrieve=9, estimate=70)
         both({**wide, "spread_GC": 30 * wide["spread_GC"]}, isa)  # what is estimated still counts
+        for times in (30, 1e3, 1e9):  # the widest are read, however much that is
+            spread_GC = times * wide["spread_GC"]
+            found = both({**wide, "spread_GC": spread_GC, "tolerance": 0.5}, isa)
+            assert (found.retrieved.count_N > 9).any()
         for gaussian in (False, True):
             many = {**given, **extra, "vote": "mass", "gaussian": gaussian}
             both(by_mass(many, estimate=70, tolerance=0.001), isa)

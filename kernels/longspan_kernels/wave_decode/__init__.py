@@ -49,9 +49,10 @@ def wave_decode(
     Cluster c covers the slots [start, start + size) of `stored`, all within `indexed`, which no
     steady range touches; int32. `spread_GC` (float32): the variance of a key's coordinate within
     each cluster, which says what a cluster weighs: `vote="mass"` ranks clusters by it, `gaussian`
-    estimates them by it. `tolerance`,
-    where it is not 0: of the `estimate` next clusters those are retrieved as well whose estimate
-    is expected to err by at least this share of a head's attention, steady ranges included.
+    estimates them by it.
+    `tolerance`, where it is not 0: of the `estimate` next clusters those are retrieved as well
+    whose estimate is expected to err by at least this share of a head's attention, steady ranges
+    included.
     Raises ValueError naming what does not fit. RetroInfer, sections 4.1 and 4.2; mass.py.
     """
     if not 0 <= tolerance <= 1:

@@ -19,6 +19,9 @@ Vote = Literal["sum", "max", "mass"]
 the softmax over centroids, or by the sum of shares of what clusters are estimated to weigh
 (`mass`), their size and spread included."""
 
+MOST_RAISED = 80.0
+"""Whose exponential is still a number."""
+
 
 def spread_bias(
     log_size_GC: Tensor,
@@ -72,7 +75,8 @@ def estimate_errors(
     """
     open_GR1 = unmet(mass_GRC, exact_lse_H).reshape(*mass_GRC.shape[:2], 1)
     share_GC = (torch.softmax(mass_GRC, dim=-1) * open_GR1).amax(1)
-    return share_GC * torch.expm1(2 * (bias_GC - log_size_GC)).clamp(min=0).sqrt()
+    raised_GC = (2 * (bias_GC - log_size_GC)).clamp(max=MOST_RAISED)
+    return share_GC * torch.expm1(raised_GC).clamp(min=0).sqrt()
 
 
 def promoted(

@@ -10,6 +10,7 @@ import triton.language as tl
 
 from longspan_kernels.jit import device_of, pow2
 from longspan_kernels.types import Runs
+from longspan_kernels.wave_decode.mass import MOST_RAISED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,8 @@ SCORES, IDS = 1024, 256
 def promote_row(
     score, bias, log_size, exact, first, first_count, second, second_count,
     read, read_count, rest, rest_count, tolerance, C, R, K, E, b_stride, l_stride,
-    EXACT: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_E: tl.constexpr,
+    EXACT: tl.constexpr, MOST: tl.constexpr,
+    BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_E: tl.constexpr,
 ):  # fmt: skip
     """One KV head: the masses of all its clusters, then the errors of those to be estimated."""
     n = tl.program_id(0).to(tl.int64)
@@ -64,7 +66,7 @@ def promote_row(
         mass_RE = tl.load(score + at, mine[:, None] & live[None, :], -float("inf")) + more[None, :]
         share = tl.max(tl.exp(mass_RE - base[:, None]) * unit[:, None], 0)
         raised = more - tl.load(log_size + n * l_stride + c, live, 0.0)
-        error = share * tl.sqrt(tl.maximum(tl.exp(2 * raised) - 1, 0.0))
+        error = share * tl.sqrt(tl.maximum(tl.exp(tl.minimum(2 * raised, MOST)) - 1, 0.0))
         wrong = live & (error >= tolerance)
         kept = live & ~wrong
         up, down = tl.cumsum(wrong.to(tl.int32), 0), tl.cumsum(kept.to(tl.int32), 0)
@@ -88,8 +90,9 @@ def promoted(
     """As the reference."""
     (heads, clusters), rows = score_HC.shape, len(bias_GC)
     best, next_ = read.start_NK.shape[1], rest.start_NK.shape[1]
-    read_NK = torch.empty(rows, best + next_, dtype=torch.int32, device=score_HC.device)
-    rest_NE = torch.empty(rows, next_, dtype=torch.int32, device=score_HC.device)
+    # zeros, not whatever is there: who gathers by whole rows needs ids that are there
+    read_NK = torch.zeros(rows, best + next_, dtype=torch.int32, device=score_HC.device)
+    rest_NE = torch.zeros(rows, next_, dtype=torch.int32, device=score_HC.device)
     count_2N = torch.empty(2, rows, dtype=torch.int32, device=score_HC.device)
     with device_of(score_HC):
         promote_row[(rows,)](
@@ -99,6 +102,6 @@ def promoted(
             read_NK, count_2N[0], rest_NE, count_2N[1], tolerance, clusters, heads // rows, best,
             next_, bias_GC.stride(0), log_size_GC.stride(0),
             EXACT=exact_lse_H is not None, BLOCK_R=pow2(heads // rows), BLOCK_C=SCORES,
-            BLOCK_E=IDS, num_warps=8,
+            BLOCK_E=IDS, MOST=MOST_RAISED, num_warps=8,
         )  # fmt: skip
     return Runs(read_NK, None, count_2N[0]), Runs(rest_NE, None, count_2N[1])

@@ -37,7 +37,8 @@ def tail(meta: Meta, mass_GRC: Tensor, read_GC: Tensor) -> Partial:
 
 
 def marked(ids: Runs, clusters: int) -> Tensor:
-    """bool [G, C]: the clusters of a list, of which no two are the same."""
+    """bool [G, C]: the clusters of a list."""
     live_GK = torch.arange(ids.start_NK.shape[1], device=ids.count_N.device) < ids.count_N[:, None]
-    marked_GC = torch.zeros(len(live_GK), clusters, dtype=torch.bool, device=live_GK.device)
-    return marked_GC.scatter(1, ids.start_NK.long(), live_GK)
+    marked_GC = torch.zeros(len(live_GK), clusters + 1, dtype=torch.bool, device=live_GK.device)
+    id_GK = torch.where(live_GK, ids.start_NK, clusters).long()  # the others share a place behind
+    return marked_GC.scatter(1, id_GK, value=True)[:, :clusters]

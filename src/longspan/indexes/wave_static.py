@@ -58,7 +58,8 @@ class StaticClusters:
         count = max(
             count, self.retrieve + self.estimate
         )  # the slack of one is not the other's loss
-        self.width = self.retrieve + (self.estimate if options.tolerance else 0)
+        self.tolerance = options.tolerance if self.estimate else 0.0
+        self.width = self.retrieve + (self.estimate if self.tolerance else 0)
         """Clusters that a KV head may read."""
         shape, dtype = (rows, self.groups, count), torch.float32
         if options.summaries == "model":
@@ -98,7 +99,7 @@ class StaticClusters:
         """
         centroids, values, spread, start, size = (x.flatten(0, 1) for x in self._buffers.values())
         bias_NC = mass_NC = self._bias_NC
-        if self.options.gaussian or self.options.tolerance or self.options.vote == "mass":
+        if self.options.gaussian or self.tolerance or self.options.vote == "mass":
             mass_NC = spread_bias(bias_NC, spread, q_XD, scale)
         hits = wave_search(
             q_XD,
@@ -110,16 +111,16 @@ class StaticClusters:
             softcap=self.options.softcap,
             vote="max" if self.options.vote == "max" else "sum",
             bias_GC={"sized": bias_NC, "mass": mass_NC}.get(self.options.vote),
-            want_scores=self.options.tolerance > 0,
+            want_scores=self.tolerance > 0,
             most_2G=self._counts_2N,
         )
         assert hits.count_2G is not None
         read = Runs(hits.retrieve_GK, None, hits.count_2G[0])
         ids = Runs(hits.estimate_GK, None, hits.count_2G[1])
-        if self.options.tolerance and self.estimate:
+        if self.tolerance:
             assert hits.score_HC is not None
             weights = hits.score_HC, mass_NC, bias_NC, exact_lse_X
-            read, ids = promoted(read, ids, *weights, self.options.tolerance)
+            read, ids = promoted(read, ids, *weights, self.tolerance)
         clusters = read.start_NK, read.count_N, start, size
         if not self.estimate:
             return clusters, None

@@ -131,8 +131,8 @@ class RetroInfer(Method):
         return WaveStepState(geometry, plan, WaveIndex(self.clusters(geometry.softcap)))
 
     def static_obstacle(self, device: torch.device) -> str | None:
-        """See Method. What reads by the mass of the steady zone, or everything, has no fixed
-        shape; groups are not searched first.
+        """See Method. What ranks by the mass of the steady zone, or reads everything, is not
+        built for fixed shapes; groups are not searched first.
         """
         if self.tail != "none":
             return f"method.tail = {self.tail!r} reads all clusters at every step"

@@ -14,7 +14,7 @@ from longspan.placement.base import CachePolicy
 class RetroInferPaper(RetroInfer):
     """RetroInfer with the paper's choices where ours differ (PVLDB 19(5), arXiv 2505.02922): evenly
     spaced seeds, no outliers, clusters ranked by their centroids alone and estimated by
-    their sizes, an LRU cache.
+    their sizes, none read beyond the budget, an LRU cache.
     """
 
     name: ClassVar[str] = "retroinfer_paper"

@@ -69,6 +69,7 @@ class StaticWave(StaticStored):
             limits,
             sink_tokens=self.plan.sink_tokens,
             width=self.clusters.width + STEADY_RUNS,
+            usual=self.clusters.retrieve + STEADY_RUNS,
         )
 
     def budget(self, tokens: int) -> Budget:
@@ -79,7 +80,7 @@ class StaticWave(StaticStored):
         """See StaticStored."""
         heads, exact_lse_X = len(self.pool.keys_NCD), None
         steady = self.plan.sink_tokens + self.plan.local_tokens + self.plan.update_tokens
-        if self.clusters.options.tolerance:
+        if self.clusters.tolerance:
             always = zone_runs(at_B, heads, Chosen(self.indexed_2B, *self.clusters.none))
             exact_lse_X = self.pool.near_lse(q_XD, always, steady)
         clusters, estimate = self.clusters.search(q_XD, self.geometry.scale, exact_lse_X)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from longspan.types import LayerGeometry, Partial
 
 PAGES_A_RUN = 2
-"""A step lets in at most so many pages for each run that it reads; others have another chance."""
+"""A step lets in at most so many pages for each run that it is meant to read; others have another
+chance."""
 
 
 class CachedPool(Pool):
@@ -48,9 +49,10 @@ class CachedPool(Pool):
         *,
         sink_tokens: int,
         width: int,
+        usual: int,
     ) -> None:
-        """`sink_tokens`: at the start of every row, read at every step. `width`: the most runs that
-        a step reads a KV head.
+        """`sink_tokens`: at the start of every row, read at every step. `width`, `usual`:
+        the most runs that a step reads a KV head, and how many it is meant to.
         """
         self.placements = placements
         stores = [placement.store for placement in placements]
@@ -77,7 +79,7 @@ class CachedPool(Pool):
             page=CLUSTER_PAGE,
             groups=geometry.kv_heads,
             width=width,
-            most=min(max(pages), PAGES_A_RUN * geometry.kv_heads * width),
+            most=min(max(pages), PAGES_A_RUN * geometry.kv_heads * usual),
             policy=where.cache_policy,
             pinned=device.type == "cuda",
         )

@@ -1,12 +1,9 @@
-// The best of many votes: a few without sorting them all, or all in order.
+// The best of many votes, without sorting them all.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstdint>
-#include <numeric>
-#include <utility>
 #include <vector>
 
 namespace longspan::LONGSPAN_ISA {

@@ -49,21 +49,24 @@ inline void weigh_piece(const WaveSearchArgs& search, const Ballot& ballot, Ball
     exponentiate(search, to, head, begin, end, biases);
 }
 
+// Whose exponential is still a number.
+inline constexpr float most_raised = 80.0F;
+
 // By how much of a head's attention the estimates of some clusters of a group are expected to err, for the head that each
 // matters most to; `estimate_errors` in mass.py says why. `exact_lse` [heads] is the log-sum-exp of what is attended
-// exactly anyway. There must be room for whole vectors.
+// exactly anyway.
 inline void estimate_errors(const WaveDecodeArgs& args, const Ballot& masses, std::int64_t group, const std::int32_t* ids,
                             std::int64_t count, const float* exact_lse, float* error) {
     const WaveSearchArgs& search = args.search;
     const std::int64_t padded = whole_vectors(count);
-    std::vector<float> raised(padded, 0.0F);  // twice the log of what the spread multiplies the mean weight with
+    std::vector<float> raised(padded);  // twice the log of what the spread multiplies the mean weight with
     const std::int32_t* size = search.size + group * search.size_group_stride;
     const float* bias = args.bias + group * search.clusters;
     for (std::int64_t i = 0; i < count; ++i) {
         log_sizes(size + ids[i], 1, &raised[i]);
-        raised[i] = 2.0F * (bias[ids[i]] - raised[i]);
+        raised[i] = std::min(2.0F * (bias[ids[i]] - raised[i]), most_raised);
     }
-    std::fill(error, error + padded, 0.0F);
+    std::fill(error, error + count, 0.0F);
     for (int r = 0; r < masses.heads_a_group; ++r) {
         const std::int64_t head = group * masses.heads_a_group + r;
         const float open = 1.0F / (1.0F + std::exp(exact_lse[head] - masses.lse[head]));
@@ -72,8 +75,8 @@ inline void estimate_errors(const WaveDecodeArgs& args, const Ballot& masses, st
         for (std::int64_t i = 0; i < count; ++i)
             error[i] = std::max(exponential[ids[i]] * factor[ids[i] / piece_clusters] * open, error[i]);
     }
-    for (std::int64_t i = 0; i < padded; i += Vec::lanes) store(&raised[i], exp(load(&raised[i])) - broadcast(1.0F));
-    for (std::int64_t i = 0; i < count; ++i) error[i] *= std::sqrt(std::max(raised[i], 0.0F));
+    for (std::int64_t i = 0; i < padded; i += Vec::lanes) store(&raised[i], exp(broadcast(0.0F) - load(&raised[i])));
+    for (std::int64_t i = 0; i < count; ++i) error[i] *= std::sqrt(std::max((1.0F - raised[i]) / raised[i], 0.0F));
 }
 
 }  // namespace longspan::LONGSPAN_ISA
