@@ -76,8 +76,8 @@ def ablations() -> dict[tuple[str, str], Method]:
         found["segment", f"{size} tokens"] = replace(BASE, segment_tokens=size)
     for tolerance in TOLERANCE:
         for share in (0.005, BASE.retrieval_budget):
-            value = f"{100 * share:g}%, {tolerance:g}"
-            found["tolerance", value] = replace(BASE, retrieval_budget=share, tolerance=tolerance)
+            method = replace(BASE, retrieval_budget=share, tolerance=tolerance)
+            found[f"{100 * share:g}% and a tolerance", f"{tolerance:g}"] = method
     return found
 
 
@@ -156,7 +156,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def figures(study: Study, shown: pd.DataFrame) -> None:
     """Score and error against what is read, and the allocations."""
     figure, grid = panels(3)
-    swept = shown[shown["group"].isin(["retrieval", "retrieval, no estimation", "adaptive"])]
+    swept = shown[shown["group"].str.contains("retrieval|tolerance")]
     curves(grid[0], swept, "read exactly %", "score", "group")
     grid[0].axhline(float(shown[shown["group"] == "full"]["score"].iloc[0]), color="grey", ls=":")
     curves(grid[1], swept, "read exactly %", "output error %", "group")
