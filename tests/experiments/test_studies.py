@@ -77,7 +77,7 @@ TINY = {
 FEWER = {
     "budgets": {
         "RETRIEVAL": (0.01, 0.1), "ESTIMATION": (0.0,), "STEADY": ((0, 0),), "CLUSTER": (32,),
-        "SEGMENT": (512,), "COVERAGE": (0.9,), "LADDER": (0.01, 0.2),
+        "SEGMENT": (512,), "TOLERANCE": (0.01,), "LADDER": (0.01, 0.2),
     },
     "methods": {"BUDGETS": (0.05,), "TABLES": (40,)},
     "sparse_prefill": {"PREFILLS": {"xattention": XAttention(), "minference": MInference()}},
