@@ -29,6 +29,7 @@ from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.page_gather import page_gather
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.types import Pages, Runs
+from longspan_kernels.wave_decode.mass import promoted
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
@@ -83,6 +84,17 @@ def decoding(rows: int, tokens: int, peak: float) -> Table:
         call = partial(wave_search, q, centroids, sizes, scale=SCALE, most_2G=limits, **given)
         taken = seconds(call)
         table.rows.append(row(f"wave_search, {name}", taken, centroids.nbytes, peak, other))
+    hits = call(want_scores=True)
+    assert hits.score_HC is not None
+    assert hits.count_2G is not None
+    log_size_GC = sizes.float().log()
+    best = Runs(hits.retrieve_GK, None, hits.count_2G[0])
+    rest = Runs(hits.estimate_GK, None, hits.count_2G[1])
+    weights = hits.score_HC, log_size_GC + 0.3, log_size_GC, None
+    errors = partial(promoted, best, rest, *weights, tolerance=1e-4)
+    other = seconds(partial(errors, backend="reference"))
+    taken = seconds(errors)
+    table.rows.append(row("promoted", taken, hits.score_HC.nbytes, peak, other))
     return table
 
 
