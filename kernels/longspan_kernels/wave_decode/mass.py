@@ -73,8 +73,10 @@ def estimate_errors(
     of the weights of a cluster's keys relative to their mean: sqrt(f^2 - 1), f being what the
     spread multiplies the mean with, e^(bias - ln size), as of a log-normal distribution.
     """
-    open_GR1 = unmet(mass_GRC, exact_lse_H).reshape(*mass_GRC.shape[:2], 1)
-    share_GC = (torch.softmax(mass_GRC, dim=-1) * open_GR1).amax(1)
+    lse_GR = torch.logsumexp(mass_GRC, dim=-1)
+    if exact_lse_H is not None:
+        lse_GR = torch.logaddexp(lse_GR, exact_lse_H.reshape(lse_GR.shape))
+    share_GC = torch.exp(mass_GRC - lse_GR[..., None]).amax(1)
     raised_GC = (2 * (bias_GC - log_size_GC)).clamp(max=MOST_RAISED)
     return share_GC * torch.expm1(raised_GC).clamp(min=0).sqrt()
 

@@ -68,14 +68,14 @@ class WaveIndex(KeyIndex):
         """Budgets become shares of the clusters, at least one of which is ranked."""
         meta, options = self.meta, self.options
         retrieve, estimate = self.ranked(budget)
-        hits, products = rank(meta, self.groups, options, q_HD, retrieve, estimate, budget, scale)
+        mass_bias_GC = meta.log_size_GC
+        if options.by_spread:
+            mass_bias_GC = gaussian_bias(meta, q_HD, scale)
+        most = retrieve, estimate
+        hits, products = rank(meta, self.groups, options, q_HD, *most, budget, scale, mass_bias_GC)
         read = Runs(hits.retrieve_GK, None, hits.live_G.clamp(max=retrieve))
         rest = Runs(hits.estimate_GK, None, hits.live_G - read.count_N)
-        mass_bias_GC = bias_GC = meta.log_size_GC
-        if options.gaussian or options.tolerance:
-            mass_bias_GC = gaussian_bias(meta, q_HD, scale)
-        if options.gaussian:
-            bias_GC = mass_bias_GC
+        bias_GC = mass_bias_GC if options.gaussian else meta.log_size_GC
         if options.tolerance:
             assert hits.score_HC is not None
             weights = hits.score_HC, mass_bias_GC, meta.log_size_GC, budget.exact_lse_H

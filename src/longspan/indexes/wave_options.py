@@ -67,6 +67,11 @@ class WaveOptions:
         return self.tail != "none" or self.tolerance > 0 or self.vote == "unmet"
 
     @property
+    def by_spread(self) -> bool:
+        """Whether what clusters weigh with their spread is used at all."""
+        return self.gaussian or self.tolerance > 0 or self.vote == "mass"
+
+    @property
     def fused_vote(self) -> MassVote:
         """As `wave_decode` takes it, where it is `plain`."""
         return self.vote if self.vote in ("max", "mass") else "sum"

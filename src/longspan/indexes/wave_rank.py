@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from longspan.indexes.wave_mass import gaussian_bias
 from longspan_kernels.wave_decode.mass import log_masses, unmet
 from longspan_kernels.wave_search import wave_search
 
@@ -38,8 +37,11 @@ def rank(
     estimate: int,
     budget: Budget,
     scale: float,
+    mass_bias_GC: Tensor,
 ) -> Ranked:
-    """The `retrieve` best clusters of each KV head and the `estimate` next ones."""
+    """The `retrieve` best clusters of each KV head and the `estimate` next ones; `mass_bias_GC`:
+    what scores get added where clusters are ranked by mass.
+    """
     within, products = None, float(meta.size_GC.shape[1])
     if groups is not None:
         wanted = (retrieve + estimate) / products
@@ -54,7 +56,7 @@ def rank(
         scale=scale,
         softcap=options.softcap,
         vote="max" if options.vote == "max" else "sum",
-        bias_GC=_bias(meta, options, q_HD, scale),
+        bias_GC={"mass": mass_bias_GC, "sized": meta.log_size_GC}.get(options.vote),
         within=within,
     )
     hits = search(want_scores=options.wants_scores)
@@ -63,13 +65,6 @@ def rank(
     assert hits.score_HC is not None
     mass_GRC = log_masses(hits.score_HC, meta.log_size_GC)
     return Ranked(search(weight_H=unmet(mass_GRC, budget.exact_lse_H)), products)
-
-
-def _bias(meta: Meta, options: WaveOptions, q_HD: Tensor, scale: float) -> Tensor | None:
-    """What the scores that vote get added, float32 [G, C]."""
-    if options.vote == "mass":
-        return gaussian_bias(meta, q_HD, scale)
-    return meta.log_size_GC if options.vote == "sized" else None
 
 
 def _near(

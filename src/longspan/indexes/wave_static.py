@@ -70,6 +70,7 @@ class StaticClusters:
         self._buffers = dict(zip(BUFFERED, tensors, strict=True))
         self._bias_NC = torch.zeros(rows * self.groups, count, device=device)
         self._counts_2N = torch.zeros(2, rows * self.groups, dtype=torch.int32, device=device)
+        self._none_N = torch.zeros_like(self._counts_2N[0])
 
     def refresh(self, row: int, budget: Budget) -> None:
         """Take over what the row's index holds; the index then lies in these buffers."""
@@ -87,8 +88,7 @@ class StaticClusters:
     def none(self) -> tuple[Tensor, ...]:
         """As `search` gives it, of a step that reads no cluster."""
         start, size = (self._buffers[name].flatten(0, 1) for name in ("start_GC", "size_GC"))
-        count_N = torch.zeros(len(start), dtype=torch.int32, device=start.device)
-        return count_N[:, None], count_N, start, size
+        return self._none_N[:, None], self._none_N, start, size
 
     def search(
         self, q_XD: Tensor, scale: float, exact_lse_X: Tensor | None = None
@@ -99,7 +99,7 @@ class StaticClusters:
         """
         centroids, values, spread, start, size = (x.flatten(0, 1) for x in self._buffers.values())
         bias_NC = mass_NC = self._bias_NC
-        if self.options.gaussian or self.tolerance or self.options.vote == "mass":
+        if self.options.by_spread:
             mass_NC = spread_bias(bias_NC, spread, q_XD, scale)
         hits = wave_search(
             q_XD,

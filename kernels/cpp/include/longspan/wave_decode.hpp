@@ -39,8 +39,7 @@ inline void choose(const WaveDecodeArgs& args, const Ballot& ballot, const Ballo
     for (std::int32_t i = 0; i < best; ++i) list(search.retrieved[group * search.retrieve + i]);
     std::int32_t* ids = search.estimated + group * search.estimate;
     if (args.tolerance > 0.0F && next > 0) {
-        std::vector<float> error(next);
-        estimate_errors(args, masses, group, ids, next, exact_lse, error.data());
+        const std::vector<float> error = estimate_errors(args, masses, group, ids, next, exact_lse);
         for (std::int32_t i = 0; i < next; ++i) {
             if (error[i] >= args.tolerance) list(ids[i]);
             else ids[kept++] = ids[i];

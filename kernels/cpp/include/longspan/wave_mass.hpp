@@ -55,8 +55,8 @@ inline constexpr float most_raised = 80.0F;
 // By how much of a head's attention the estimates of some clusters of a group are expected to err, for the head that each
 // matters most to; `estimate_errors` in mass.py says why. `exact_lse` [heads] is the log-sum-exp of what is attended
 // exactly anyway.
-inline void estimate_errors(const WaveDecodeArgs& args, const Ballot& masses, std::int64_t group, const std::int32_t* ids,
-                            std::int64_t count, const float* exact_lse, float* error) {
+inline std::vector<float> estimate_errors(const WaveDecodeArgs& args, const Ballot& masses, std::int64_t group,
+                                          const std::int32_t* ids, std::int64_t count, const float* exact_lse) {
     const WaveSearchArgs& search = args.search;
     const std::int64_t padded = whole_vectors(count);
     std::vector<float> raised(padded);  // twice the log of what the spread multiplies the mean weight with
@@ -66,7 +66,7 @@ inline void estimate_errors(const WaveDecodeArgs& args, const Ballot& masses, st
         log_sizes(size + ids[i], 1, &raised[i]);
         raised[i] = std::min(2.0F * (bias[ids[i]] - raised[i]), most_raised);
     }
-    std::fill(error, error + count, 0.0F);
+    std::vector<float> error(count, 0.0F);
     for (int r = 0; r < masses.heads_a_group; ++r) {
         const std::int64_t head = group * masses.heads_a_group + r;
         const float open = 1.0F / (1.0F + std::exp(exact_lse[head] - masses.lse[head]));
@@ -77,6 +77,7 @@ inline void estimate_errors(const WaveDecodeArgs& args, const Ballot& masses, st
     }
     for (std::int64_t i = 0; i < padded; i += Vec::lanes) store(&raised[i], exp(broadcast(0.0F) - load(&raised[i])));
     for (std::int64_t i = 0; i < count; ++i) error[i] *= std::sqrt(std::max((1.0F - raised[i]) / raised[i], 0.0F));
+    return error;
 }
 
 }  // namespace longspan::LONGSPAN_ISA
