@@ -137,7 +137,8 @@ def places(dtype: torch.dtype) -> None:
     for skipped_B in (None, at_B):
         append_token(rows_NCD, rows_NCD, k_BGD, k_BGD, at_B, skipped_B=skipped_B, backend="triton")
     lists = list_NK, list_NK[:, 0].clone(), list_NK, list_NK
-    zone_runs(at_B, 4, Chosen(at_B.repeat(2, 1), *lists), backend="triton")
+    for zones in (True, False):
+        zone_runs(at_B, 4, Chosen(at_B.repeat(2, 1), *lists), zones=zones, backend="triton")
     zone_runs(at_B, 4, backend="triton")
 
 

@@ -64,8 +64,12 @@ def test_zones_and_clusters(backend: Backend, wide: int) -> None:
     beyond = torch.arange(wide) >= count_N[:, None]
     poisoned_NK = torch.where(beyond, 10**9, id_NK).int()
     given = Chosen(indexed_2B, poisoned_NK, count_N, start_NC, size_NC)
-    found = zone_runs(at_B.to(DEVICE), 6, Chosen(*(x.to(DEVICE) for x in given)), backend=backend)
+    there = Chosen(*(x.to(DEVICE) for x in given))
+    found = zone_runs(at_B.to(DEVICE), 6, there, backend=backend)
+    alone = zone_runs(at_B.to(DEVICE), 6, there, zones=False, backend=backend)
     assert found.size_NK is not None
+    assert alone.size_NK is not None
+    assert torch.equal(alone.count_N + 2, found.count_N)
     for n in range(6):
         first, stop = indexed_2B[:, n // groups].tolist()
         right = [(0, first), (stop, int(at_B[n // groups]) + 1 - stop)]
@@ -74,6 +78,8 @@ def test_zones_and_clusters(backend: Backend, wide: int) -> None:
         assert int(found.count_N[n]) == len(right)
         lists = zip(found.start_NK[n].tolist(), found.size_NK[n].tolist(), strict=True)
         assert list(lists)[: len(right)] == right
+        lists = zip(alone.start_NK[n].tolist(), alone.size_NK[n].tolist(), strict=True)
+        assert list(lists)[: len(right) - 2] == right[2:]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -91,6 +97,7 @@ def test_bad_calls_name_the_argument() -> None:
         (lambda: append_token(buffer[:3], buffer, k_BGD, k_BGD, at_B), r"should be \[4, C, 8\]"),
         (lambda: append_token(buffer, buffer, k_BGD, k_BGD[:1], at_B), "v has shape"),
         (lambda: append_token(buffer, buffer, k_BGD, k_BGD, at_B.int()), "at has shape"),
+        (lambda: zone_runs(at_B, 2, zones=False), "neither zones nor clusters"),
         (lambda: zone_runs(at_B, 3), "heads is 3; it should be a multiple of the 2 rows"),
         (
             lambda: zone_runs(

@@ -9,6 +9,7 @@ import torch
 from tests.methods.cases import layer, sealed
 
 from longspan.methods.retroinfer import RetroInfer
+from longspan_kernels.merge import merge
 from longspan_kernels.step_slots import zone_runs
 from longspan_kernels.types import Chosen
 
@@ -28,7 +29,8 @@ def test_the_log_sum_exp_of_the_steady_zone(
     at_B = torch.tensor([59, 799])
     always = zone_runs(at_B, 4, Chosen(static.indexed_2B, *static.clusters.none))
     q_BHD = given.q_HTD[:, at_B].transpose(0, 1)
-    found_BH = static.pool.near_lse(q_BHD.flatten(0, 1), always, 100).view(2, -1)
+    near = static.pool.attend_near(q_BHD.flatten(0, 1), always, 100)
+    found_BH = merge([near], stacked=True).lse.view(2, -1)
     for row, (start, stop, tokens) in enumerate(((0, 0, 60), (4, 784, 800))):
         keys_GTD = torch.cat([given.k_GTD[:, :start], given.k_GTD[:, stop:tokens]], 1)
         score_GRT = q_BHD[row].view(2, 3, -1) @ keys_GTD.mT * given.geometry.scale

@@ -56,10 +56,12 @@ def zone_runs(
     heads: int,
     chosen: Chosen | None = None,
     *,
+    zones: bool = True,
     backend: Backend = "auto",
 ) -> Runs:
     """What a step reads, [heads, 2 + K]: everything before the indexed slots of a row, everything
-    behind them, the last token (slot at_B[b], int64) included, and the chosen clusters.
+    behind them, the last token (slot at_B[b], int64) included, and the chosen clusters. Without
+    `zones` [heads, K]: the clusters alone.
 
     Without `chosen` nothing is indexed. Waits for nothing. Raises ValueError naming what does not
     fit.
@@ -68,6 +70,8 @@ def zone_runs(
     if heads % rows:
         raise ValueError(f"heads is {heads}; it should be a multiple of the {rows} rows")
     _check("at", at_B, (rows,), torch.int64)
+    if chosen is None and not zones:
+        raise ValueError("neither zones nor clusters are asked for; right is one of them or both")
     if chosen is not None:
         _check("indexed", chosen.indexed_2B, (2, rows), torch.int64)
         _check("ids", chosen.id_NK, (heads, chosen.id_NK.shape[1]), torch.int32)
@@ -78,8 +82,8 @@ def zone_runs(
     if triton_serves(backend, (), (at_B, *(chosen or ()))):
         from longspan_kernels.step_slots import triton
 
-        return triton.zone_runs(at_B, heads, chosen)
-    return reference.zone_runs(at_B, heads, chosen)
+        return triton.zone_runs(at_B, heads, chosen, zones)
+    return reference.zone_runs(at_B, heads, chosen, zones)
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

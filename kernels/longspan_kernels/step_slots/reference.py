@@ -30,7 +30,7 @@ def append_token(
     values_NCD.index_put_(place, v_BGD.flatten(0, 1).to(values_NCD.dtype))
 
 
-def zone_runs(at_B: Tensor, heads: int, chosen: Chosen | None) -> Runs:
+def zone_runs(at_B: Tensor, heads: int, chosen: Chosen | None, zones: bool) -> Runs:
     """The runs of a step; see the package."""
     length_N = _spread(at_B + 1, heads).int()
     none_N = torch.zeros_like(length_N)
@@ -38,10 +38,12 @@ def zone_runs(at_B: Tensor, heads: int, chosen: Chosen | None) -> Runs:
         return Runs(
             torch.stack([none_N, none_N], 1), torch.stack([none_N, length_N], 1), none_N + 2
         )
-    first_N, stop_N = (_spread(each_B, heads).int() for each_B in chosen.indexed_2B)
     live_NK = torch.arange(chosen.id_NK.shape[1], device=at_B.device) < chosen.count_N[:, None]
     id_NK = torch.where(live_NK, chosen.id_NK, 0).long()
     start_NK, size_NK = (x.gather(1, id_NK) for x in (chosen.start_NC, chosen.size_NC))
+    if not zones:
+        return Runs(start_NK, size_NK, chosen.count_N)
+    first_N, stop_N = (_spread(each_B, heads).int() for each_B in chosen.indexed_2B)
     return Runs(
         torch.cat([torch.stack([none_N, stop_N], 1), start_NK], 1),
         torch.cat([torch.stack([first_N, length_N - stop_N], 1), size_NK], 1),

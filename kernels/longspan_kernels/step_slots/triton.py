@@ -39,9 +39,9 @@ def store_row(
 @triton.jit
 def list_row(
     at, indexed, ids, counts, starts, sizes, start, size, count, G, B, K, C,
-    CHOSEN: tl.constexpr, BLOCK: tl.constexpr,
+    CHOSEN: tl.constexpr, LEAD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The runs of one head: two zones, then clusters."""
+    """The runs of one head: LEAD zones (two or none), then clusters."""
     n, block = tl.program_id(0), tl.program_id(1)
     row = n // G
     n = n.to(tl.int64)
@@ -51,7 +51,7 @@ def list_row(
     if CHOSEN:
         first, stop = tl.load(indexed + row), tl.load(indexed + B + row)
         live = tl.load(counts + n)
-    k = block * BLOCK + tl.arange(0, BLOCK) - 2
+    k = block * BLOCK + tl.arange(0, BLOCK) - LEAD
     begin = tl.where(k == -1, stop, 0)
     length = tl.where(k == -1, tl.load(at + row) + 1 - stop, first)
     if CHOSEN:
@@ -59,11 +59,11 @@ def list_row(
         c = n * C + tl.load(ids + n * K + k, mine, 0)
         begin = tl.where(k < 0, begin, tl.load(starts + c, mine, 0))
         length = tl.where(k < 0, length, tl.load(sizes + c, mine, 0))
-    out = n * (K + 2) + k + 2
+    out = n * (K + LEAD) + k + LEAD
     tl.store(start + out, begin.to(tl.int32), k < K)
     tl.store(size + out, length.to(tl.int32), k < K)
     if block == 0:
-        tl.store(count + n, live + 2)
+        tl.store(count + n, live + LEAD)
 
 
 def append_token(
@@ -85,17 +85,18 @@ def append_token(
         )  # fmt: skip
 
 
-def zone_runs(at_B: Tensor, heads: int, chosen: Chosen | None) -> Runs:
+def zone_runs(at_B: Tensor, heads: int, chosen: Chosen | None, zones: bool) -> Runs:
     """As the reference."""
+    lead = 2 if zones else 0
     wide, clusters = (0, 0) if chosen is None else (chosen.id_NK.shape[1], chosen.size_NC.shape[1])
-    start_NK = torch.empty(heads, wide + 2, dtype=torch.int32, device=at_B.device)
+    start_NK = torch.empty(heads, wide + lead, dtype=torch.int32, device=at_B.device)
     size_NK = torch.empty_like(start_NK)
     count_N = torch.empty(heads, dtype=torch.int32, device=at_B.device)
     given = (at_B,) * 5 if chosen is None else tuple(x.contiguous() for x in chosen)
-    block = min(pow2(wide + 2), 256)
+    block = min(pow2(wide + lead), 256)
     with device_of(at_B):
-        list_row[(heads, triton.cdiv(wide + 2, block))](
+        list_row[(heads, triton.cdiv(wide + lead, block))](
             at_B, *given, start_NK, size_NK, count_N, heads // len(at_B), len(at_B), wide, clusters,
-            CHOSEN=chosen is not None, BLOCK=block, num_warps=1,
+            CHOSEN=chosen is not None, LEAD=lead, BLOCK=block, num_warps=1,
         )  # fmt: skip
     return Runs(start_NK, size_NK, count_N)

@@ -14,6 +14,7 @@ from longspan.methods.summaries import summarised
 from longspan.placement.cached_pool import CachedPool
 from longspan.placement.wave_buffer import WaveBuffer
 from longspan.types import Partial, Runs, Selection
+from longspan_kernels.merge import merge
 from longspan_kernels.step_slots import zone_runs
 from longspan_kernels.types import Chosen
 
@@ -29,12 +30,9 @@ if TYPE_CHECKING:
     from longspan.types import Estimate
 
 
-STEADY_RUNS = 2
-"""The sinks; and everything behind what is indexed."""
-
-
 class StaticWave(StaticStored):
-    """Steady zone and retrieved clusters in one call, estimated clusters in another.
+    """Steady zone and retrieved clusters in one call, estimated clusters in another; where a
+    tolerance asks what the steady zone weighs before clusters are chosen, it has a call of its own.
 
     An update goes through the row's own state, outside the steps: the state is settled, absorbs as
     it always does, and what changed is copied into the buffers.
@@ -51,6 +49,9 @@ class StaticWave(StaticStored):
             self.plan.update_tokens,
             mine[0].geometry,
         )
+        self.steady = self.plan.sink_tokens + self.plan.local_tokens + self.plan.update_tokens
+        self.zones = 0 if self.clusters.tolerance else 2
+        """Runs of the steady zone among those that are attended with the clusters."""
         super().__init__(states, limits)
         shape, device = (2, len(states)), self.geometry.device
         self.indexed_2B = torch.zeros(shape, dtype=torch.int64, device=device)
@@ -68,8 +69,8 @@ class StaticWave(StaticStored):
             cast("list[WaveBuffer]", placements),
             limits,
             sink_tokens=self.plan.sink_tokens,
-            width=self.clusters.width + STEADY_RUNS,
-            usual=self.clusters.retrieve + STEADY_RUNS,
+            width=self.clusters.width + self.zones,
+            usual=self.clusters.retrieve + self.zones,
         )
 
     def budget(self, tokens: int) -> Budget:
@@ -78,16 +79,19 @@ class StaticWave(StaticStored):
 
     def attend(self, q_XD: Tensor, at_B: Tensor) -> list[Partial]:
         """See StaticStored."""
-        heads, exact_lse_X = len(self.pool.keys_NCD), None
-        steady = self.plan.sink_tokens + self.plan.local_tokens + self.plan.update_tokens
-        if self.clusters.tolerance:
+        heads, expected = len(self.pool.keys_NCD), self.budget(self.capacity).retrieve_tokens
+        parts, exact_lse_X = [], None
+        if self.zones:
+            expected += self.steady
+        else:
             always = zone_runs(at_B, heads, Chosen(self.indexed_2B, *self.clusters.none))
-            exact_lse_X = self.pool.near_lse(q_XD, always, steady)
+            parts = [self.pool.attend_near(q_XD, always, self.steady)]
+            exact_lse_X = merge(parts, stacked=True).lse
         clusters, estimate = self.clusters.search(q_XD, self.geometry.scale, exact_lse_X)
-        runs = zone_runs(at_B, heads, Chosen(self.indexed_2B, *clusters))
+        chosen = Chosen(self.indexed_2B, *clusters)
+        runs = zone_runs(at_B, heads, chosen, zones=self.zones > 0)
         self._last = runs, estimate
-        expected = steady + self.budget(self.capacity).retrieve_tokens
-        parts = [self.pool.attend(q_XD, runs, expected)]
+        parts.append(self.pool.attend(q_XD, runs, expected))
         if estimate is not None:
             parts.append(summarised(self.geometry, q_XD, estimate, stacked=True))
         return parts
@@ -118,9 +122,9 @@ class StaticWave(StaticStored):
         runs, estimate = self.clusters.of(row, *self._last)
         assert runs.size_NK is not None
         retrieved = Runs(
-            runs.start_NK[:, STEADY_RUNS:],
-            runs.size_NK[:, STEADY_RUNS:],
-            runs.count_N - STEADY_RUNS,
+            runs.start_NK[:, self.zones :],
+            runs.size_NK[:, self.zones :],
+            runs.count_N - self.zones,
         )
         estimated_G = torch.zeros(1) if estimate is None else estimate.ids.count_N
         clusters = float(self.indexes[row].clusters)

@@ -116,12 +116,12 @@ class CachedPool(Pool):
         self.steps.flag.copy_(self._raised, non_blocking=True)
         return found
 
-    def _near(self, runs: Runs) -> Runs:
+    def attend_near(self, q_XD: Tensor, runs: Runs, expected: int) -> Partial:
         """See Pool."""
         low_N1, high_N1 = self._gap_2N[..., None]
         start_NK = runs.start_NK
         moved_NK = torch.where(start_NK >= high_N1, start_NK - (high_N1 - low_N1), start_NK)
-        return Runs(moved_NK, runs.size_NK, runs.count_N)
+        return super().attend_near(q_XD, Runs(moved_NK, runs.size_NK, runs.count_N), expected)
 
     def begin(self, decoding: Sequence[int]) -> None:
         """See Pool."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from longspan.placement.part import Part
-from longspan_kernels.merge import merge
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.step_slots import append_token
 
@@ -72,6 +71,10 @@ class Pool:
         """Exact attention of the query heads of all rows to the slots that `runs` names, about so
         many a head; parts still to be merged, over a first axis.
         """
+        return self.attend_near(q_XD, runs, expected)
+
+    def attend_near(self, q_XD: Tensor, runs: Runs, expected: int) -> Partial:
+        """As `attend`, of runs none of which is in a gap."""
         return sparse_decode(
             q_XD,
             self.keys_NCD,
@@ -82,20 +85,6 @@ class Pool:
             expected=expected,
             stacked=True,
         )
-
-    def near_lse(self, q_XD: Tensor, runs: Runs, expected: int) -> Tensor:
-        """float32 [X]: log-sum-exp of attention to `runs`, none of which is in a gap."""
-        near = sparse_decode(
-            q_XD,
-            self.keys_NCD,
-            self.values_NCD,
-            self._near(runs),
-            scale=self.geometry.scale,
-            softcap=self.geometry.softcap,
-            expected=expected,
-            stacked=True,
-        )
-        return merge([near], stacked=True).lse
 
     def begin(self, decoding: Sequence[int]) -> None:
         """Before a step of these rows, outside of it."""
@@ -138,10 +127,6 @@ class Pool:
 
     def release(self, row: int) -> None:
         """The row goes on without these buffers; its store has been settled."""
-
-    def _near(self, runs: Runs) -> Runs:
-        """The runs as they lie in the buffers."""
-        return runs
 
     def _rows(self) -> Sequence[tuple[KVStore, tuple[int, int]]]:
         return list(zip(self.stores, self.gaps, strict=True))
