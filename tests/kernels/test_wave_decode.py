@@ -33,6 +33,22 @@ def test_empty_clusters_are_not_read(isa: str) -> None:
     both({**given, "retrieve": 10, "estimate": 60}, isa)
 
 
+@pytest.mark.parametrize("mass", [None, {"tolerance": 0.01}, {"vote": "mass"}])
+def test_one_cluster_outweighs_all_others(isa: str, mass: dict[str, float | str] | None) -> None:
+    """By so much that their shares are subnormal, or 0."""
+    clusters = 4200  # more than are weighed together
+    given = step(1, 2, 16, clusters, torch.float32, ())
+    if mass is not None:
+        given |= {"gaussian": True, "spread_GC": 1e-3 * torch.rand(1, clusters), **mass}
+    (part,) = given["stored"]
+    given["size_GC"][0, 0] += 1
+    given["centroids_GCD"][..., 0], part.keys_GTD[..., 0] = 0, 0
+    given["centroids_GCD"][0, 0, 0], part.keys_GTD[0, 0, 0] = 1, 1  # the cluster, and a sink
+    for ahead in range(80, 112, 2):
+        given["q_HD"][:, 0] = ahead / given["scale"]
+        both({**given, "retrieve": 1, "estimate": clusters - 1}, isa)
+
+
 def test_bf16_queries_of_other_precision_are_not_rounded(isa: str) -> None:
     given = step(2, 4, 128, 70, torch.bfloat16, ())
     both({**given, "q_HD": torch.randn(8, 128), "retrieve": 10, "estimate": 20}, isa)

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -77,7 +78,8 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, c
             if (!args.gaussian) of_head[i] *= static_cast<float>(size[ids[i]]);
             mass += of_head[i];
         }
-        total[r] = static_cast<float>(mass);
+        // what is subnormal beside the clusters that the search met counts nothing: its reciprocal is infinite
+        total[r] = mass < std::numeric_limits<float>::min() ? 0.0F : static_cast<float>(mass);
     }
     with_storage(args.means.dtype, [&]<class T>(const T*) {
         const T* base = static_cast<const T*>(args.means.data) + group * args.means.group_stride;
