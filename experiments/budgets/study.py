@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
     from longspan.runner import Run
 
-BASE = RetroInfer(tolerance=0.0)
-"""Budgets alone say what is read."""
+BASE = RetroInfer(retrieval_budget=0.018, min_clusters=1, tolerance=0.0)
+"""The paper's: budgets alone say what is read."""
 RETRIEVAL = (0.005, 0.01, 0.018, 0.025, 0.05, 0.1, 0.2)
 ESTIMATION = (0.0, 0.082, 0.232, 0.482, 0.98)
 STEADY = ((0, 0), (0, 64), (4, 0), (4, 64), (8, 128))
@@ -74,6 +74,7 @@ def ablations() -> dict[tuple[str, str], Method]:
         found["cluster", f"{size} tokens"] = replace(BASE, tokens_per_cluster=size)
     for size in SEGMENT:
         found["segment", f"{size} tokens"] = replace(BASE, segment_tokens=size)
+    found["default", "default"] = RetroInfer()
     for tolerance in TOLERANCE:
         for share in (0.005, BASE.retrieval_budget):
             method = replace(BASE, retrieval_budget=share, tolerance=tolerance)

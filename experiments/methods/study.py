@@ -58,7 +58,7 @@ WAYS: dict[str, Callable[[float], Method]] = {
     "oracle_topk": lambda share: replace(OracleTopK(), budget=share, **STATIC),
     "retroinfer": lambda share: replace(RetroInfer(), retrieval_budget=share, **STATIC),
     "retroinfer, tolerance 0": lambda share: replace(
-        RetroInfer(), retrieval_budget=share, tolerance=0.0, **STATIC
+        RetroInfer(), retrieval_budget=share, min_clusters=1, tolerance=0.0, **STATIC
     ),
     "retroinfer_paper": lambda share: replace(RetroInferPaper(), retrieval_budget=share, **STATIC),
     "retrieval_attention": lambda share: replace(

@@ -46,7 +46,7 @@ ALIKE: dict[str, Any] = {**STATIC, "dense_layers": ()}
 WAYS: dict[str, Callable[[float], Method]] = {
     "full": lambda share: Full(),
     "retroinfer": lambda share: replace(
-        RetroInfer(), retrieval_budget=share, tolerance=0.0, **STATIC
+        RetroInfer(), retrieval_budget=share, min_clusters=1, tolerance=0.0, **STATIC
     ),
     "quest": lambda share: replace(Quest(), retrieval_budget=share, **ALIKE),
     "shadowkv": lambda share: replace(ShadowKV(), retrieval_budget=share, **STATIC),

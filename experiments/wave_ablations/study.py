@@ -27,24 +27,28 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
 
 DEFAULT = RetroInfer()
-BASE = replace(DEFAULT, tolerance=0.0)
-"""What the other variants differ from: a tolerance would make up for much of what they lose."""
+BASE = replace(DEFAULT, retrieval_budget=0.018, min_clusters=1, tolerance=0.0)
+"""The paper's budget alone, which the other variants differ from: a tolerance would make up for
+much of what they lose."""
 CHOICES: dict[str, Method] = {
     "the default": DEFAULT,
-    "tolerance 0": BASE,
-    "tolerance 0, no outliers": replace(BASE, outlier_budget=0.0),
-    "tolerance 0, estimation by clusters": replace(BASE, estimation="clusters"),
-    "tolerance 0, vote sum": replace(BASE, vote="sum"),
-    "tolerance 0, even seeds": replace(BASE, seeding="even"),
+    "retrieval 1.8%": replace(DEFAULT, retrieval_budget=0.018),
+    "no least number": replace(DEFAULT, min_clusters=1),
+    "1.8% alone": BASE,
+    "1.8% alone, no outliers": replace(BASE, outlier_budget=0.0),
+    "1.8% alone, estimation by clusters": replace(BASE, estimation="clusters"),
+    "1.8% alone, vote sum": replace(BASE, vote="sum"),
+    "1.8% alone, even seeds": replace(BASE, seeding="even"),
     "the paper's": RetroInferPaper(),
 }
 VARIANTS: dict[str, Method] = {
     **CHOICES,
     "tolerance 0.001": replace(DEFAULT, tolerance=0.001),
+    "tolerance 0.005": replace(DEFAULT, tolerance=0.005),
     "tolerance 0.02": replace(DEFAULT, tolerance=0.02),
-    "retrieval 0.5%": replace(DEFAULT, retrieval_budget=0.005),
+    "tolerance 0": replace(DEFAULT, tolerance=0.0),
     **{
-        f"tolerance 0, {name}": method
+        f"1.8% alone, {name}": method
         for name, method in {
             "no estimation": replace(BASE, estimation="none"),
             "tail": replace(BASE, tail="segment_mean"),

@@ -38,7 +38,9 @@ def layer(tokens: int, seed: int, **options: Any) -> RetrievalState:
     """A sealed state over synthetic keys, clustered in three rounds: only sizes matter here."""
     cpu = torch.device("cpu")
     geometry = LayerGeometry(0, HEADS, GROUPS, WIDTH, WIDTH**-0.5, torch.bfloat16, cpu)
-    state = RetroInfer(kmeans_rounds=3, tolerance=0.0, **options).layer(geometry)
+    state = RetroInfer(kmeans_rounds=3, retrieval_budget=0.018, tolerance=0.0, **options).layer(
+        geometry
+    )
     keys_GTD, _ = topic_keys(GROUPS, tokens, WIDTH, seed)
     state.store.append(keys_GTD, keys_GTD)
     del keys_GTD
@@ -47,7 +49,7 @@ def layer(tokens: int, seed: int, **options: Any) -> RetrievalState:
 
 
 def set_budget(state: RetrievalState, share: float) -> None:
-    """`share` times the default budgets."""
+    """`share` times the budgets of RetroInfer's paper."""
     retrieve = Amount(share=min(0.5, 0.018 * share))
     estimate = Amount(share=min(0.5, 0.232 * share))
     state.plan = replace(state.plan, retrieve=retrieve, estimate=estimate)

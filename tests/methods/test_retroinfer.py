@@ -30,7 +30,7 @@ def test_clusters_of_identical_keys_are_estimated_exactly() -> None:
     axes_KD = 3 * torch.cat([torch.eye(8), -torch.eye(8)])
     k_GTD = axes_KD[torch.arange(1200) // 16 % 16].expand(2, -1, -1).clone()
     given = replace(given, k_GTD=k_GTD)
-    method = RetroInfer(retrieval_budget=0.01, estimation_budget=1.0)
+    method = RetroInfer(min_clusters=1, estimation_budget=1.0)
     state = sealed(given, method, 1199)
     found = given.step(state, 1199)
     assert state.work().estimated_tokens > 900
@@ -39,7 +39,7 @@ def test_clusters_of_identical_keys_are_estimated_exactly() -> None:
 
 def test_the_estimated_mass_never_exceeds_the_true_mass() -> None:
     given = layer(1300)
-    method = RetroInfer(estimation_budget=1.0, estimation="clusters")
+    method = RetroInfer(min_clusters=1, estimation_budget=1.0, estimation="clusters", tolerance=0.0)
     state = sealed(given, method, 1290)
     short = 0.0
     for position in range(1290, 1300):

@@ -25,13 +25,17 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
     """Loads a tiny model by family; each is written once."""
-    folders: dict[tuple[str, bool], Any] = {}
+    folders: dict[tuple[str, bool, int], Any] = {}
 
-    def loader(name: str, *, chat: bool = False, **options: Any) -> HuggingFaceModel:
-        if (name, chat) not in folders:
-            folders[name, chat] = save_tiny(name, tmp_path_factory.mktemp(name), chat=chat)
+    def loader(
+        name: str, *, chat: bool = False, layers: int = 3, **options: Any
+    ) -> HuggingFaceModel:
+        key = name, chat, layers
+        if key not in folders:
+            fewer = {} if layers == 3 else {"num_hidden_layers": layers}
+            folders[key] = save_tiny(name, tmp_path_factory.mktemp(name), chat=chat, **fewer)
         return HuggingFace(
-            path=str(folders[name, chat]), **{"dtype": "float32", "device": "cpu", **options}
+            path=str(folders[key]), **{"dtype": "float32", "device": "cpu", **options}
         ).load()
 
     return loader

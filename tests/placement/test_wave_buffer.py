@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SMALL: dict[str, Any] = {"sink_tokens": 3, "local_tokens": 9, "update_tokens": 60}
 METHODS: dict[str, Any] = {
-    "retroinfer": RetroInfer(**SMALL, retrieval_budget=0.1, tolerance=0.0),
+    "retroinfer": RetroInfer(**SMALL, retrieval_budget=0.1, min_clusters=1, tolerance=0.0),
     "tolerance": RetroInfer(**SMALL, tolerance=0.01, tail="segment_mean"),
     "retrieval_attention": RetrievalAttention(**SMALL, top_tokens=20, beam=40),
     "hybrid": Hybrid(**SMALL, top_tokens=20),

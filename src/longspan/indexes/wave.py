@@ -65,7 +65,7 @@ class WaveIndex(KeyIndex):
         return self.build(segment)
 
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
-        """Budgets become shares of the clusters, at least one of which is ranked."""
+        """Budgets become shares of the clusters."""
         meta, options = self.meta, self.options
         retrieve, estimate = self.ranked(budget)
         mass_bias_GC = meta.log_size_GC
@@ -96,7 +96,8 @@ class WaveIndex(KeyIndex):
     def ranked(self, budget: Budget) -> tuple[int, int]:
         """How many clusters a budget retrieves, and how many it estimates."""
         estimate = self._clusters(budget.estimate_tokens)
-        retrieve = max(1, self._clusters(budget.retrieve_tokens))
+        retrieve = max(self.options.min_clusters, self._clusters(budget.retrieve_tokens))
+        retrieve = min(retrieve, self.clusters)
         return retrieve, min(estimate, self.clusters - retrieve)
 
     def lie_in(self, **buffers: Tensor) -> None:

@@ -40,6 +40,8 @@ class WaveOptions:
     vote: Vote = "mass"
     gaussian: bool = False
     """Estimate a cluster's mass as that of an isotropic Gaussian, not of a point."""
+    min_clusters: int = 1
+    """A search retrieves at least so many, whatever its budget."""
     tail: Tail = "none"
     """Whether clusters neither retrieved nor estimated count, with their segment's mean value."""
     tolerance: float = 0.0

@@ -54,6 +54,7 @@ class StaticClusters:
             min(count, -(-each * count // tokens) + 2)
             for each in (most.retrieve_tokens, most.estimate_tokens)
         )
+        self.retrieve = min(count, max(self.retrieve, options.min_clusters))
         self.estimate = self.estimate if most.estimate_tokens else 0
         count = max(
             count, self.retrieve + self.estimate

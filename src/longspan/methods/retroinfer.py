@@ -33,7 +33,8 @@ class RetroInfer(Method):
     Steady zone: the first sink_tokens, the last local_tokens and whatever is not indexed yet.
     retrieval_budget, estimation_budget: shares of the clusters attended token by token, and by
     their summaries. tolerance: of the latter those are attended token by token too whose summary is
-    expected to err by at least this share of a head's attention; 0: none. tokens_per_cluster,
+    expected to err by at least this share of a head's attention; 0: none. min_clusters: at least so
+    many are attended token by token, however few retrieval_budget are. tokens_per_cluster,
     segment_tokens, kmeans_rounds: the clustering.
     outlier_budget: share of the tokens that are clusters of their own, those that the centroid of
     their cluster speaks for least; 0 where final_assignment is `global`.
@@ -60,18 +61,20 @@ class RetroInfer(Method):
     clusters at every step, not of each stretch; segments need not divide the context; layers take
     in generated tokens one step after another; clusters begin with keys that lie apart too (the
     paper: seeding=even), give up outliers (outlier_budget=0), are ranked by mass (vote=sum),
-    estimated with their spread (estimation=clusters) and read where that would not do (tolerance=0;
-    experiments/wave_ablations has the reasons for all five); blocks go by how often they were read
-    (cache_policy=lru). RetroInferPaper has the paper's.
+    estimated with their spread (estimation=clusters) and read where that would not do (tolerance=0)
+    besides a smaller share that always is (retrieval_budget=0.018; experiments/wave_ablations has
+    the reasons for all six); blocks go by how often they were read (cache_policy=lru).
+    RetroInferPaper has the paper's.
     """
 
     name: ClassVar[str] = "retroinfer"
 
     sink_tokens: Tokens = 4
     local_tokens: Tokens = 64
-    retrieval_budget: Fraction = 0.018
+    retrieval_budget: Fraction = 0.005
+    min_clusters: Count = 6
     estimation_budget: Share = 0.232
-    tolerance: Share = 0.005
+    tolerance: Share = 0.002
     tokens_per_cluster: Count = 16
     outlier_budget: Share = 0.02
     segment_tokens: Count = 8192
@@ -109,6 +112,7 @@ class RetroInfer(Method):
             summaries=self.summaries,
             vote=self.vote,
             gaussian=self.estimation == "gaussian",
+            min_clusters=self.min_clusters,
             tail=self.tail,
             tolerance=0.0 if self.estimation == "none" else self.tolerance,
             softcap=softcap,

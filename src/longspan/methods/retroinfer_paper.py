@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from longspan.indexes.wave_options import Vote
 from longspan.methods.retroinfer import RetroInfer
-from longspan.options import Share, settings
+from longspan.options import Count, Fraction, Share, settings
 from longspan.placement.base import CachePolicy
 
 
@@ -19,6 +19,8 @@ class RetroInferPaper(RetroInfer):
 
     name: ClassVar[str] = "retroinfer_paper"
 
+    retrieval_budget: Fraction = 0.018
+    min_clusters: Count = 1
     tolerance: Share = 0.0
     outlier_budget: Share = 0.0
     seeding: Literal["even", "mixed", "farthest"] = "even"

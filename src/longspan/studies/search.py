@@ -41,7 +41,7 @@ def contenders() -> dict[str, Contender]:
         Contender("flat", FlatIndex, lambda _, top: [Budget(top)]),
         Contender("IVF", FaissIvfIndex, _lists),
         Contender("HNSW", FaissHnswIndex, _beams),
-        Contender("wave", lambda: WaveIndex(RetroInfer().clusters(None)), _clusters),
+        Contender("wave", lambda: WaveIndex(RetroInfer(min_clusters=1).clusters(None)), _clusters),
         Contender("attention graph", lambda: AttentionGraphIndex(GraphOptions(), graph), _beams),
     )
     return {each.name: each for each in found}
