@@ -155,15 +155,14 @@ def coded(dtype: torch.dtype, parts: int, bits: int) -> None:
         )
 
 
-def sampled(dtype: torch.dtype, width: int) -> None:
+def sampled(dtype: torch.dtype, width: int, softcap: float | None) -> None:
     """Attention over what hash tables sampled."""
     q_HD, k_GTD = torch.zeros(8, width, dtype=dtype), torch.zeros(2, 4096, width, dtype=dtype)
     which = Runs(torch.zeros(8, 500, dtype=torch.int32), None, torch.zeros(8, dtype=torch.int32))
     sampling = Sampling(torch.zeros(2, width), torch.zeros(2, 4096), 10, 150)
-    for softcap in (None, 30.0):
-        sampled_decode(
-            q_HD, k_GTD, k_GTD, which, sampling, scale=0.1, softcap=softcap, backend="triton"
-        )
+    sampled_decode(
+        q_HD, k_GTD, k_GTD, which, sampling, scale=0.1, softcap=softcap, backend="triton"
+    )
 
 
 def hashed(dtype: torch.dtype, width: int, bits: int) -> None:
@@ -186,9 +185,9 @@ def main() -> None:
     places(torch.bfloat16)
     coded(torch.bfloat16, 2, 6)
     coded(torch.float16, 4, 8)
-    sampled(torch.bfloat16, 128)
-    sampled(torch.bfloat16, 256)
-    sampled(torch.float32, 80)
+    sampled(torch.bfloat16, 128, None)
+    sampled(torch.bfloat16, 256, None)
+    sampled(torch.float32, 80, 30.0)
     hashed(torch.bfloat16, 128, 10)
     hashed(torch.float16, 256, 16)
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")

@@ -13,6 +13,7 @@ pytest.importorskip("faiss", reason="the faiss extra is not installed")
 sys.path.insert(0, str(Path(__file__).parents[2] / "kernels" / "bench"))
 
 import bench_attention_graph
+import bench_retroinfer
 import capture
 import run
 from finished import Finished
@@ -31,6 +32,7 @@ def test_every_case_gives_a_table(
 ) -> None:
     assert set(CASES) >= TWICE
     monkeypatch.setattr(capture, "OUT", tmp_path)
+    monkeypatch.setattr(bench_retroinfer, "COLD_BYTES", 0.0)
     monkeypatch.setattr(bench_attention_graph, "SMALL_WORLDS", ((16, True),))
     monkeypatch.setattr(bench_attention_graph, "ood_keys", partial(ood_keys, train=64, test=4))
     with torch.no_grad():

@@ -215,7 +215,7 @@ def test_wave_search(
             assert (size_GC[g, mine.long()] > 0).all()
 
 
-@pytest.mark.parametrize(("clusters", "held"), [(9, 16384), (300, 256), (2500, 16384), (2500, 9)])
+@pytest.mark.parametrize(("clusters", "held"), [(9, 16384), (300, 256), (1100, 16384), (1100, 9)])
 def test_wave_search_with_limits_of_its_own_a_row(
     clusters: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
