@@ -26,13 +26,13 @@ class PQCache(ShareRetrieval):
     head, as in the paper, or each `query_head` chooses for itself.
 
     Deviations. Budget: the paper reads 10 to 20% of the context, half of it a window of last
-    tokens; here retrieval_budget is RetroInfer's, so that both read equally much (for the paper's
-    protocol: retrieval_budget=0.1, and a tenth of the context as local_tokens). Generated tokens
-    are written in codes in stretches of update_tokens, exact until then; in the paper each one as
-    it leaves the window (update_tokens=1). Training: a fixed number of rounds, from evenly spaced
-    keys, on 256 keys a centroid at most, before decoding begins; the paper clusters all keys while
-    the prompt is read, in as many rounds as that leaves time for. A turn longer than all that is
-    indexed gets a codebook of its own. The paper's cache on the GPU, blocks of 128 tokens, is
+    tokens; here retrieval_budget is that of RetroInfer's paper, so that both read equally much (for
+    PQCache's protocol: retrieval_budget=0.1, and a tenth of the context as local_tokens). Generated
+    tokens are written in codes in stretches of update_tokens, exact until then; in the paper each
+    one as it leaves the window (update_tokens=1). Training: a fixed number of rounds, from evenly
+    spaced keys, on 256 keys a centroid at most, before decoding begins; the paper clusters all keys
+    while the prompt is read, in as many rounds as that leaves time for. A turn longer than all that
+    is indexed gets a codebook of its own. The paper's cache on the GPU, blocks of 128 tokens, is
     placement=wave_buffer's, token by token.
     """
 
