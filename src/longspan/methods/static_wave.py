@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from longspan.types import Estimate
 
 
+BEYOND = 6
+"""So many times the budget's tokens are read with a tolerance (the embedded model at 64k): what it
+adds, and clusters that weigh most are large. Only divides the work."""
+
+
 class StaticWave(StaticStored):
     """Steady zone and retrieved clusters in one call, estimated clusters in another; where a
     tolerance asks what the steady zone weighs before clusters are chosen, it has a call of its own.
@@ -84,6 +89,7 @@ class StaticWave(StaticStored):
         if self.zones:
             expected += self.steady
         else:
+            expected *= BEYOND
             always = zone_runs(at_B, heads, Chosen(self.indexed_2B, *self.clusters.none))
             parts = [self.pool.attend_near(q_XD, always, self.steady)]
             exact_lse_X = merge(parts, stacked=True).lse
