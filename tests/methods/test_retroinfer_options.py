@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from tests.methods.cases import assert_close, layer, sealed
 
 from longspan.methods.retroinfer import RetroInfer
+
+if TYPE_CHECKING:
+    from longspan.indexes.wave_options import Tail
 
 
 def test_gaussian_estimation_corrects_the_bias_of_gaussian_clusters() -> None:
@@ -73,6 +77,20 @@ def test_a_tolerance_reads_what_an_estimate_would_get_wrong() -> None:
     assert errors[1:] == sorted(errors[1:], reverse=True)
     assert errors[-1] < errors[0] / 2
     assert read[-1] < 2000
+
+
+@pytest.mark.parametrize("tail", ["none", "segment_mean"])  # in one call, and by its parts
+def test_a_least_number_of_clusters_is_read(tail: Tail) -> None:
+    for tokens, least, right in ((3000, 9, 9), (200, 7, 7), (200, 99, 8), (3000, 1, 2)):
+        given = layer(tokens, seed=7)
+        method = RetroInfer(
+            retrieval_budget=0.01, min_clusters=least, tolerance=0.0, tail=tail,
+            outlier_budget=0.0, update_tokens=100,
+        )  # fmt: skip
+        state = sealed(given, method, tokens - 1)
+        given.step(state, tokens - 1)
+        assert state.selection.retrieved is not None
+        assert set(state.selection.retrieved.count_N.tolist()) == {right}
 
 
 def test_single_keys_are_estimated_exactly_and_not_read() -> None:
