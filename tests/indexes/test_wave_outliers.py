@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from longspan.indexes.wave_outliers import set_apart
+from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.types import Clusters
 
 KEY = 3
@@ -61,6 +63,21 @@ def test_the_keys_that_their_means_hide_are_set_apart() -> None:
             torch.testing.assert_close(apart.centroids_GCD[0, c], keys_KD.mean(0))
             spread = keys_KD.var(0, correction=0).mean()
             torch.testing.assert_close(apart.spread_GC[0, c], spread, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("longer", [1, 1e2, 1e4])
+def test_the_spread_of_the_rest_is_that_of_its_keys(longer: float) -> None:
+    """However long the key was that left."""
+    keys_GTD = torch.randn(1, 20, 128) + 10 * torch.randn(1, 1, 128)
+    keys_GTD[:, 7] *= longer
+    found = segmented_kmeans(keys_GTD, keys_GTD, clusters=1, iterations=1)
+    apart = set_apart(found, keys_GTD, keys_GTD, 1, 1)
+    rest_KD = keys_GTD[0, apart.order_GT[0, :19]].double()
+    spread = rest_KD.var(0, correction=0).mean()
+    torch.testing.assert_close(apart.spread_GC[0, 0].double(), spread, rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        apart.centroids_GCD[0, 0].double(), rest_KD.mean(0), rtol=1e-3, atol=1e-2
+    )
 
 
 def test_a_cluster_that_gives_up_all_its_tokens_is_empty() -> None:

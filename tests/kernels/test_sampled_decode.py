@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from longspan_kernels.sampled_decode import sampled_decode
+from longspan_kernels.sampled_decode.reference import probability
 from longspan_kernels.types import Runs, Sampling
 
 CASES: dict[str, dict[str, Any]] = {
@@ -97,12 +98,17 @@ def test_each_weighs_by_how_unlikely_it_was() -> None:
 def test_keys_at_their_mean_are_at_a_right_angle(isa: Any) -> None:
     given, options = inputs()
     q_HD, keys_GTD, values_GTD, runs, sampling = given
-    still = sampling._replace(norm_GT=torch.zeros_like(sampling.norm_GT))
-    keys_GTD = sampling.mean_GD[:, None].expand_as(keys_GTD).contiguous()
-    given = q_HD, keys_GTD, values_GTD, runs, still
-    found, right = (sampled_decode(*given, **options, backend=b) for b in (isa, "reference"))
-    assert found.out.isfinite().all()
-    assert right.out.isfinite().all()
+    for rounding in (0.0, 1e-6):
+        still = sampling._replace(norm_GT=torch.full_like(sampling.norm_GT, rounding))
+        keys_GTD = sampling.mean_GD[:, None].expand_as(keys_GTD) + rounding * torch.randn(32)
+        given = q_HD, keys_GTD.contiguous(), values_GTD, runs, still
+        found, right = (sampled_decode(*given, **options, backend=b) for b in (isa, "reference"))
+        torch.testing.assert_close(found.out, right.out, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.lse, right.lse, atol=1e-4, rtol=1e-5)
+        weight = 1 / (float(probability(torch.zeros(()), 4, 30)) + 1e-4)
+        score_H = (q_HD.view(2, 4, -1) @ sampling.mean_GD[..., None]).flatten() * options["scale"]
+        lse_H = score_H + (runs.count_N * weight).log()
+        torch.testing.assert_close(found.lse, lse_H, atol=1e-4, rtol=1e-5)
 
 
 def test_what_does_not_fit_is_refused() -> None:

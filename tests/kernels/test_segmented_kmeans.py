@@ -115,6 +115,18 @@ def test_hard_data(isa: str, case: str, seeding: Seeding) -> None:
         assert tensor.isfinite().all()
 
 
+def test_the_spread_of_equal_keys_is_none(isa: str) -> None:
+    """Far from the mean of all, so that a difference of squares would be some."""
+    keys_GTD = (30 * torch.randn(2, 40, 128)).repeat_interleave(16, 1)
+    keys_GTD[:, :16] += 1e-3 * torch.randn(2, 16, 128)
+    for backend in (isa, "reference"):
+        found = segmented_kmeans(keys_GTD, keys_GTD, clusters=40, iterations=3, backend=backend)  # type: ignore[arg-type]
+        spread_GT = of_tokens(found, found.spread_GC)
+        assert spread_GT[:, 16:].max() < 1e-9
+        within_G = keys_GTD[:, :16].double().var(1, correction=0).mean(-1)
+        torch.testing.assert_close(spread_GT[:, 0].double(), within_G, rtol=1e-2, atol=0)
+
+
 def test_strided_keys_of_whole_numbers(isa: str) -> None:
     store_GTD = torch.randint(-100, 100, (2, 90, 3, 24)).to(torch.int8)
     keys_GTD, values_GTD = store_GTD[:, 10:, 0], store_GTD[:, 10:, 2]

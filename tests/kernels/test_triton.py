@@ -55,6 +55,21 @@ def test_dense_decode(
     assert_same(found, expected, TOLERANCE[dtype], TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("largest", [1.0, 1e-3])
+def test_small_weights_of_small_values_are_kept(largest: float) -> None:
+    """In half precision, which has none for the product of a weight and a scale of values."""
+    q_HD, keys_GTD = torch.zeros(1, 16).half(), torch.zeros(1, 900, 16, dtype=torch.int8)
+    q_HD[:, 0], keys_GTD[:, 0, 0] = 1, 127
+    values_GTD = torch.full((1, 900, 16), 127, dtype=torch.int8)
+    scale_GT = torch.full((1, 900), largest / 127)
+    found, expected = both(
+        dense_decode, q_HD, keys_GTD, values_GTD, scale=1.0,
+        key_scale_GT=torch.full((1, 900), 8 / 127), value_scale_GT=scale_GT,
+    )  # fmt: skip
+    assert_same(found, expected, 2e-3 * largest, 2e-3)
+    torch.testing.assert_close(found.out.cpu() / largest, torch.ones(1, 16), atol=0, rtol=2e-3)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("sized", [False, True])
 @pytest.mark.parametrize(("rows_of", "first"), [("G", 0), ("H", 5), ("G", -40)])

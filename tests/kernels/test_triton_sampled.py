@@ -62,6 +62,19 @@ def test_sampled_decode(
     assert found.out[0].eq(0).all()
 
 
+def test_keys_at_their_mean_are_at_a_right_angle() -> None:
+    """But for rounding, which says nothing of an angle."""
+    q_HD, keys_GTD, values_GTD, which, sampling = inputs(1, 2, 40, 64, torch.float32, 4, 30)
+    noise_TD = 1e-6 * torch.randn(40, 64)
+    keys_GTD = sampling.mean_GD[:, None] + noise_TD
+    still = sampling._replace(norm_GT=noise_TD.norm(dim=-1)[None])
+    found, right = both(sampled_decode, q_HD, keys_GTD, values_GTD, which, still, scale=0.1)
+    assert_same(found, right, 1e-4, 1e-4)
+    chance = probability(torch.zeros(()), 4, 30)
+    score = 0.1 * q_HD[1] @ sampling.mean_GD[0] - (chance + 1e-4).log()
+    assert float(found.lse[1]) == pytest.approx(float(score + which.count_N[1].log()), abs=1e-4)
+
+
 def test_parts_of_a_store_make_the_whole() -> None:
     q_HD, keys_GTD, values_GTD, which, sampling = moved(
         list(inputs(2, 3, 200, 64, torch.float32, 4, 30))
@@ -98,14 +111,6 @@ def test_chances_are_those_of_float64(bits: int, tables: int) -> None:
     torch.testing.assert_close(
         found.lse.cpu().double(), right_H, rtol=0, atol=1e-5 + tables * 2**-24
     )
-
-
-def test_keys_at_their_mean_are_at_a_right_angle() -> None:
-    q_HD, keys_GTD, values_GTD, which, sampling = inputs(1, 2, 20, 64, torch.float32, 4, 30)
-    still = sampling._replace(norm_GT=torch.zeros_like(sampling.norm_GT))
-    keys_GTD = sampling.mean_GD[:, None].expand_as(keys_GTD).contiguous()
-    found, right = both(sampled_decode, q_HD, keys_GTD, values_GTD, which, still, scale=0.2)
-    assert_same(found, right)
 
 
 def test_what_is_not_sampled_is_not_read() -> None:

@@ -49,6 +49,32 @@ def test_one_cluster_outweighs_all_others(isa: str, mass: dict[str, float | str]
         both({**given, "retrieve": 1, "estimate": clusters - 1}, isa)
 
 
+def test_what_outweighs_all_others_is_not_attended(isa: str) -> None:
+    """Another head's cluster wins; or a wide one is read, whose keys weigh little."""
+    q_HD, eye_GCD = 10 * torch.eye(2, 8), 10 * torch.eye(3, 8)[None]
+    eye_GCD[0, 2] = 0
+    means_GCD = torch.arange(1.0, 4.0)[None, :, None].expand(1, 3, 8).contiguous()
+    ones_GC, first_GC = torch.ones(1, 3).int(), torch.arange(3)[None].int()
+    given = {
+        "q_HD": q_HD, "centroids_GCD": eye_GCD, "means_GCD": means_GCD, "start_GC": first_GC,
+        "size_GC": ones_GC, "stored": [Part(0, eye_GCD, means_GCD)], "indexed": (0, 3),
+        "steady": (), "scale": 1.0,
+    }  # fmt: skip
+    right = both({**given, "retrieve": 0, "estimate": 1}, isa)
+    torch.testing.assert_close(right.partial.lse, torch.tensor([100.0, 0.0]))
+    wide = given | {
+        "q_HD": torch.eye(8)[7:], "start_GC": 4 * first_GC, "size_GC": 4 * ones_GC,
+        "centroids_GCD": torch.zeros(1, 3, 8), "indexed": (0, 12),
+        "stored": [Part(0, torch.zeros(1, 12, 8), means_GCD.repeat_interleave(4, 1))],
+        "spread_GC": torch.tensor([[6000.0, 0.0, 0.0]]), "vote": "mass",
+    }  # fmt: skip
+    for gaussian in (True, False):
+        for softcap in (None, 5.0):
+            asked = {"retrieve": 1, "estimate": 2, "gaussian": gaussian, "softcap": softcap}
+            right = both({**wide, **asked}, isa)
+            torch.testing.assert_close(right.partial.out, torch.full((1, 8), 2.0))
+
+
 def test_bf16_queries_of_other_precision_are_not_rounded(isa: str) -> None:
     given = step(2, 4, 128, 70, torch.bfloat16, ())
     both({**given, "q_HD": torch.randn(8, 128), "retrieve": 10, "estimate": 20}, isa)

@@ -59,15 +59,15 @@ void decode(const Stored& q, const Stored& keys, const Stored& values, const std
 }
 
 void sampled_decode(const Stored& q, const Stored& keys, const Stored& values, const IntsIn& starts, const IntsIn& counts,
-                    const PerEntryIn& norm, const FloatsIn& q_norm, const FloatsIn& q_mean, int bits, int tables, float least,
-                    std::int64_t first, float scale, float softcap, const FloatsOut& out, const FloatsOut& lse, int threads,
+                    const PerEntryIn& norm, const FloatsIn& q_norm, const FloatsIn& q_mean, const FloatsIn& faint, int bits, int tables,
+                    float least, std::int64_t first, float scale, float softcap, const FloatsOut& out, const FloatsOut& lse, int threads,
                     std::string_view isa) {
     const std::vector<float> queries = padded_queries(q);
     DecodeArgs args = decode_args(q, queries, keys, values, runs_view(starts, {}, counts), first, scale, softcap, out, lse, threads);
     require(args.runs.rows == args.heads, "runs are not [H, K]");
-    require(q_norm.size() == q.shape(0) && q_mean.size() == q.shape(0), "there is not a number a query head");
+    for (const FloatsIn& each : {q_norm, q_mean, faint}) require(each.size() == q.shape(0), "there is not a number a query head");
     require(bits >= 1 && tables >= 1, "bits or tables are out of range");
-    const Sampling sampling{per_entry(norm, args.groups, args.entries), q_norm.data(), q_mean.data(), bits, tables, least};
+    const Sampling sampling{per_entry(norm, args.groups, args.entries), q_norm.data(), q_mean.data(), faint.data(), bits, tables, least};
     args.sampling = &sampling;
     const Kernels kernels = kernels_for(parse_isa(isa));
     const nb::gil_scoped_release released;
@@ -85,7 +85,7 @@ void bind_decode(nb::module_& module) {
                "Attend one query position to all entries, or to those that runs name; softcap 0 is none.");
     const auto array = [](const char* name) { return nb::arg(name).noconvert(); };
     module.def("sampled_decode", &sampled_decode, array("q"), array("keys"), array("values"), array("starts"), array("counts"),
-               array("norm"), array("q_norm"), array("q_mean"), nb::arg("bits"), nb::arg("tables"), nb::arg("least"),
+               array("norm"), array("q_norm"), array("q_mean"), array("faint"), nb::arg("bits"), nb::arg("tables"), nb::arg("least"),
                nb::arg("first"), nb::arg("scale"), nb::arg("softcap"), array("out"), array("lse"), nb::arg("threads"), nb::arg("isa"),
                "Attend entries that hash tables sampled, each weighed by how likely that was.");
 }

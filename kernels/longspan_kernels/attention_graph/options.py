@@ -58,7 +58,8 @@ class GraphHits(NamedTuple):
     """What a search found and what it cost; row h belongs to query h."""
 
     ids_HK: Tensor
-    """int32, best first, -1 where the walk met fewer than k keys."""
+    """int32, best first, -1 where the walk met fewer than k keys; where k is all of them they are
+    in their own order."""
     distances_H: Tensor
     """int64: products of the query with a code or a key."""
     hops_H: Tensor

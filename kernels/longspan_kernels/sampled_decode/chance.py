@@ -9,9 +9,10 @@ from math import pi
 import triton
 import triton.language as tl
 
-from longspan_kernels.sampled_decode.reference import LEAST_CHANCE, TINY
+from longspan_kernels.sampled_decode.reference import FAINT, LEAST_CHANCE, TINY
 
 LEAST, SHORTEST, INVERSE_PI = tl.constexpr(LEAST_CHANCE), tl.constexpr(TINY), tl.constexpr(1 / pi)
+AT_MEAN = tl.constexpr(FAINT)
 
 
 @triton.jit
@@ -61,4 +62,6 @@ def unit(q_D):
 def log_weight(k_TD, unit_D, mean_D, norm_T, BITS: tl.constexpr, TABLES: tl.constexpr):
     """What is added to the scores of sampled entries; the angles are those of what was hashed."""
     product = tl.sum((k_TD.to(tl.float32) - mean_D[None, :]) * unit_D[None, :], 1)
-    return -tl.log(chance(product / tl.maximum(norm_T, SHORTEST), BITS, TABLES) + LEAST)
+    cosine = product / tl.maximum(norm_T, SHORTEST)
+    off = norm_T > tl.sqrt(tl.sum(mean_D * mean_D, 0)) * AT_MEAN
+    return -tl.log(chance(tl.where(off, cosine, 0.0), BITS, TABLES) + LEAST)

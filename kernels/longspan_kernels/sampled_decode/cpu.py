@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from longspan_kernels.dispatch import native, thread_count
-from longspan_kernels.sampled_decode.reference import LEAST_CHANCE
+from longspan_kernels.sampled_decode.reference import FAINT, LEAST_CHANCE
 from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def sampled_decode(
 ) -> Partial:
     """As the reference; a cosine is of q.k less the query's product with the mean key."""
     q_GRD = q_HD.float().reshape(len(keys_GTD), -1, q_HD.shape[1])
+    faint_G = FAINT * sampling.mean_GD.norm(dim=-1)
     out_HD = torch.empty(q_HD.shape, dtype=torch.float32)
     lse_H = torch.empty(q_HD.shape[0], dtype=torch.float32)
     native.sampled_decode(
@@ -42,6 +43,7 @@ def sampled_decode(
         sampling.norm_GT,
         q_GRD.norm(dim=-1).flatten(),
         (q_GRD @ sampling.mean_GD[..., None]).flatten(),
+        faint_G.repeat_interleave(q_GRD.shape[1]),
         sampling.bits,
         sampling.tables,
         LEAST_CHANCE,

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 LEAST_CHANCE = 1e-4
 """Added to a probability before it divides: no sampled token weighs more than its inverse."""
 
+FAINT = 1e-4
+"""Keys no farther from the mean than this share of its length are at it, their cosine 0: what
+products in float32 could still tell of them is rounding."""
+
 TINY = 1e-8
 """Vectors count as no shorter than this."""
 
@@ -56,7 +60,9 @@ def sampled_decode(
         length_K = sampling.norm_GT[group, row_K].clamp(min=TINY) * q_D.float().norm().clamp(
             min=TINY
         )
-        cosine_K = (key_KD - sampling.mean_GD[group]) @ q_D.float() / length_K
+        mean_D, off_K = sampling.mean_GD[group], sampling.norm_GT[group, row_K]
+        cosine_K = (key_KD - mean_D) @ q_D.float() / length_K
+        cosine_K = torch.where(off_K > FAINT * mean_D.norm(), cosine_K, 0.0)
         chance_K = probability(cosine_K, sampling.bits, sampling.tables).float()
         score_11K = scores(q_D[None], key_KD[None], scale, softcap)
         partials.append(weigh(score_11K - (chance_K + LEAST_CHANCE).log(), value_KD[None]))

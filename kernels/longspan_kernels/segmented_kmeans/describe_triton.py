@@ -32,7 +32,6 @@ def describe(
     members = tl.load(size + group * C + c)
     sum_D = tl.zeros((BLOCK_D,), tl.float32)
     value_D = tl.zeros((BLOCK_D,), tl.float32)
-    square = tl.zeros((), tl.float32)
     for first in range(0, members, BLOCK_T):
         place = first + tl.arange(0, BLOCK_T)
         live = place < members
@@ -47,14 +46,24 @@ def describe(
         )
         sum_D += tl.sum(x_TD, 0)
         value_D += tl.sum(v_TD.to(tl.float32), 0)
-        square += tl.sum(tl.sum(x_TD * x_TD, 1), 0)
     share = 1.0 / tl.maximum(members, 1).to(tl.float32)
     centred_D = sum_D * share
     row = group * C + c
     tl.store(centroids + row * D + d, centred_D + mean_D, d < D)
     tl.store(means + row * D + d, value_D * share, d < D)
-    variance = square * share - tl.sum(centred_D * centred_D, 0)
-    tl.store(spread + row, tl.maximum(variance, 0.0) / D)
+    square = tl.zeros((), tl.float32)  # about the centroid: a difference of large sums is rounding
+    for first in range(0, members, BLOCK_T):
+        place = first + tl.arange(0, BLOCK_T)
+        live = place < members
+        token = tl.load(order + group * T + begin + place, live, 0)
+        mask = live[:, None] & (d < D)[None, :]
+        x_TD = tl.load(
+            keys + group * k_stride_g + token[:, None] * k_stride_t + d[None, :], mask, 0.0
+        )
+        x_TD = x_TD.to(tl.float32) - mean_D[None, :] - centred_D[None, :]
+        x_TD = tl.where(mask, x_TD, 0.0)
+        square += tl.sum(tl.sum(x_TD * x_TD, 1), 0)
+    tl.store(spread + row, square * share / D)
 
 
 def described(

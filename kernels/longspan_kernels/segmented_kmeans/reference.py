@@ -66,23 +66,26 @@ def describe(
     share_GC1 = 1.0 / size_GC.clamp(min=1)[..., None]
     sums_GCD = torch.zeros(groups, clusters, width, device=keys_GTD.device)
     values_GCD = torch.zeros_like(sums_GCD)
-    square_GC = torch.zeros(groups, clusters, device=keys_GTD.device)
     rows = max(1, BLOCK // (groups * width))
     for begin in range(0, tokens, rows):
-        x_GTD = keys_GTD[:, begin : begin + rows].float() - mean_G1D
         block_GT = label_GT[:, begin : begin + rows]
+        x_GTD = keys_GTD[:, begin : begin + rows].float() - mean_G1D
         sums_GCD += totals(x_GTD, block_GT, clusters)
         values_GCD += totals(values_GTD[:, begin : begin + rows], block_GT, clusters)
-        square_GC.scatter_add_(1, block_GT, x_GTD.square().sum(-1))
     centred_GCD = sums_GCD * share_GC1
-    spread_GC = square_GC * share_GC1[..., 0] - centred_GCD.square().sum(-1)
+    square_GC = torch.zeros(groups, clusters, device=keys_GTD.device)
+    for begin in range(0, tokens, rows):
+        block_GT = label_GT[:, begin : begin + rows]
+        x_GTD = keys_GTD[:, begin : begin + rows].float() - mean_G1D
+        x_GTD -= centred_GCD.gather(1, block_GT[..., None].expand(-1, -1, width))
+        square_GC.scatter_add_(1, block_GT, x_GTD.square().sum(-1))
     return Clusters(
         order_GT=label_GT.argsort(dim=1, stable=True),
         start_GC=(size_GC.cumsum(1) - size_GC).int(),
         size_GC=size_GC.int(),
         centroids_GCD=centred_GCD + mean_G1D,
         values_GCD=values_GCD * share_GC1,
-        spread_GC=spread_GC.clamp(min=0) / width,
+        spread_GC=square_GC * share_GC1[..., 0] / width,
     )
 
 

@@ -67,10 +67,10 @@ def _split(part: Clusters, keys_GTD: Tensor, values_GTD: Tensor, outliers: int) 
     values_GCD = part.values_GCD - (
         _summed(off_GOD, of_GO, part.values_GCD) / divisor_GC[..., None]
     )
-    # of the rest about the old centroid, then about its own
-    square_GC = part.spread_GC * size_GC * keys_GTD.shape[2]
-    square_GC = square_GC - _summed(square_GT.gather(1, out_GO), of_GO, square_GC)
-    spread_GC = (square_GC / divisor_GC - shift_GCD.square().sum(-1)) / keys_GTD.shape[2]
+    # about the centroid of the rest: a difference of large sums would be rounding
+    left_GT = (off_GTD + _rows(shift_GCD, owner_GT)).square().sum(-1) * stays_GT
+    square_GC = _summed(left_GT, owner_GT, part.spread_GC)
+    spread_GC = square_GC / (divisor_GC * keys_GTD.shape[2])
     empty_GC = left_GC == 0
 
     size_GC = torch.cat([left_GC, ones_GO], dim=1)
@@ -80,7 +80,7 @@ def _split(part: Clusters, keys_GTD: Tensor, values_GTD: Tensor, outliers: int) 
         size_GC,
         torch.cat([part.centroids_GCD - shift_GCD, _rows(keys_GTD, order_GO).float()], dim=1),
         torch.cat([values_GCD.masked_fill(empty_GC[..., None], 0.0), values_GOD], dim=1),
-        torch.cat([spread_GC.clamp(min=0).masked_fill(empty_GC, 0.0), ones_GO * 0.0], dim=1),
+        torch.cat([spread_GC, ones_GO * 0.0], dim=1),
     )
 
 

@@ -44,6 +44,7 @@ struct Sampling {
     PerEntry norm;        // of the keys less their mean
     const float* q_norm;  // [heads]
     const float* q_mean;  // [heads]: the product of the query with that mean
+    const float* faint;   // [heads]: keys no farther from the mean are at it
     int bits;
     int tables;
     float least;          // added to the probability

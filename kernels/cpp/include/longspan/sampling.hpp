@@ -56,8 +56,8 @@ inline const float* sampling_bias(const Sampling& sampling, std::int64_t group, 
     const float* norm = sampling.norm.group(group);
     double cosine[block_entries] = {}, chance[block_entries];
     for (int t = 0; t < count; ++t) {
-        const float length = std::max(sampling.q_norm[head], tiny) * std::max(norm[entries[t]], tiny);
-        cosine[t] = std::clamp((product[t] - sampling.q_mean[head]) / length, -1.0F, 1.0F);
+        const float off = norm[entries[t]], length = std::max(sampling.q_norm[head], tiny) * std::max(off, tiny);
+        if (off > sampling.faint[head]) cosine[t] = std::clamp((product[t] - sampling.q_mean[head]) / length, -1.0F, 1.0F);
     }
     chances(cosine, sampling.bits, sampling.tables, chance);
     for (int t = 0; t < count; ++t) bias[t] = -std::log(static_cast<float>(chance[t]) + sampling.least);

@@ -73,14 +73,9 @@ inline void describe(const KmeansArgs& args, std::int64_t group, Span tokens, Sp
     std::fill_n(size, clusters.size(), 0);
     std::fill_n(args.centroids + at * width, clusters.size() * width, 0.0F);
     std::fill_n(args.mean_values + at * width, clusters.size() * width, 0.0F);
-    std::vector<float> square(clusters.size(), 0.0F);
     for (std::size_t t = 0; t < label.size(); ++t) {
-        const float* row = &x[t * width];
         ++size[label[t]];
-        add_row(row, width, args.centroids + (at + label[t]) * width);
-        float total = 0.0F;
-        for (int d = 0; d < width; ++d) total += row[d] * row[d];
-        square[label[t]] += total;
+        add_row(&x[t * width], width, args.centroids + (at + label[t]) * width);
     }
     for_rows(args.values, group, tokens, [&](std::int64_t t, auto* row) {
         add_row(row, width, args.mean_values + (at + label[t]) * width);
@@ -94,14 +89,23 @@ inline void describe(const KmeansArgs& args, std::int64_t group, Span tokens, Sp
         const float share = 1.0F / static_cast<float>(std::max(size[c], 1));
         float* centroid = args.centroids + (at + c) * width;
         float* value = args.mean_values + (at + c) * width;
-        float inner = 0.0F;
         for (int d = 0; d < width; ++d) {
             centroid[d] *= share;
-            inner += centroid[d] * centroid[d];
-            centroid[d] += mean[d];
             value[d] *= share;
         }
-        args.spread[at + c] = std::max(square[c] * share - inner, 0.0F) / static_cast<float>(width);
+    }
+    std::vector<float> square(clusters.size(), 0.0F);  // about the centroid: a difference of large sums would be rounding
+    for (std::size_t t = 0; t < label.size(); ++t) {
+        const float* row = &x[t * width];
+        const float* centroid = args.centroids + (at + label[t]) * width;
+        float total = 0.0F;
+        for (int d = 0; d < width; ++d) total += (row[d] - centroid[d]) * (row[d] - centroid[d]);
+        square[label[t]] += total;
+    }
+    for (std::int64_t c = 0; c < clusters.size(); ++c) {
+        float* centroid = args.centroids + (at + c) * width;
+        for (int d = 0; d < width; ++d) centroid[d] += mean[d];
+        args.spread[at + c] = square[c] / static_cast<float>(std::max(size[c], 1) * width);
     }
     for (std::size_t t = 0; t < label.size(); ++t)
         args.order[group * args.tokens + next[label[t]]++] = tokens.begin + static_cast<std::int64_t>(t);

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <deque>
-#include <limits>
 #include <optional>
 #include <vector>
 
@@ -61,6 +60,24 @@ inline float estimated_weights(const Ballot& ballot, const float* scores, std::i
     return ballot.lse[head];
 }
 
+// The same from their centroids, which are read again: for a head whose shares of them all are too small to be told, as where
+// a cluster outweighs them by e^46 in the search. It may be none of those that are attended, or weigh little once it is read.
+inline float weights_again(const WaveDecodeArgs& args, std::int64_t group, std::int64_t head, const std::int32_t* ids,
+                           std::int64_t count, float* weight) {
+    const WaveSearchArgs& search = args.search;
+    with_storage(search.centroids.dtype, [&]<class T>(const T*) {
+        const T* rows = static_cast<const T*>(search.centroids.data) + group * search.centroids.group_stride;
+        score_typed<T>({search.q + head * query_stride(search.head_size), 1, rows, search.centroids.dtype,
+                        search.centroids.row_stride, ids, count, search.head_size, weight, count});
+    });
+    for (std::int64_t i = 0; i < count; ++i) {
+        weight[i] *= search.scale;
+        if (search.softcap != 0.0F) weight[i] = search.softcap * std::tanh(weight[i] / search.softcap);
+        if (args.gaussian) weight[i] += args.bias[group * search.clusters + ids[i]];
+    }
+    return exponentials(weight, count).largest;
+}
+
 // Attention of a group to the mean values of the clusters that are estimated; their centroids are not read again.
 inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, const float* scores, std::int64_t group,
                              StepPart& to) {
@@ -70,16 +87,22 @@ inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, c
     const std::int32_t* ids = search.estimated + group * search.estimate;
     const std::int32_t* size = search.size + group * search.size_group_stride;
     std::vector<float> weight(heads * stride), total(heads), unit(heads), kept(heads, 1.0F), sum(heads * query_stride(head_size));
-    for (int r = 0; r < heads; ++r) {
-        float* of_head = &weight[r * stride];
-        unit[r] = estimated_weights(ballot, scores, group * heads + r, ids, count, of_head);
+    const auto summed = [&](float* of_head) {
         double mass = 0.0;
         for (std::int64_t i = 0; i < count; ++i) {
             if (!args.gaussian) of_head[i] *= static_cast<float>(size[ids[i]]);
             mass += of_head[i];
         }
-        // what is subnormal beside the clusters that the search met counts nothing: its reciprocal is infinite
-        total[r] = mass < std::numeric_limits<float>::min() ? 0.0F : static_cast<float>(mass);
+        return static_cast<float>(mass);
+    };
+    constexpr float told = 1e-20F;  // an exponential is 0 from e^-87 on
+    for (int r = 0; r < heads; ++r) {
+        float* of_head = &weight[r * stride];
+        unit[r] = estimated_weights(ballot, scores, group * heads + r, ids, count, of_head);
+        total[r] = summed(of_head);
+        if (count == 0 || total[r] >= told) continue;
+        unit[r] = weights_again(args, group, group * heads + r, ids, count, of_head);
+        total[r] = summed(of_head);
     }
     with_storage(args.means.dtype, [&]<class T>(const T*) {
         const T* base = static_cast<const T*>(args.means.data) + group * args.means.group_stride;
