@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "longspan/attention_graph_scores.hpp"
 
@@ -54,7 +55,7 @@ inline void write_codes(AttentionGraph& graph, const float* rows, std::int64_t c
         for (std::int64_t t = 0; t < count; ++t)
             for (int w = 0; w < graph.width; ++w) largest[w] = std::max(largest[w], std::abs(rows[t * graph.width + w]));
         for (int w = 0; w < graph.width; ++w)
-            if (largest[w] > 0.0F) graph.step[w] = largest[w] / 127.0F;
+            if (largest[w] > 127.0F * std::numeric_limits<float>::min()) graph.step[w] = largest[w] / 127.0F;
     }
     graph.codes.clear();
     graph.half_norms.clear();
