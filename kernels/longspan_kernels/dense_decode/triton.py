@@ -96,7 +96,6 @@ def attend_piece(
             score += log_weight(k_TD, unit_D, mean_D, norm_T, BITS, TABLES)[None, :]
         score = tl.where(live[None, :], score, -float("inf"))
         fade, weight, top, mass = fold(score, top, mass)
-        largest = 1.0
         if VALUE_SCALED:  # relative to the largest, as half precision holds no small weight
             scale_T = tl.load(value_scale + group * vs_stride + token, live, 0.0)
             largest = tl.maximum(tl.max(tl.abs(scale_T), 0), 1e-30)
@@ -104,7 +103,10 @@ def attend_piece(
         v_at = group * v_stride_g + token[:, None] * v_stride_t + d[None, :]
         v_TD = tl.load(values + v_at, row_mask, 0).to(q_RD.dtype)
         acc = acc * fade[:, None]
-        acc += tl.dot(weight.to(q_RD.dtype), v_TD, input_precision="ieee") * largest
+        part = tl.dot(weight.to(q_RD.dtype), v_TD, input_precision="ieee")
+        if VALUE_SCALED:
+            part *= largest
+        acc += part
     store_rows(out, lse, piece.to(tl.int64) * HEADS + head, lane < R, acc, top, mass, D, BLOCK_D)
 
 
