@@ -307,6 +307,39 @@ def interrupt(*_: Any) -> Any:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_that_rest_say_what_their_last_step_did(load: Load, name: str) -> None:
+    """Also where their indexes take in tokens meanwhile; as their states do."""
+    right, found = sessions(load, METHODS[name])
+    for session in (right, found):
+        greedy(session, 3)
+    for _ in range(2):
+        for session in (right, found):
+            greedy(session.select([0]), 25)
+        for rights, founds in zip(right.states[1:], found.states[1:], strict=True):
+            for a, b in zip(rights, founds, strict=True):
+                assert a.selection.steady == b.selection.steady
+                assert a.work().exact_tokens == pytest.approx(b.work().exact_tokens)
+                assert a.work().estimated_tokens == pytest.approx(b.work().estimated_tokens)
+                for x, y in ((a.selection.retrieved, b.selection.retrieved),):
+                    assert (x is None) == (y is None)
+                    assert x is None or y is None or x.count_N.tolist() == y.count_N.tolist()
+
+
+@pytest.mark.parametrize("cache_budget", [0.0, 0.01, 0.5])
+def test_what_a_cache_takes_is_the_memory_of_its_rows(load: Load, cache_budget: float) -> None:
+    method = RetroInfer(
+        update_tokens=32, local_tokens=16, placement="wave_buffer", cache_budget=cache_budget
+    )
+    _, session = sessions(load, method)
+    greedy(session, 2)
+    step = session._rows[0].static
+    assert step is not None
+    pool: Any = step.layers[0].pool  # type: ignore[attr-defined]
+    owned = sum(placement.pool_bytes for placement in pool.placements)
+    assert pool.cached.nbytes - 16 < owned <= pool.cached.nbytes
+
+
 def test_rows_that_rest_leave_no_trace_in_the_traffic(load: Load) -> None:
     _, session = sessions(load, METHODS[BUFFERED])
     greedy(session, 3)

@@ -81,13 +81,14 @@ def optimum(
     Entries are kept one by one, where a policy keeps whole clusters in whole pages, so the best of
     these may lie lower. admitted_entries counts what stays beyond its own step.
     """
-    read = [_entries(runs, groups) for runs in trace]
+    counted = [_entries(runs, groups) for runs in trace]
+    read = [entry_E for entry_E, _ in counted]
     held_E = due_E = torch.empty(0, dtype=torch.int64)
     hits = misses = admitted = 0
-    for entry_E, next_E in zip(read, _next_reads(read), strict=True):
+    for (entry_E, times_E), next_E in zip(counted, _next_reads(read), strict=True):
         hit_E = torch.isin(entry_E, held_E)
-        hits += int(hit_E.sum())
-        misses += int((~hit_E).sum())
+        hits += int(times_E[hit_E].sum())
+        misses += int(times_E[~hit_E].sum())
         stays_E = ~torch.isin(held_E, entry_E)
         due_E, order_E = torch.cat((due_E[stays_E], next_E)).sort(stable=True)
         kept = min(capacity, int((due_E < len(read)).sum()))
@@ -98,12 +99,12 @@ def optimum(
     return Replay(len(read), hits, misses, admitted, entry_bytes)
 
 
-def _entries(runs: Runs, groups: int) -> Tensor:
-    """Different numbers for different slots of different rows, int64 [E]; rows of one KV head share
-    what they read.
+def _entries(runs: Runs, groups: int) -> tuple[Tensor, Tensor]:
+    """Different numbers for different slots of different KV heads, int64 [E], and how many rows
+    read each.
     """
     rows = len(runs.count_N)
-    different: set[int] = set()
+    numbers = [torch.empty(0, dtype=torch.int64)]
     for row, count in enumerate(runs.count_N.tolist()):
         starts = runs.start_NK[row, :count].long()
         sizes = (
@@ -111,8 +112,9 @@ def _entries(runs: Runs, groups: int) -> Tensor:
         )
         before = sizes.cumsum(0) - sizes
         slot_E = torch.arange(int(sizes.sum())) + (starts - before).repeat_interleave(sizes)
-        different.update((slot_E + (row * groups // rows << 32)).tolist())
-    return torch.tensor(sorted(different), dtype=torch.int64)
+        numbers.append(slot_E + (row * groups // rows << 32))
+    entry_E, times_E = torch.cat(numbers).unique(return_counts=True)
+    return entry_E, times_E
 
 
 def _next_reads(read: list[Tensor]) -> list[Tensor]:

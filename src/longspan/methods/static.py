@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from longspan.methods.base import StaticLayer
 from longspan.methods.frame import Reading
 from longspan.placement.pool import Pool
-from longspan.types import Partial, Selection
+from longspan.types import Partial, Runs, Selection
 from longspan_kernels.merge import merge
 from longspan_kernels.step_slots import zone_runs
 
@@ -38,6 +39,7 @@ class StaticStored(StaticLayer):
         self.geometry, self.capacity = self.states[0].geometry, max(limits)
         for state in self.states:
             state.tell(None)  # what it says of a step before may hold the buffers of that
+        self._decoded: Sequence[int] = ()
         self.pool = self.pooled(limits)
 
     def pooled(self, limits: Sequence[int]) -> Pool:
@@ -58,11 +60,19 @@ class StaticStored(StaticLayer):
         return [self.pool.attend(q_XD, runs, self.capacity)]
 
     def update(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
-        """See StaticLayer."""
+        """See StaticLayer. Rows that rest from here on keep what their last step did."""
+        for row in set(self._decoded) - set(decoding):
+            self.states[row].tell(kept(self.reading(row, lengths[row])))
+        self._decoded = decoding
+        self.absorb(lengths)
         self.pool.begin(decoding)
+
+    def absorb(self, lengths: Sequence[int]) -> None:
+        """Let indexes take in what waits for them."""
 
     def abandon(self) -> None:
         """See StaticLayer."""
+        self._decoded = ()
         self.pool.abandon()
 
     def settle(self, lengths: Sequence[int]) -> None:
@@ -70,7 +80,8 @@ class StaticStored(StaticLayer):
         self.pool.wait()
         for row, (state, length) in enumerate(zip(self.states, lengths, strict=True)):
             self.pool.settle(row, length)
-            state.tell(self.reading(row, length))
+            if row in self._decoded:
+                state.tell(self.reading(row, length))
 
     def release(self) -> None:
         """See StaticLayer."""
@@ -80,3 +91,20 @@ class StaticStored(StaticLayer):
     def reading(self, row: int, length: int) -> Reading:
         """What the last step did for a row that now holds `length` tokens."""
         return Reading([], Selection(((0, length),)))
+
+
+def kept(reading: Reading) -> Reading:
+    """What was read, in tensors that no further step overwrites."""
+    retrieved, estimated = reading.selection.retrieved, reading.selection.estimated
+    if retrieved is not None:
+        retrieved = _own(retrieved)
+    if estimated is not None:
+        bias_GC = estimated.bias_GC.clone()
+        estimated = replace(estimated, bias_GC=bias_GC, ids=_own(estimated.ids))
+    selection = replace(reading.selection, retrieved=retrieved, estimated=estimated)
+    return replace(reading, selection=selection)
+
+
+def _own(runs: Runs) -> Runs:
+    size_NK = None if runs.size_NK is None else runs.size_NK.clone()
+    return Runs(runs.start_NK.clone(), size_NK, runs.count_N.clone())

@@ -102,14 +102,10 @@ class StaticWave(StaticStored):
             parts.append(summarised(self.geometry, q_XD, estimate, stacked=True))
         return parts
 
-    def update(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
-        """See StaticLayer."""
-        if max(lengths) >= self._due:
-            self._absorb(lengths)
-        super().update(lengths, decoding)
-
-    def _absorb(self, lengths: Sequence[int]) -> None:
-        """Let the indexes take in what waits for them."""
+    def absorb(self, lengths: Sequence[int]) -> None:
+        """See StaticStored."""
+        if max(lengths) < self._due:
+            return
         for row, (state, length) in enumerate(zip(self.rows, lengths, strict=True)):
             if length < state.next_update:
                 continue

@@ -88,7 +88,9 @@ class CachedPool(Pool):
             weakref.finalize(self, wait_for_devices)
         self._raised = torch.ones(1, dtype=torch.int32, device=device)
         for placement, count in zip(placements, pages, strict=True):
-            placement.pool_bytes = self.cached.nbytes * count // max(1, sum(pages))
+            shared = self.cached.nbytes - self.cached.row_of_NT.nbytes
+            placement.pool_bytes = shared * count // max(1, sum(pages))
+            placement.pool_bytes += self.cached.row_of_NT.nbytes // len(placements)
             placement.store.held = True
 
     def append(self, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> None:
