@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def _entries(runs: Runs, groups: int) -> tuple[Tensor, Tensor]:
     read each.
     """
     rows = len(runs.count_N)
-    numbers = [torch.empty(0, dtype=torch.int64)]
+    times: Counter[int] = Counter()
     for row, count in enumerate(runs.count_N.tolist()):
         starts = runs.start_NK[row, :count].long()
         sizes = (
@@ -112,9 +113,9 @@ def _entries(runs: Runs, groups: int) -> tuple[Tensor, Tensor]:
         )
         before = sizes.cumsum(0) - sizes
         slot_E = torch.arange(int(sizes.sum())) + (starts - before).repeat_interleave(sizes)
-        numbers.append(slot_E + (row * groups // rows << 32))
-    entry_E, times_E = torch.cat(numbers).unique(return_counts=True)
-    return entry_E, times_E
+        times.update((slot_E + (row * groups // rows << 32)).tolist())
+    read = torch.tensor(sorted(times.items()), dtype=torch.int64).view(-1, 2)
+    return read[:, 0], read[:, 1]
 
 
 def _next_reads(read: list[Tensor]) -> list[Tensor]:
