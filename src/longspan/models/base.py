@@ -70,7 +70,8 @@ class Session(ABC):
     def replay(self, row: int, tokens: int, block: bytes) -> None:
         """Store the `tokens` tokens of a block as `decode` did, without running the model.
 
-        Logits stay those of before. ValueError for a block that is not of so many tokens.
+        Logits stay those of before; a walk of a graph that would have begun where the last step's
+        ended begins anew. ValueError for a block that is not of so many tokens.
         """
 
     @abstractmethod
