@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 
 
 @triton.jit
+def some_members(order, at, first, members, BLOCK_T: tl.constexpr):
+    """The tokens of a cluster from its `first` one on, and which of them there are."""
+    place = first + tl.arange(0, BLOCK_T)
+    live = place < members
+    return tl.load(order + at + place, live, 0), live
+
+
+@triton.jit
+def rows_of(x, group, token, live, d, D, stride_g, stride_t):
+    """Of these tokens, float32."""
+    mask = live[:, None] & (d < D)[None, :]
+    at = group * stride_g + token[:, None] * stride_t + d[None, :]
+    return tl.load(x + at, mask, 0.0).to(tl.float32)
+
+
+@triton.jit
 def describe(
     keys, values, mean, order, start, size, centroids, means, spread, T, C, D,
     k_stride_g, k_stride_t, v_stride_g, v_stride_t,
@@ -28,41 +44,26 @@ def describe(
     group = tl.program_id(1).to(tl.int64)
     d = tl.arange(0, BLOCK_D)
     mean_D = tl.load(mean + group * D + d, d < D, 0.0)
-    begin = tl.load(start + group * C + c)
+    at = group * T + tl.load(start + group * C + c)
     members = tl.load(size + group * C + c)
     sum_D = tl.zeros((BLOCK_D,), tl.float32)
     value_D = tl.zeros((BLOCK_D,), tl.float32)
     for first in range(0, members, BLOCK_T):
-        place = first + tl.arange(0, BLOCK_T)
-        live = place < members
-        token = tl.load(order + group * T + begin + place, live, 0)
-        mask = live[:, None] & (d < D)[None, :]
-        x_TD = tl.load(
-            keys + group * k_stride_g + token[:, None] * k_stride_t + d[None, :], mask, 0.0
-        )
-        x_TD = tl.where(mask, x_TD.to(tl.float32) - mean_D[None, :], 0.0)
-        v_TD = tl.load(
-            values + group * v_stride_g + token[:, None] * v_stride_t + d[None, :], mask, 0.0
-        )
-        sum_D += tl.sum(x_TD, 0)
-        value_D += tl.sum(v_TD.to(tl.float32), 0)
+        token, live = some_members(order, at, first, members, BLOCK_T)
+        x_TD = rows_of(keys, group, token, live, d, D, k_stride_g, k_stride_t) - mean_D[None, :]
+        sum_D += tl.sum(tl.where(live[:, None], x_TD, 0.0), 0)
+        value_D += tl.sum(rows_of(values, group, token, live, d, D, v_stride_g, v_stride_t), 0)
     share = 1.0 / tl.maximum(members, 1).to(tl.float32)
     centred_D = sum_D * share
+    square = tl.zeros((), tl.float32)  # about the centroid: a difference of large sums is rounding
+    for first in range(0, members, BLOCK_T):
+        token, live = some_members(order, at, first, members, BLOCK_T)
+        x_TD = rows_of(keys, group, token, live, d, D, k_stride_g, k_stride_t) - mean_D[None, :]
+        x_TD = tl.where(live[:, None], x_TD - centred_D[None, :], 0.0)
+        square += tl.sum(tl.sum(x_TD * x_TD, 1), 0)
     row = group * C + c
     tl.store(centroids + row * D + d, centred_D + mean_D, d < D)
     tl.store(means + row * D + d, value_D * share, d < D)
-    square = tl.zeros((), tl.float32)  # about the centroid: a difference of large sums is rounding
-    for first in range(0, members, BLOCK_T):
-        place = first + tl.arange(0, BLOCK_T)
-        live = place < members
-        token = tl.load(order + group * T + begin + place, live, 0)
-        mask = live[:, None] & (d < D)[None, :]
-        x_TD = tl.load(
-            keys + group * k_stride_g + token[:, None] * k_stride_t + d[None, :], mask, 0.0
-        )
-        x_TD = x_TD.to(tl.float32) - mean_D[None, :] - centred_D[None, :]
-        x_TD = tl.where(mask, x_TD, 0.0)
-        square += tl.sum(tl.sum(x_TD * x_TD, 1), 0)
     tl.store(spread + row, square * share / D)
 
 

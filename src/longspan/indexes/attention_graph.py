@@ -161,8 +161,8 @@ class AttentionGraphIndex(KeyIndex):
         return sum(graph.nbytes for graph in self._graphs)
 
     def save(self, folder: Path) -> None:
-        """Write a file a graph and one about them all. What the last steps asked for is not kept: the
-        next walk begins without them, and keys that are inserted next are led by no query.
+        """Write a file a graph and one about them all. What the last steps asked for is not kept:
+        the next walk begins without them, and keys that are inserted next are led by no query.
         """
         if not self._graphs:
             raise ValueError("nothing is indexed; build a segment before saving")
