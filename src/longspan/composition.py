@@ -194,7 +194,7 @@ def is_sweep(hydra: Hydra, arguments: Namespace) -> bool:
     """With -m, and where a study's configuration says so by hydra.mode."""
     if arguments.multirun or arguments.run:
         return bool(arguments.multirun)
-    ours = config_name(arguments) == "config" and arguments.config_dir is None
+    ours = arguments.config_name is None and arguments.config_dir is None
     if ours and not any(each.startswith(("+", "hydra")) for each in arguments.overrides):
         return False  # ours set no mode, and composing costs a quarter of a second
     mode = hydra.get_mode(config_name(arguments), arguments.overrides)

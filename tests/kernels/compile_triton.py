@@ -186,7 +186,7 @@ def main() -> None:
     coded(torch.bfloat16, 2, 6)
     coded(torch.float16, 4, 8)
     sampled(torch.bfloat16, 128, None)
-    sampled(torch.bfloat16, 256, None)
+    sampled(torch.bfloat16, 256, 30.0)
     sampled(torch.float32, 80, 30.0)
     hashed(torch.bfloat16, 128, 10)
     hashed(torch.float16, 256, 16)

@@ -321,9 +321,9 @@ def test_rows_that_rest_say_what_their_last_step_did(load: Load, name: str) -> N
                 assert a.selection.steady == b.selection.steady
                 assert a.work().exact_tokens == pytest.approx(b.work().exact_tokens)
                 assert a.work().estimated_tokens == pytest.approx(b.work().estimated_tokens)
-                for x, y in ((a.selection.retrieved, b.selection.retrieved),):
-                    assert (x is None) == (y is None)
-                    assert x is None or y is None or x.count_N.tolist() == y.count_N.tolist()
+                x, y = a.selection.retrieved, b.selection.retrieved
+                assert (x is None) == (y is None)
+                assert x is None or y is None or x.count_N.tolist() == y.count_N.tolist()
 
 
 @pytest.mark.parametrize("cache_budget", [0.0, 0.01, 0.5])

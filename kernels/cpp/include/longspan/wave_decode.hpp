@@ -78,7 +78,7 @@ inline float weights_again(const WaveDecodeArgs& args, std::int64_t group, std::
     return exponentials(weight, count).largest;
 }
 
-// Attention of a group to the mean values of the clusters that are estimated; their centroids are not read again.
+// Attention of a group to the mean values of the clusters that are estimated; their centroids are hardly ever read again.
 inline void attend_estimated(const WaveDecodeArgs& args, const Ballot& ballot, const float* scores, std::int64_t group,
                              StepPart& to) {
     const WaveSearchArgs& search = args.search;
