@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from longspan_kernels.types import Runs
+
 SIZES: dict[str, int | float] = {
     "100": 100, "500": 500, "1000": 1000, "1%": 0.01, "2%": 0.02, "5%": 0.05
 }  # fmt: skip
@@ -32,6 +34,7 @@ TOP = 100
 CAPACITIES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Of the block cache, shares of the keys and values."""
 BEST = "no policy can beat"
+APART = ", a layer its own"
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ def overlaps(best: Sequence[Tensor], names: dict[str, Any]) -> list[dict[str, An
     return rows
 
 
-def cached(trace: Trace, names: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a block cache, empty at first, would have held of the clusters that RetroInfer reads."""
+def reads(trace: Trace) -> list[Runs]:
+    """The clusters that RetroInfer reads, step by step."""
     state = trace.state(RetroInfer())
     read = []
     for step, (q_HD, _) in enumerate(trace.steps):
@@ -108,16 +111,32 @@ def cached(trace: Trace, names: dict[str, Any]) -> list[dict[str, Any]]:
         state.decode(q_HD)
         if (runs := state.selection.retrieved) is not None:
             read.append(runs)
-    groups = len(trace.k_GTD)
-    rows = []
+    return read
+
+
+def cached(traces: Sequence[Trace], names: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a block cache, empty at first, would have held of what all layers read: one that these
+    share, and one each.
+    """
+    by_layer = [reads(trace) for trace in traces]
+    together = [runs for step in zip(*by_layer, strict=True) for runs in step]
+    shape = {"groups": len(traces[0].k_GTD), "layers": len(traces)}
+    alone = {**shape, "layers": 1}
+    found = []
     for share in CAPACITIES:
-        entries = round(share * trace.prompt * groups)
-        replays = {p: simulate(read, entries, p, groups=groups) for p in get_args(Policy)}
-        replays[BEST] = optimum(read, entries, groups=groups)
-        for policy, replay in replays.items():
-            hits = round(replay.hit_ratio, 5)
-            rows.append({**names, "policy": policy, "capacity": share, "hit ratio": hits})
-    return rows
+        entries = round(share * traces[0].prompt * shape["groups"])
+        whole = entries * shape["layers"]
+        replays = {BEST: [optimum(together, whole, **shape)]}
+        for policy in get_args(Policy):
+            replays[policy] = [simulate(together, whole, policy, **shape)]
+            replays[policy + APART] = [
+                simulate(read, entries, policy, **alone) for read in by_layer
+            ]
+        for name, parts in replays.items():
+            hits, misses = sum(x.hit_entries for x in parts), sum(x.miss_entries for x in parts)
+            ratio = round(hits / max(1, hits + misses), 5)
+            found.append({**names, "policy": name, "capacity": share, "hit ratio": ratio})
+    return found
 
 
 def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
@@ -127,10 +146,11 @@ def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
     def unit(which: Sequence[int]) -> list[dict[str, Any]]:
         task, number = which
         read = Read(runs[task].model, runs[task].examples[number], sizes.steps)
-        found = []
-        for layer, trace in enumerate(read.traces(sizes.steps)):
-            names = {"task": runs[task].task.label, "example": number, "layer": layer}
-            found += measure(trace, names) + cached(trace, names)
+        names = {"task": runs[task].task.label, "example": number}
+        traces = read.traces(sizes.steps)
+        found = cached(traces, names)
+        for layer, trace in enumerate(traces):
+            found += measure(trace, {**names, "layer": layer})
         return found
 
     units = [(task, number) for task in range(len(runs)) for number in range(sizes.examples)]

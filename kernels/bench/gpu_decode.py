@@ -24,7 +24,7 @@ from gpu_timing import (
 )
 from tables import Table
 
-from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_decode
+from longspan_kernels.cached_decode import CachedStore, PagePool, admit_pages, cached_decode
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.page_gather import page_gather
 from longspan_kernels.sparse_decode import sparse_decode
@@ -136,7 +136,7 @@ def cached(tokens: int, peak: float) -> Table:
     q = torch.randn(GROUPS * RATIO, WIDTH, device="cuda").bfloat16()
     for share in (1.0, 0.8, 0.0):
         pages = begins.numel()
-        store = CachedStore.of([[part]], near_k, near_v, gap_2N, pages=pages, page=PAGE)
+        store = CachedStore.of([[part]], near_k, near_v, gap_2N, PagePool.of(pages, PAGE, near_k))
         hit = torch.rand(begins.shape) < share
         rows = torch.arange(pages, dtype=torch.int32).view_as(begins) * PAGE
         heads = torch.arange(GROUPS, dtype=torch.int32)[:, None].expand_as(begins)

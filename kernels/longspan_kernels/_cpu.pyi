@@ -115,9 +115,9 @@ class Admission:
 class BlockCache:
     """The table of a block cache; see longspan_kernels.block_cache."""
 
-    def __init__(self, pages: int, page: int, groups: int, policy: str) -> None: ...
+    def __init__(self, pages: int, page: int, groups: int, policy: str, layers: int) -> None: ...
 
-    def look_up(self, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)]) -> LookUp:
+    def look_up(self, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)] | None, counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu', writable=False)], layer: int) -> LookUp:
         """What is cached of these runs; changes nothing."""
 
     def update(self, found: LookUp) -> None:
@@ -146,10 +146,17 @@ def block_sparse_prefill(q: Annotated[torch.Tensor, dict(device='cpu', writable=
     Attend positions to chosen blocks, all if None, and columns of entries; softcap 0 is none.
     """
 
+class StepCaches:
+    """
+    What CacheSteps of several layers share; see longspan_kernels.block_cache.
+    """
+
+    def __init__(self, pages: Sequence[int], page: int, groups: int, policy: str, layers: int) -> None: ...
+
 class CacheSteps:
     """Caches updated beside decode steps; see longspan_kernels.block_cache."""
 
-    def __init__(self, pages: Sequence[int], page: int, groups: int, policy: str, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], flag: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], admitted: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], admitted_count: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')]) -> None: ...
+    def __init__(self, caches: StepCaches, layer: int, starts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], sizes: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], counts: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], flag: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], admitted: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')], admitted_count: Annotated[torch.Tensor, dict(dtype='int32', order='C', device='cpu')]) -> None: ...
 
     def begin(self) -> None:
         """

@@ -19,7 +19,7 @@ from triton.runtime.jit import JITFunction
 
 from longspan_kernels import on_gpu
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
-from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_decode
+from longspan_kernels.cached_decode import CachedStore, PagePool, admit_pages, cached_decode
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.hash_tables import codes, hash_build, hash_search
 from longspan_kernels.merge import merge
@@ -122,7 +122,7 @@ def cached(dtype: torch.dtype, width: int) -> None:
     """Attention to what lies near, in the pool and at home; pages into the pool."""
     near, gap_2N = torch.zeros(2, 40, width, dtype=dtype), torch.zeros(2, 2, dtype=torch.int32)
     home = [SimpleNamespace(first=n, keys_GTD=near[:1], values_GTD=near[:1]) for n in (0, 40)]
-    store = CachedStore.of([home, []], near, near, gap_2N, pages=9, page=8)
+    store = CachedStore.of([home, []], near, near, gap_2N, PagePool.of(9, 8, near))
     list_NK = torch.zeros(2, 50, dtype=torch.int32)
     q_HD, runs = torch.zeros(8, width, dtype=dtype), Runs(list_NK, list_NK, list_NK[:, 0].clone())
     cached_decode(q_HD, store, runs, scale=0.1, backend="triton")

@@ -24,17 +24,23 @@ def runs(*rows: list[tuple[int, int]]) -> Runs:
 
 
 class Store:
-    """Slots in blocks of uneven sizes, and a cache of it whose rows are really copied."""
+    """Slots in blocks of uneven sizes, and a cache of it whose rows are really copied. The layers
+    have the same blocks, of other keys.
+    """
 
-    def __init__(self, seed: int, groups: int, pages: int, page: int, policy: str) -> None:
+    def __init__(
+        self, seed: int, groups: int, pages: int, page: int, policy: str, layers: int = 1
+    ) -> None:
         self.rng = torch.Generator().manual_seed(seed)
         sizes = self.number(0, 20, 30)
         starts = sizes.cumsum(0) - sizes
         self.blocks = list(zip(starts.tolist(), sizes.tolist(), strict=True))
-        self.keys_GTD = torch.randn(groups, int(sizes.sum()), 8, generator=self.rng)
+        self.keys_LGTD = torch.randn(layers, groups, int(sizes.sum()), 8, generator=self.rng)
         self.pool = torch.full((pages * page, 8), float("nan"))
         self.caches = [
-            BlockCache(pages, page=page, groups=groups, policy=policy, backend=backend)  # type: ignore[arg-type]
+            BlockCache(
+                pages, page=page, groups=groups, layers=layers, policy=policy, backend=backend
+            )  # type: ignore[call-overload]
             for backend in BACKENDS
         ]
 
@@ -50,21 +56,22 @@ class Store:
             lists.append([self.blocks[number] for number in kept])
         return runs(*lists)
 
-    def step(self, wanted: Runs) -> tuple[int, int]:
+    def step(self, wanted: Runs, layer: int = 0) -> tuple[int, int]:
         """Look up, gather, update and admit on both; what is gathered is what the store holds."""
-        found = [cache.look_up(wanted) for cache in self.caches]
+        found = [cache.look_up(wanted, layer) for cache in self.caches]
         assert_same_pages(*(one.pages() for one in found))
-        rows, groups = len(wanted.count_N), len(self.keys_GTD)
+        keys_GTD = self.keys_LGTD[layer]
+        rows, groups = len(wanted.count_N), len(keys_GTD)
         buffer = torch.full((rows, found[1].length, 8), float("nan"))
         pages = found[1].pages()
-        page_gather(self.keys_GTD, self.keys_GTD, self.pool, self.pool, pages, buffer, buffer)
+        page_gather(keys_GTD, keys_GTD, self.pool, self.pool, pages, buffer, buffer)
         for one in found:
             place = one.buffered()
             for n, count in enumerate(wanted.count_N.tolist()):
                 lists = (wanted.start_NK, wanted.size_NK, place.start_NK)
                 columns = [list_NK[n, :count].tolist() for list_NK in lists]  # type: ignore[index]
                 for start, size, at in zip(*columns, strict=True):
-                    right_TD = self.keys_GTD[n * groups // rows, start : start + size]
+                    right_TD = keys_GTD[n * groups // rows, start : start + size]
                     assert torch.equal(buffer[n, at : at + size], right_TD)
         for cache, one in zip(self.caches, found, strict=True):
             cache.update(one)
@@ -90,13 +97,14 @@ def assert_same_pages(mine: Pages, theirs: Pages) -> None:
     groups=st.integers(1, 3),
     heads=st.integers(1, 2),
     skew=st.integers(1, 4),
+    layers=st.sampled_from((1, 1, 2, 3)),
 )
 def test_a_cache_hands_out_what_the_store_holds(
-    seed: int, policy: str, page: int, pages: int, groups: int, heads: int, skew: int
+    seed: int, policy: str, page: int, pages: int, groups: int, heads: int, skew: int, layers: int
 ) -> None:
-    store = Store(seed, groups, pages, page, policy)
-    for step in range(8):
-        store.step(store.wanted(groups * heads, 6, skew))
+    store = Store(seed, groups, pages, page, policy, layers)
+    for step in range(7 + layers):
+        store.step(store.wanted(groups * heads, 6, skew), step % layers)
         if step == 4:
             for cache in store.caches:
                 cache.grow(pages + 5)
@@ -225,9 +233,43 @@ def test_the_optimum_keeps_what_is_read_again_soonest() -> None:
     assert optimum([], 8).hit_ratio == 0
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("heads", [1, 3])
-def test_no_policy_beats_the_optimum(policy: str, heads: int) -> None:
+def test_layers_share_the_pages(backend: str, policy: str) -> None:
+    """One reads four blocks at every step, the other one block: together they fit, where half of
+    the pages each would not do. Blocks of one name are different ones in different layers.
+    """
+    much, little = runs([(0, 8), (8, 8), (16, 8), (24, 8)]), runs([(0, 8)])
+    done = simulate([much, little] * 5, 40, policy, layers=2, backend=backend)  # type: ignore[arg-type]
+    assert (done.steps, done.miss_entries, done.hit_entries) == (5, 40, 160)
+    assert optimum([much, little] * 5, 40, layers=2).hit_entries == 160
+    alone = simulate([much] * 5, 20, policy, backend=backend)  # type: ignore[arg-type]
+    assert alone.miss_entries > 64
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_layer_throws_out_what_another_read_in_the_same_step(backend: str, policy: str) -> None:
+    cache = BlockCache(2, layers=3, policy=policy, backend=backend)  # type: ignore[arg-type]
+
+    def read(layer: int, start: int) -> None:
+        cache.update(cache.look_up(runs([(start, 8)]), layer))
+        cache.wait()
+
+    for layer in range(3):
+        read(layer, 0)
+    held = [cache.look_up(runs([(0, 8)]), layer).hit_entries for layer in range(3)]
+    assert held == [8, 8, 0]
+    for _ in range(3):  # a new step each
+        read(0, 80)
+    assert cache.look_up(runs([(80, 8)]), 0).hit_entries == 8
+    with pytest.raises(ValueError, match="layer is 3; the cache has 3, counted from 0"):
+        read(3, 0)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(("heads", "layers"), [(1, 1), (3, 1), (1, 4)])
+def test_no_policy_beats_the_optimum(policy: str, heads: int, layers: int) -> None:
     """Also where query heads of a KV head read: what two of them do counts twice."""
     noise = torch.Generator().manual_seed(3)
     trace = []
@@ -235,8 +277,8 @@ def test_no_policy_beats_the_optimum(policy: str, heads: int) -> None:
         drawn_NK = torch.rand(2 * heads, 5, generator=noise).square().mul(30).int()
         rows = [[(8 * n, n % 8 + 1) for n in dict.fromkeys(row)] for row in drawn_NK.tolist()]
         trace.append(runs(*rows))
-    done = simulate(trace, 160, policy, groups=2)  # type: ignore[arg-type]
-    best = optimum(trace, 160, groups=2)
+    done = simulate(trace, 160 * layers, policy, groups=2, layers=layers)  # type: ignore[arg-type]
+    best = optimum(trace, 160 * layers, groups=2, layers=layers)
     assert done.hit_entries + done.miss_entries == best.hit_entries + best.miss_entries
     assert 0 < done.hit_entries < best.hit_entries
 
@@ -258,6 +300,7 @@ def test_errors_name_what_is_wrong() -> None:
         ({"pages": -1}, "pages is -1"),
         ({"pages": 1, "page": 0}, "page is 0"),
         ({"pages": 1, "groups": 0}, "groups is 0"),
+        ({"pages": 1, "layers": 0}, "layers is 0"),
         ({"pages": 1, "policy": "fifo"}, "policy is 'fifo'; right is one of lru, tinylfu, lfu"),
     ):
         with pytest.raises(ValueError, match=message):

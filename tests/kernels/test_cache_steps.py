@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longspan_kernels.block_cache import CacheSteps, packed
+from longspan_kernels.block_cache import CacheSteps, StepCaches, packed
 
 if TYPE_CHECKING:
     from longspan_kernels.block_cache import Policy
@@ -22,10 +22,18 @@ GROUPS, WIDTH, PAGE, SIZE = 2, 7, 4, 11
 
 
 def made(backend: str, pages: tuple[int, ...], most: int, policy: Policy = "lfu") -> CacheSteps:
-    return CacheSteps(
-        pages, page=PAGE, groups=GROUPS, width=WIDTH, most=most, policy=policy,
+    return steps_of(backend, pages, most, policy)[0]
+
+
+def steps_of(
+    backend: str, pages: tuple[int, ...], most: int, policy: Policy, layers: int = 1
+) -> list[CacheSteps]:
+    """Of layers that share the caches."""
+    caches = StepCaches(
+        pages, page=PAGE, groups=GROUPS, layers=layers, policy=policy,
         backend=backend,  # type: ignore[arg-type]
     )  # fmt: skip
+    return [CacheSteps(caches, layer, width=WIDTH, most=most) for layer in range(layers)]
 
 
 def read(rng: torch.Generator, rows: int, blocks: int) -> torch.Tensor:
@@ -37,7 +45,7 @@ def read(rng: torch.Generator, rows: int, blocks: int) -> torch.Tensor:
 
 
 def test_no_caches_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="a cache at least"):
         made("native", (), 1)
 
 
@@ -60,13 +68,14 @@ def test_ctrl_c_ends_a_wait() -> None:
     policy=st.sampled_from(("lru", "tinylfu", "lfu")),
     pages=st.lists(st.integers(0, 30), min_size=1, max_size=3),
     most=st.integers(1, 20),
+    layers=st.integers(1, 3),
 )
 def test_it_is_the_reference_step_after_step(
-    seed: int, policy: Policy, pages: list[int], most: int
+    seed: int, policy: Policy, pages: list[int], most: int, layers: int
 ) -> None:
     rng = torch.Generator().manual_seed(seed)
-    both = [made(backend, tuple(pages), most, policy) for backend in BACKENDS]
-    for _ in range(10):
+    made_by = [steps_of(backend, tuple(pages), most, policy, layers) for backend in BACKENDS]
+    for both in list(zip(*made_by, strict=True)) * (12 // layers):
         said = read(rng, len(pages) * GROUPS, 12)
         counts = []
         for steps in both:

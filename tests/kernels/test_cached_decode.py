@@ -5,15 +5,15 @@ read from where.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
 
-from longspan_kernels.block_cache import CacheSteps, packed
-from longspan_kernels.cached_decode import CachedStore, admit_pages, cached_decode
+from longspan_kernels.block_cache import CacheSteps, StepCaches, packed
+from longspan_kernels.cached_decode import CachedStore, PagePool, admit_pages, cached_decode
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.types import Runs
 
@@ -47,7 +47,8 @@ class Stretch(NamedTuple):
     values_GTD: torch.Tensor
 
 
-class Given(NamedTuple):
+@dataclass(frozen=True)
+class Given:
     """Everything in one place, and the same spread over places."""
 
     keys_NTD: torch.Tensor
@@ -80,7 +81,8 @@ def given(dtype: torch.dtype, width: int = 16, pages: int = 6, seed: int = 0) ->
         rows_NCD[:GROUPS, :30] = torch.cat([rows_NTD[:GROUPS, :4], rows_NTD[:GROUPS, 64:]], 1)
         rows_NCD[GROUPS:, :30] = rows_NTD[GROUPS:, :30]
         near.append(rows_NCD.to(NEAR))
-    store = CachedStore.of([parts, []], *near, gap_2N.to(NEAR), pages=pages, page=PAGE)
+    pool = PagePool.of(pages, PAGE, near[0])
+    store = CachedStore.of([parts, []], *near, gap_2N.to(NEAR), pool)
     sizes = torch.randint(1, 12, (30,), generator=rng).tolist()
     blocks, at = [], 4
     for size in sizes:
@@ -134,7 +136,8 @@ def test_steps_beside_a_cache_read_what_plain_attention_reads(
 ) -> None:
     """With what earlier steps left in a pool too small for all of it."""
     case = given(dtype, width)
-    steps = CacheSteps([6, 0], page=PAGE, groups=GROUPS, width=8, most=5, policy="lfu", pinned=CUDA)
+    caches = StepCaches([6, 0], page=PAGE, groups=GROUPS, policy="lfu")
+    steps = CacheSteps(caches, width=8, most=5, pinned=CUDA)
     tolerance = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
     hits = 0
     for seed in range(8):
@@ -184,12 +187,33 @@ def test_a_page_is_read_where_it_is_cached_and_only_while_it_is(backend: Backend
 
     admit((0, start, PAGE, 8), (0, start + PAGE, size - PAGE, 0))
     torch.testing.assert_close(attended(case, q_XD, runs, backend), plain)
-    case.store.pool_values_VD[8] += 100.0  # first slot of the block
+    case.store.pool.values_VD[8] += 100.0  # first slot of the block
     seen = attended(case, q_XD, runs, backend)
     assert (seen[0] - plain[0]).abs().max() > 1
     torch.testing.assert_close(seen[1:], plain[1:])  # another head's block of that name is not it
     admit((1, other, PAGE, 8))  # takes the page
     torch.testing.assert_close(attended(case, q_XD, runs, backend), plain)
+
+
+@pytest.mark.parametrize("backend", ["reference", TRITON])
+def test_a_page_that_another_layer_is_given_is_no_longer_this_one_s(backend: Backend) -> None:
+    """Layers in one pool: each reads its own block of a name, at home once its page is gone."""
+    below, case = given(torch.float32, seed=1), given(torch.float32)
+    above = replace(case, store=replace(case.store, pool=below.store.pool, layer=1))
+    start = below.blocks[0][0][0]
+    assert start == above.blocks[0][0][0]
+    run_N1 = [torch.tensor([[x]] * 2 + [[0]] * 2).int() for x in (start, 1)]
+    runs = Runs(run_N1[0], run_N1[1], torch.tensor([1, 1, 0, 0]).int())
+    q_XD = torch.randn(2 * GROUPS, 16)
+    listed_BA4 = torch.tensor([[(0, start, 1, PAGE)]] * 2).int()
+    pages = home(listed_BA4, torch.tensor([1, 0]).int())
+    for last, other in ((below, above), (above, below), (below, above)):
+        admit_pages(last.store, *pages, backend=backend)
+        last.store.pool.values_VD[PAGE] += 100.0  # which shows who reads it
+        away = (attended(last, q_XD, runs, backend) - right(last, q_XD, runs, None)).abs()
+        assert away[0].max() > 1
+        found = attended(other, q_XD, runs, backend)
+        torch.testing.assert_close(found, right(other, q_XD, runs, None))
 
 
 @pytest.mark.parametrize("backend", ["reference", TRITON])
@@ -202,7 +226,8 @@ def test_what_was_let_in_twice_is_the_same(backend: Backend) -> None:
     for _ in range(2):
         admit_pages(case.store, *pages, backend=backend)
         store = case.store
-        held = (store.pool_keys_VD, store.pool_values_VD, store.row_of_NT, store.owner_P)
+        pool = store.pool
+        held = (pool.keys_VD, pool.values_VD, store.row_of_NT, pool.owner_P)
         states.append([tensor.cpu().clone() for tensor in held])
     for first, again in zip(*states, strict=True):
         assert torch.equal(first, again)
@@ -228,4 +253,4 @@ def test_bad_calls_name_the_argument() -> None:
     part = Stretch(0, *(torch.randn(GROUPS, 16, 9).mT for _ in "kv"))
     near = (case.store.near_keys_NCD, case.store.near_values_NCD, case.store.gap_2N)
     with pytest.raises(ValueError, match=r"its tokens should be 16 apart"):
-        CachedStore.of([[part], []], *near, pages=1, page=PAGE)
+        CachedStore.of([[part], []], *near, case.store.pool)

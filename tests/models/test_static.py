@@ -335,9 +335,23 @@ def test_what_a_cache_takes_is_the_memory_of_its_rows(load: Load, cache_budget: 
     greedy(session, 2)
     step = session._rows[0].static
     assert step is not None
-    pool: Any = step.layers[0].pool  # type: ignore[attr-defined]
-    owned = sum(placement.pool_bytes for placement in pool.placements)
-    assert pool.cached.nbytes - 16 < owned <= pool.cached.nbytes
+    pools: list[Any] = [each.pool for each in step.layers]  # type: ignore[attr-defined]
+    owned = sum(placement.pool_bytes for pool in pools for placement in pool.placements)
+    held = pools[0].cached.pool.nbytes + sum(pool.cached.row_of_NT.nbytes for pool in pools)
+    assert len(pools) > 1
+    assert all(pool.cached.pool is pools[0].cached.pool for pool in pools)
+    assert abs(owned - held) <= len(pools) * len(pools[0].placements)
+
+
+def test_layers_share_a_cache_and_sequences_do_not(load: Load) -> None:
+    _, session = sessions(load, METHODS[BUFFERED])
+    greedy(session, 2)
+    twin = session.fork(1)
+    rows = [row.states for each in (session, twin) for row in each._rows]
+    caches = [[state.placement.cache for state in states] for states in rows]  # type: ignore[attr-defined]
+    assert all(cache.layers == len(mine) > 1 for mine in caches for cache in mine)
+    assert [len(set(map(id, mine))) for mine in caches] == [1] * len(rows)
+    assert len({id(mine[0]) for mine in caches}) == len(rows)
 
 
 def test_rows_that_rest_leave_no_trace_in_the_traffic(load: Load) -> None:

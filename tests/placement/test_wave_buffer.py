@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -43,6 +44,46 @@ def buffer_of(state: LayerState) -> WaveBuffer:
     found = state.placement  # type: ignore[attr-defined]
     assert isinstance(found, WaveBuffer)
     return found
+
+
+@pytest.mark.parametrize("policy", ["lru", "tinylfu", "lfu"])
+def test_layers_that_share_a_cache_answer_what_host_memory_answers(policy: str) -> None:
+    """Two whose contents differ, so that a block of the other would be noticed; and their forks,
+    which share another cache.
+    """
+    layers = [layer(330, groups=2, heads=2, size=16, seed=seed) for seed in (0, 1)]
+    method = METHODS["retroinfer"]
+    beside = replace(method, placement="wave_buffer", cache_budget=0.1, cache_policy=policy)
+    right = [read(method, given, 200) for given in layers]
+    found = [beside.layer(given.geometry) for given in layers]
+    found[1].join(found[0])
+    for given, state in zip(layers, found, strict=True):
+        given.prefill(state, 0, 100, 200)
+        state.seal()
+    for position in range(200, 330):
+        if position == 260:
+            found = [state.fork() for state in found]
+            found[1].join(found[0])
+        for given, a, b in zip(layers, right, found, strict=True):
+            assert_close(given.step(b, position), given.step(a, position), 1e-6)
+    below, above = map(buffer_of, found)
+    assert below.cache is above.cache
+    assert (below.layer, above.layer, below.cache.layers) == (0, 1, 2)
+    frozen = below.store.frozen + above.store.frozen
+    assert below.cache.entries() == pytest.approx(0.1 * 2 * frozen)
+    assert all(buffer.traffic.hit_entries > 0 for buffer in (below, above))
+
+
+def test_layers_of_other_heads_share_no_cache() -> None:
+    buffers = []
+    for kv_heads, budget in ((2, 0.1), (1, 0.1), (2, 0.2), (2, 0.1)):
+        given = layer(20, groups=kv_heads, heads=2, size=16)
+        buffers.append(WaveBuffer(given.geometry, Place("wave_buffer", budget)))
+    for below, above in pairwise(buffers):
+        above.join(below)
+    assert len({id(buffer.cache) for buffer in buffers}) == len(buffers)
+    buffers[3].join(buffers[0])
+    assert buffers[3].cache is buffers[0].cache
 
 
 @pytest.mark.parametrize(

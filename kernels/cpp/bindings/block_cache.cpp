@@ -28,18 +28,18 @@ RunsView checked_runs(const IntsIn& starts, const std::optional<IntsIn>& sizes, 
 // A cache whose updates run beside its caller. One update at a time; whatever needs the table waits for it.
 class Cache {
    public:
-    Cache(std::int64_t pages, int page, int groups, std::string_view policy) : cache_({pages, page, groups, parse_policy(policy)}) {
-        require(pages >= 0 && page >= 1 && groups >= 1, "pages must be at least 0, page and groups at least 1");
-    }
+    Cache(std::int64_t pages, int page, int groups, std::string_view policy, int layers)
+        : cache_(checked_options(pages, page, groups, policy, layers)) {}
     ~Cache() {
         if (pending_.valid()) pending_.wait();
     }
 
-    std::shared_ptr<LookUp> look_up(const IntsIn& starts, const std::optional<IntsIn>& sizes, const IntsIn& counts) {
+    std::shared_ptr<LookUp> look_up(const IntsIn& starts, const std::optional<IntsIn>& sizes, const IntsIn& counts, int layer) {
         require(!pending_.valid(), "an update is under way; wait for it before the next look-up");
+        require(layer >= 0 && layer < cache_.options().layers, "the cache has no such layer");
         const RunsView runs = checked_runs(starts, sizes, counts, cache_.options().groups);
         const nb::gil_scoped_release released;
-        return std::make_shared<LookUp>(cache_.look_up(runs));
+        return std::make_shared<LookUp>(cache_.look_up(runs, layer));
     }
     void update(std::shared_ptr<LookUp> found) {
         require(!pending_.valid(), "an update is under way; wait for it before the next one");
@@ -119,10 +119,10 @@ void bind_block_cache(nb::module_& module) {
         .def_ro("admitted_entries", &Admission::admitted_entries)
         .def_ro("evicted_blocks", &Admission::evicted_blocks);
     nb::class_<Cache>(module, "BlockCache", "The table of a block cache; see longspan_kernels.block_cache.")
-        .def(nb::init<std::int64_t, int, int, std::string_view>(), nb::arg("pages"), nb::arg("page"), nb::arg("groups"),
-             nb::arg("policy"))
+        .def(nb::init<std::int64_t, int, int, std::string_view, int>(), nb::arg("pages"), nb::arg("page"), nb::arg("groups"),
+             nb::arg("policy"), nb::arg("layers"))
         .def("look_up", &Cache::look_up, nb::arg("starts").noconvert(), nb::arg("sizes").noconvert().none(),
-             nb::arg("counts").noconvert(), "What is cached of these runs; changes nothing.")
+             nb::arg("counts").noconvert(), nb::arg("layer"), "What is cached of these runs; changes nothing.")
         .def("update", &Cache::update, nb::arg("found"), "Begin to let in what was missing, beside the caller.")
         .def("wait", &Cache::wait, "What the update let in, once it is done.")
         .def("grow", &Cache::grow, nb::arg("pages"), "More pages; what is cached stays.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longspan_kernels.block_cache.cache import BlockCache, Found, Policy
 from longspan_kernels.block_cache.replay import Replay, optimum, simulate
-from longspan_kernels.block_cache.steps import CacheSteps, StepCount, packed
+from longspan_kernels.block_cache.steps import CacheSteps, StepCaches, StepCount, packed
 
 __all__ = [
     "BlockCache",
@@ -12,6 +12,7 @@ __all__ = [
     "Found",
     "Policy",
     "Replay",
+    "StepCaches",
     "StepCount",
     "optimum",
     "packed",

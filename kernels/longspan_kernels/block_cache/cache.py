@@ -62,9 +62,10 @@ class Found:
 class BlockCache:
     """Knows which blocks are cached and where; moves nothing itself.
 
-    A block is a run of the store's slots, named by KV head and first slot; it is cached as a whole,
-    in pages of `page` entries, all but its last full. The KV heads share the `pages`. A step is
-    `look_up`, `update`, `wait`; the update works beside the caller, between the other two.
+    A block is a run of a layer's slots, named by KV head and first slot; it is cached as a whole,
+    in pages of `page` entries, all but its last full. The layers and their `groups` KV heads share
+    the `pages`. A step is `look_up`, `update`, `wait` for a layer after the other; the update works
+    beside the caller, between the other two.
     """
 
     def __init__(
@@ -73,17 +74,19 @@ class BlockCache:
         *,
         page: int = 8,
         groups: int = 1,
+        layers: int = 1,
         policy: Policy = "lru",
         backend: Backend = "auto",
     ) -> None:
-        for name, value, least in (("pages", pages, 0), ("page", page, 1), ("groups", groups, 1)):
-            if value < least:
+        given = {"pages": pages, "page": page, "groups": groups, "layers": layers}
+        for name, value in given.items():
+            if value < (least := int(name != "pages")):
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
         if policy not in get_args(Policy):
             raise ValueError(f"policy is {policy!r}; right is one of {', '.join(get_args(Policy))}")
         make = reference.BlockCache if path(backend, None) is None else native.BlockCache
-        self._table: Any = make(pages, page, groups, policy)
-        self.page, self.groups = page, groups
+        self._table: Any = make(pages, page, groups, policy, layers)
+        self.page, self.groups, self.layers = page, groups, layers
 
     @property
     def pages(self) -> int:
@@ -100,18 +103,23 @@ class BlockCache:
         """Blocks held."""
         return int(self._table.blocks)
 
-    def look_up(self, runs: Runs) -> Found:
-        """What of these runs, best first, is cached; changes nothing. The runs are on the CPU; row
-        n of N belongs to KV head n * groups // N. Raises ValueError where an update is under way.
+    def look_up(self, runs: Runs, layer: int = 0) -> Found:
+        """What of these runs of a layer, best first, is cached; changes nothing. The runs are on
+        the CPU; row n of N belongs to KV head n * groups // N. Raises ValueError where an update is
+        under way.
         """
+        if not 0 <= layer < self.layers:
+            raise ValueError(f"layer is {layer}; the cache has {self.layers}, counted from 0")
         check_runs(runs, len(runs.count_N), self.groups)
         start_NK, count_N = runs.start_NK.contiguous(), runs.count_N.contiguous()
         size_NK = None if runs.size_NK is None else runs.size_NK.contiguous()
-        handle = self._table.look_up(start_NK, size_NK, count_N)
+        handle = self._table.look_up(start_NK, size_NK, count_N, layer)
         return Found(Runs(start_NK, size_NK, count_N), self.page, handle)
 
     def update(self, found: Found) -> None:
-        """Begin to let in what was missing; what was read becomes the newest."""
+        """Begin to let in what was missing; what was read becomes the newest. A layer that is not
+        above the one before it begins a step, which throws out nothing that it has read.
+        """
         self._table.update(found.handle)
 
     def wait(self, device: torch.device | None = None) -> Pages:

@@ -29,13 +29,14 @@ class Held:
 class BlockCache:
     """As the native one; `update` is done when it returns."""
 
-    def __init__(self, pages: int, page: int, groups: int, policy: str) -> None:
+    def __init__(self, pages: int, page: int, groups: int, policy: str, layers: int) -> None:
         self.pages, self.page, self.groups, self.policy = 0, page, groups, policy
+        self.layers = layers
         self.held: dict[int, Held] = {}
         self.orders: list[dict[int, None]] = [{} for _ in range(LEVELS)]
         self.reads: dict[int, int] = {}
         self.free: list[int] = []
-        self.step = self.counted = self.known = 0
+        self.step = self.counted = self.known = self.layer = 0
         self.from_store = False
         self.most_pages: int | None = None
         self.done: Admission | None = None
@@ -56,10 +57,12 @@ class BlockCache:
         """Blocks held."""
         return len(self.held)
 
-    def look_up(self, starts: Tensor, sizes: Tensor | None, counts: Tensor) -> LookUp:
+    def look_up(
+        self, starts: Tensor, sizes: Tensor | None, counts: Tensor, layer: int = 0
+    ) -> LookUp:
         """What is cached of these runs; changes nothing."""
         rows = len(starts)
-        found = LookUp([[] for _ in range(rows)], lengths=[0] * rows)
+        found = LookUp([[] for _ in range(rows)], lengths=[0] * rows, layer=layer)
         for rank in range(starts.shape[1]):
             for row in range(rows):
                 if rank < int(counts[row]):
@@ -69,7 +72,8 @@ class BlockCache:
         return found
 
     def _read(self, found: LookUp, row: int, rank: int, start: int, size: int) -> None:
-        block = start * self.groups + row * self.groups // len(found.rows)
+        head = row * self.groups // len(found.rows)
+        block = (start * self.layers + found.layer) * self.groups + head
         held, target = self.held.get(block), found.lengths[row]
         found.begins[row, rank] = target
         if not size:
@@ -83,7 +87,7 @@ class BlockCache:
         found.miss_blocks += not hit
         found.hit_entries += size * hit
         found.miss_entries += size * (not hit)
-        found.reads.append(Read(block, row, size, target, hit))
+        found.reads.append(Read(block, row, start, size, target, hit))
 
     def update(
         self, found: LookUp, from_store: bool = False, most_pages: int | None = None
@@ -93,9 +97,10 @@ class BlockCache:
         """
         self.done = Admission([[] for _ in found.rows])
         self.from_store, self.most_pages = from_store, most_pages
-        self.step += 1
+        self.step += found.layer <= self.layer
+        self.layer = found.layer
         for read in found.reads:
-            self._count(read.block)
+            self._count(read)
         for read in reversed(found.reads):
             if read.block in self.held and self.held[read.block].size == read.size:
                 self.held[read.block].step = self.step
@@ -117,18 +122,18 @@ class BlockCache:
         for order in self.orders:
             order.pop(block, None)
 
-    def _count(self, block: int) -> None:
+    def _count(self, read: Read) -> None:
         if self.policy == "lru":
             return
         self.counted += 1
-        self.known = max(self.known, block + 1)
+        self.known = max(self.known, (read.start + 1) * self.groups * self.layers)
         if self.counted > max(WINDOW * self.pages, self.known // BLOCKS):
             self.counted //= 2
             self.reads = {block: count // 2 for block, count in self.reads.items()}
             if self.policy == "lfu":
                 halves = [self.orders[level : level + 2] for level in range(0, LEVELS, 2)]
                 self.orders = [low | high for low, high in halves] + [{} for _ in halves]
-        self.reads[block] = min(self.reads.get(block, 0) + 1, LEVELS - 1)
+        self.reads[read.block] = min(self.reads.get(read.block, 0) + 1, LEVELS - 1)
 
     def _yields(self, victim: int, level: int, block: int) -> bool:
         if self.held[victim].step == self.step:
@@ -170,7 +175,7 @@ class BlockCache:
         held = Held(read.size, [self.free.pop() for _ in range(wanted)], self.step)
         for number, page in enumerate(held.pages):
             t = number * self.page
-            first = read.block // self.groups if self.from_store else read.target
+            first = read.start if self.from_store else read.target
             pages = (page * self.page, first + t, min(self.page, read.size - t))
             done.rows[read.row].append(pages)
         self.held[read.block] = held

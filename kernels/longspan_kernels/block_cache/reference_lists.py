@@ -42,6 +42,7 @@ class Read:
 
     block: int
     row: int
+    start: int
     size: int
     target: int
     hit: bool
@@ -54,6 +55,7 @@ class LookUp(Listed):
     reads: list[Read] = field(default_factory=list)
     begins: dict[tuple[int, int], int] = field(default_factory=dict)
     lengths: list[int] = field(default_factory=list)
+    layer: int = 0
     hit_blocks: int = 0
     miss_blocks: int = 0
     hit_entries: int = 0

@@ -14,15 +14,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class StepCaches:
+    """As the native ones."""
+
+    def __init__(
+        self, pages: Sequence[int], page: int, groups: int, policy: str, layers: int
+    ) -> None:
+        self.caches = [BlockCache(count, page, groups, policy, layers) for count in pages]
+
+
 class CacheSteps:
     """As the native one; `wait` does all the work."""
 
     def __init__(
         self,
-        pages: Sequence[int],
-        page: int,
-        groups: int,
-        policy: str,
+        caches: StepCaches,
+        layer: int,
         start_NK: Tensor,
         size_NK: Tensor,
         count_N: Tensor,
@@ -30,7 +37,7 @@ class CacheSteps:
         admitted_BA4: Tensor,
         count_B: Tensor,
     ) -> None:
-        self.caches = [BlockCache(count, page, groups, policy) for count in pages]
+        self.caches, self.layer = caches.caches, layer
         self.read = start_NK, size_NK, count_N
         self.flag, self.admitted_BA4, self.count_B = flag, admitted_BA4, count_B
         self.begun = False
@@ -50,7 +57,8 @@ class CacheSteps:
         counts, first_row = [], 0
         for number, cache in enumerate(self.caches):
             heads = slice(number * cache.groups, (number + 1) * cache.groups)
-            found = cache.look_up(*(each[heads] for each in self.read))
+            start_NK, size_NK, count_N = (each[heads] for each in self.read)
+            found = cache.look_up(start_NK, size_NK, count_N, self.layer)
             most = self.admitted_BA4.shape[1]
             cache.update(found, from_store=True, most_pages=most)
             done = cache.wait()

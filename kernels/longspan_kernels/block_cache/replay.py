@@ -47,20 +47,24 @@ def simulate(
     *,
     page: int = 8,
     groups: int = 1,
+    layers: int = 1,
     entry_bytes: int = 1,
     backend: Backend = "auto",
 ) -> Replay:
-    """Replay what one layer of one sequence read, step by step, through a cache of `capacity`
-    entries (all KV heads together) that is empty at first.
+    """Replay what the layers of one sequence read, step by step, through a cache of `capacity`
+    entries (all layers and KV heads together) that is empty at first.
 
-    A trace is what `Selection.retrieved` held after each decode step, on the CPU: runs of slots,
-    best first, N rows of `groups` KV heads. entry_bytes: key and value of one token. A capacity of
-    5% of the KV vectors is round(0.05 * tokens * groups). No key or value is needed.
+    A trace is what `Selection.retrieved` held in each layer after each decode step, layer after
+    layer, on the CPU: runs of slots, best first, N rows of `groups` KV heads. entry_bytes: key and
+    value of one token. A capacity of 5% of the KV vectors is
+    round(0.05 * tokens * groups * layers). No key or value is needed.
     """
-    cache = BlockCache(capacity // page, page=page, groups=groups, policy=policy, backend=backend)
+    cache = BlockCache(
+        capacity // page, page=page, groups=groups, layers=layers, policy=policy, backend=backend
+    )
     steps = hits = misses = admitted = 0
-    for runs in trace:
-        found = cache.look_up(runs)
+    for number, runs in enumerate(trace):
+        found = cache.look_up(runs, number % layers)
         cache.update(found)
         entries = cache.wait()
         steps += 1
@@ -70,19 +74,25 @@ def simulate(
             int(size_P[:count].sum())
             for size_P, count in zip(entries.size_NP, entries.count_N.tolist(), strict=True)
         )
-    return Replay(steps, hits, misses, admitted, entry_bytes)
+    return Replay(steps // layers, hits, misses, admitted, entry_bytes)
 
 
 def optimum(
-    trace: Sequence[Runs], capacity: int, *, groups: int = 1, entry_bytes: int = 1
+    trace: Sequence[Runs],
+    capacity: int,
+    *,
+    groups: int = 1,
+    layers: int = 1,
+    entry_bytes: int = 1,
 ) -> Replay:
-    """What no policy can beat on the trace: after each step the cache keeps, of what it held and
-    what was read, the entries that are read again soonest (Belady, IBM Systems Journal 5, 1966).
+    """What no policy can beat on the trace: after each of its parts the cache keeps, of what it
+    held and what was read, the entries that are read again soonest (Belady, IBM Systems Journal 5,
+    1966).
 
     Entries are kept one by one, where a policy keeps whole clusters in whole pages, so the best of
     these may lie lower. admitted_entries counts what stays beyond its own step.
     """
-    counted = [_entries(runs, groups) for runs in trace]
+    counted = [_entries(runs, groups, number % layers) for number, runs in enumerate(trace)]
     read = [entry_E for entry_E, _ in counted]
     held_E = due_E = torch.empty(0, dtype=torch.int64)
     hits = misses = admitted = 0
@@ -97,12 +107,12 @@ def optimum(
         admitted += int(new_E[order_E[:kept]].sum())
         held_E = torch.cat((held_E[stays_E], entry_E))[order_E[:kept]]
         due_E = due_E[:kept]
-    return Replay(len(read), hits, misses, admitted, entry_bytes)
+    return Replay(len(read) // layers, hits, misses, admitted, entry_bytes)
 
 
-def _entries(runs: Runs, groups: int) -> tuple[Tensor, Tensor]:
-    """Different numbers for different slots of different KV heads, int64 [E], and how many rows
-    read each.
+def _entries(runs: Runs, groups: int, layer: int) -> tuple[Tensor, Tensor]:
+    """Different numbers for different slots of different KV heads and layers, int64 [E], and how
+    many rows read each.
     """
     rows = len(runs.count_N)
     times: Counter[int] = Counter()
@@ -113,13 +123,14 @@ def _entries(runs: Runs, groups: int) -> tuple[Tensor, Tensor]:
         )
         before = sizes.cumsum(0) - sizes
         slot_E = torch.arange(int(sizes.sum())) + (starts - before).repeat_interleave(sizes)
-        times.update((slot_E + (row * groups // rows << 32)).tolist())
+        head = layer * groups + row * groups // rows
+        times.update((slot_E + (head << 32)).tolist())
     read = torch.tensor(sorted(times.items()), dtype=torch.int64).view(-1, 2)
     return read[:, 0], read[:, 1]
 
 
 def _next_reads(read: list[Tensor]) -> list[Tensor]:
-    """For each entry of each step, the next step that reads it; past the last where none does."""
+    """For each entry of each part, the next part that reads it; past the last where none does."""
     after: dict[int, int] = {}
     found: list[Tensor] = []
     for step in range(len(read) - 1, -1, -1):

@@ -26,8 +26,30 @@ class StepCount(NamedTuple):
     admitted_entries: int
 
 
+class StepCaches:
+    """The caches of B rows with G KV heads and some layers each, which share the row's pages. The
+    rows' pages follow one another in one pool.
+    """
+
+    def __init__(
+        self,
+        pages: Sequence[int],
+        *,
+        page: int,
+        groups: int,
+        layers: int = 1,
+        policy: Policy = "lru",
+        backend: Backend = "auto",
+    ) -> None:
+        """`pages`: of each row's cache."""
+        self.rows, self.groups, self.backend = len(pages), groups, backend
+        by_reference = path(backend, None) is None
+        make = reference_steps.StepCaches if by_reference else native.StepCaches
+        self.handle: Any = make(list(pages), page, groups, policy, layers)
+
+
 class CacheSteps:
-    """The caches of B rows with G KV heads each, whose pages follow one another in one pool.
+    """What keeps the caches up to date beside the steps of one layer.
 
     `begin`, the step, `wait`: the step writes what it reads to `read` (best first; runs of size 0
     are ignored) and then raises `flag`, and a thread that waits for the flag brings the caches up
@@ -37,25 +59,20 @@ class CacheSteps:
 
     def __init__(
         self,
-        pages: Sequence[int],
+        caches: StepCaches,
+        layer: int = 0,
         *,
-        page: int,
-        groups: int,
         width: int,
         most: int,
-        policy: Policy = "lru",
         pinned: bool = False,
-        backend: Backend = "auto",
     ) -> None:
-        """`pages`: of each row's cache. `width`: runs of a KV head in a step. `most`: pages that a
-        row's cache lets in a step.
-        """
-        heads = len(pages) * groups
+        """`width`: runs of a KV head in a step. `most`: pages that a row's cache lets in a step."""
+        rows, heads = caches.rows, caches.rows * caches.groups
         self.read = torch.zeros(heads * (2 * width + 1), dtype=torch.int32, pin_memory=pinned)
         self.flag = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
-        self.admitted_BA4 = torch.zeros(len(pages), most, 4, dtype=torch.int32, pin_memory=pinned)
+        self.admitted_BA4 = torch.zeros(rows, most, 4, dtype=torch.int32, pin_memory=pinned)
         """int32: KV head, counted over all rows; first slot; size; first row of the pool."""
-        self.count_B = torch.zeros(len(pages), dtype=torch.int32, pin_memory=pinned)
+        self.count_B = torch.zeros(rows, dtype=torch.int32, pin_memory=pinned)
         ends = heads * width
         arrays = (
             self.read[:ends].view(heads, width),
@@ -65,9 +82,9 @@ class CacheSteps:
             self.admitted_BA4,
             self.count_B,
         )
-        by_reference = path(backend, None) is None
+        by_reference = path(caches.backend, None) is None
         make = reference_steps.CacheSteps if by_reference else native.CacheSteps
-        self._steps: Any = make(list(pages), page, groups, policy, *arrays)
+        self._steps: Any = make(caches.handle, layer, *arrays)
 
     def begin(self) -> None:
         """Before a step."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from longspan_kernels.cached_decode import cpu, reference
-from longspan_kernels.cached_decode.store import CachedStore
+from longspan_kernels.cached_decode.store import CachedStore, PagePool
 from longspan_kernels.checks import check_runs, check_softcap
 from longspan_kernels.dispatch import not_plain, path
 from longspan_kernels.merge import merge
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from longspan_kernels.dispatch import Backend
     from longspan_kernels.types import Runs
 
-__all__ = ["CachedStore", "admit_pages", "cached_decode"]
+__all__ = ["CachedStore", "PagePool", "admit_pages", "cached_decode"]
 
 
 def cached_decode(
@@ -100,4 +100,4 @@ def admit_pages(
 
 def _rows(store: CachedStore) -> tuple[Tensor, ...]:
     near = store.near_keys_NCD, store.near_values_NCD
-    return (*near, store.pool_keys_VD, store.pool_values_VD)
+    return (*near, store.pool.keys_VD, store.pool.values_VD)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan_kernels.cached_decode.store import LAYER_BITS
 from longspan_kernels.dense_decode.reference import dense_decode
 from longspan_kernels.types import Partial
 
@@ -41,15 +42,17 @@ def fetched(store: CachedStore, n: int, start: int, size: int) -> tuple[Tensor, 
     slot_T = torch.arange(start, start + size, device=store.near_keys_NCD.device)
     home_T = (slot_T >= low) & (slot_T < high)
     slots = store.row_of_NT.shape[1]
-    page_T = torch.where(home_T, start + (slot_T - start) // store.page * store.page, 0)
+    page = store.pool.page
+    page_T = torch.where(home_T, start + (slot_T - start) // page * page, 0)
     row_T = store.row_of_NT[n, page_T].long()
-    owner_T = store.owner_P[(row_T // store.page).clamp(min=0)]
-    hit_T = home_T & (row_T >= 0) & (owner_T == n * slots + page_T)
+    owner_T = store.pool.owner_P[(row_T // page).clamp(min=0)]
+    name_T = (store.layer << LAYER_BITS) + n * slots + page_T
+    hit_T = home_T & (row_T >= 0) & (owner_T == name_T)
     near_T = torch.where(slot_T < low, slot_T, slot_T - (high - low))
     both = []
     for near_CD, pool_VD, name in (
-        (store.near_keys_NCD[n], store.pool_keys_VD, "keys_GTD"),
-        (store.near_values_NCD[n], store.pool_values_VD, "values_GTD"),
+        (store.near_keys_NCD[n], store.pool.keys_VD, "keys_GTD"),
+        (store.near_values_NCD[n], store.pool.values_VD, "values_GTD"),
     ):
         rows_TD = near_CD[torch.where(home_T, 0, near_T)].clone()
         rows_TD[hit_T] = pool_VD[(row_T + slot_T - page_T)[hit_T]]
@@ -73,11 +76,11 @@ def at_home(store: CachedStore, n: int, name: str, slot_T: Tensor) -> Tensor:
 
 def admit_pages(store: CachedStore, admitted_BA4: Tensor, count_B: Tensor) -> None:
     """Copy pages from home into the pool; see the package."""
-    slots = store.row_of_NT.shape[1]
+    pool, slots = store.pool, store.row_of_NT.shape[1]
     for listed_A4, count in zip(admitted_BA4.tolist(), count_B.tolist(), strict=True):
         for n, first, size, row in listed_A4[:count]:
             slot_T = torch.arange(first, first + size, device=store.near_keys_NCD.device)
-            store.pool_keys_VD[row : row + size] = at_home(store, n, "keys_GTD", slot_T)
-            store.pool_values_VD[row : row + size] = at_home(store, n, "values_GTD", slot_T)
+            pool.keys_VD[row : row + size] = at_home(store, n, "keys_GTD", slot_T)
+            pool.values_VD[row : row + size] = at_home(store, n, "values_GTD", slot_T)
             store.row_of_NT[n, first] = row
-            store.owner_P[row // store.page] = n * slots + first
+            pool.owner_P[row // pool.page] = (store.layer << LAYER_BITS) + n * slots + first

@@ -15,6 +15,32 @@ if TYPE_CHECKING:
     from longspan_kernels.types import Stretch
 
 NOWHERE = torch.iinfo(torch.int32).max
+LAYER_BITS = 40
+"""Of the name of a page, below the number of its layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagePool:
+    """Pages near the model, which the stores of several layers may share."""
+
+    keys_VD: Tensor
+    values_VD: Tensor
+    owner_P: Tensor
+    """int64: what is in a page, as `CachedStore` names it; -1: nothing."""
+    page: int
+    """Slots of one."""
+
+    @classmethod
+    def of(cls, pages: int, page: int, like: Tensor) -> PagePool:
+        """So many pages of heads as those of `like` [..., D], with nothing in them."""
+        keys_VD = like.new_zeros(pages * page, like.shape[-1])
+        owner_P = torch.full((max(pages, 1),), -1, dtype=torch.int64, device=like.device)
+        return cls(keys_VD, torch.zeros_like(keys_VD), owner_P, page)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of it."""
+        return self.keys_VD.nbytes + self.values_VD.nbytes + self.owner_P.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +48,10 @@ class CachedStore:
     """Slots of N heads, those of B rows, G each. The slots [gap_2N[0, n], gap_2N[1, n]) of head n
     are at home, in the parts of row n // G; the others are near, the gap left out.
 
-    A page is `page` slots of a run, counted from its beginning, or what is left of it. `row_of_NT`:
-    where in the pool the page of head n that begins with slot t is cached, if `owner_P` of that
-    page of the pool says that it is this one (n T + t). What is cached never changes at home.
+    A page is `pool.page` slots of a run, counted from its beginning, or what is left of it.
+    `row_of_NT`: where in the pool the page of head n that begins with slot t is cached, if
+    `pool.owner_P` of that page says that it is this one, by the layer's number and n T + t: a page
+    that another layer is given is taken from this one. What is cached never changes at home.
     """
 
     near_keys_NCD: Tensor
@@ -38,13 +65,10 @@ class CachedStore:
     too."""
     first_SN: Tensor
     """int32: the first slot of a part, or NOWHERE."""
-    pool_keys_VD: Tensor
-    pool_values_VD: Tensor
+    pool: PagePool
     row_of_NT: Tensor
     """int32."""
-    owner_P: Tensor
-    """int64; -1: nothing."""
-    page: int
+    layer: int = 0
 
     @classmethod
     def of(
@@ -53,16 +77,15 @@ class CachedStore:
         near_keys_NCD: Tensor,
         near_values_NCD: Tensor,
         gap_2N: Tensor,
-        *,
-        pages: int,
-        page: int,
+        pool: PagePool,
+        layer: int = 0,
     ) -> CachedStore:
-        """A pool of so many pages, with nothing in it. Raises ValueError where a part's tokens do
-        not follow one another, or numbers are whole.
+        """Nothing of it is in the pool yet. Raises ValueError where a part's tokens do not follow
+        one another, or numbers are whole.
         """
         if not near_keys_NCD.is_floating_point():
             raise ValueError(f"keys are {near_keys_NCD.dtype}; right is a floating-point type")
-        heads, _, size = near_keys_NCD.shape
+        heads = len(near_keys_NCD)
         parts = max([1, *map(len, homes)])
         address_2SN = torch.zeros(2, parts, heads, dtype=torch.int64)
         first_SN = torch.full((parts, heads), NOWHERE, dtype=torch.int32)
@@ -75,8 +98,6 @@ class CachedStore:
                 for kind, rows_GTD in enumerate((part.keys_GTD, part.values_GTD)):
                     address_2SN[kind, number, here] = _addresses(rows_GTD, part.first)
         near = near_keys_NCD.device
-        shape = (pages * page, size)
-        pool_keys_VD = torch.zeros(shape, dtype=near_keys_NCD.dtype, device=near)
         return cls(
             near_keys_NCD,
             near_values_NCD,
@@ -84,18 +105,10 @@ class CachedStore:
             homes,
             address_2SN.to(near),
             first_SN.to(near),
-            pool_keys_VD,
-            torch.zeros_like(pool_keys_VD),
+            pool,
             torch.full((heads, slots), -1, dtype=torch.int32, device=near),
-            torch.full((max(pages, 1),), -1, dtype=torch.int64, device=near),
-            page,
+            layer,
         )
-
-    @property
-    def nbytes(self) -> int:
-        """Of the pool and its tables."""
-        held = (self.pool_keys_VD, self.pool_values_VD, self.row_of_NT, self.owner_P)
-        return sum(tensor.nbytes for tensor in held)
 
 
 def _addresses(rows_GTD: Tensor, first: int) -> Tensor:

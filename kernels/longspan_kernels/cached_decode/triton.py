@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
+from longspan_kernels.cached_decode.store import LAYER_BITS
 from longspan_kernels.dense_decode.lists import finished, read_lists
 from longspan_kernels.jit import (
     capped,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from longspan_kernels.cached_decode.store import CachedStore
     from longspan_kernels.types import Runs
 
+BITS = tl.constexpr(LAYER_BITS)
 ENDLESS = 2**31 - 1
 
 
@@ -44,16 +46,22 @@ def at_home(address, first, head, slot, N, ROW: tl.constexpr, S: tl.constexpr):
 
 
 @triton.jit
+def page_name(layer, head, SLOTS, slot):
+    """As `owner` names the page that begins with a slot; `head` is int64."""
+    return (head * 0 + layer << BITS) + head * SLOTS + slot
+
+
+@triton.jit
 def row_of(near, pool, address, home, hit, near_at, pool_at):
     """Pointers to the rows of a tile, wherever each is."""
     there = tl.where(hit, pool + pool_at, address.to(near.dtype))
     return tl.multiple_of(tl.where(home, there, near + near_at), (16,))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["layer"])
 def attend_cached(
     q, near_k, near_v, pool_k, pool_v, address, first, gap, row_of_slot, owner,
-    start, end, stop, count, out, lse, scale, softcap, K, N, R, HEADS, D, SLOTS,
+    start, end, stop, count, out, lse, scale, softcap, K, N, R, HEADS, D, SLOTS, layer,
     q_stride, k_stride_n, k_stride_t, v_stride_n, v_stride_t,
     STEPS: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr, PAGE: tl.constexpr,
     ROW: tl.constexpr, S: tl.constexpr,
@@ -87,8 +95,8 @@ def attend_cached(
         begin = tl.load(start + run, live, 0)
         home = live & (slot >= low) & (slot < high)
         page = begin + (slot - begin) // PAGE * PAGE
-        name = row * SLOTS + page
-        cached = tl.load(row_of_slot + name, home, -1)
+        name = page_name(layer, row, SLOTS, page)
+        cached = tl.load(row_of_slot + row * SLOTS + page, home, -1)
         owned = tl.load(owner + cached // PAGE, home & (cached >= 0), -1)
         hit = home & (owned == name)
         near_at = tl.where(slot < low, slot, slot - (high - low)).to(tl.int64)
@@ -111,9 +119,9 @@ def attend_cached(
     store_rows(out, lse, piece.to(tl.int64) * HEADS + head, lane < R, acc, top, mass, D, BLOCK_D)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["layer"])
 def admit_page(
-    pool_k, pool_v, address, first, row_of_slot, owner, admitted, count, A, N, D, SLOTS,
+    pool_k, pool_v, address, first, row_of_slot, owner, admitted, count, A, N, D, SLOTS, layer,
     PAGE: tl.constexpr, ROW: tl.constexpr, S: tl.constexpr, BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):  # fmt: skip
@@ -133,9 +141,8 @@ def admit_page(
         v_home = at_home(address + S * N, first, head, slot, N, ROW, S)
         v_S = tl.multiple_of(v_home.to(pool_v.dtype), (16,))
         tl.store(pool_v + to, tl.load(v_S[:, None] + d[None, :], mask, 0), mask)
-        name = head * SLOTS + begin
-        tl.store(row_of_slot + name, into)
-        tl.store(owner + into // PAGE, name)
+        tl.store(row_of_slot + head * SLOTS + begin, into)
+        tl.store(owner + into // PAGE, page_name(layer, head, SLOTS, begin))
 
 
 def cached_decode(
@@ -161,13 +168,14 @@ def cached_decode(
         out = torch.empty(cuts, heads, width, dtype=torch.float32, device=q_XD.device)
         lse = torch.empty(cuts, heads, dtype=torch.float32, device=q_XD.device)
         attend_cached[(programs, cuts)](
-            q_XD, store.near_keys_NCD, store.near_values_NCD, store.pool_keys_VD,
-            store.pool_values_VD, store.address_2SN, store.first_SN, store.gap_2N,
-            store.row_of_NT, store.owner_P, *lists[:4], out, lse,
+            q_XD, store.near_keys_NCD, store.near_values_NCD, store.pool.keys_VD,
+            store.pool.values_VD, store.address_2SN, store.first_SN, store.gap_2N,
+            store.row_of_NT, store.pool.owner_P, *lists[:4], out, lse,
             scale, softcap or 0.0, lists.width, rows, a_row, heads, width, store.row_of_NT.shape[1],
-            q_XD.stride(0), *store.near_keys_NCD.stride()[:2], *store.near_values_NCD.stride()[:2],
+            store.layer, q_XD.stride(0), *store.near_keys_NCD.stride()[:2],
+            *store.near_values_NCD.stride()[:2],
             STEPS=lists.width.bit_length(), CAPPED=softcap is not None, EXACT=exactly,
-            PAGE=store.page, ROW=width * store.near_keys_NCD.itemsize, S=len(store.first_SN),
+            PAGE=store.pool.page, ROW=width * store.near_keys_NCD.itemsize, S=len(store.first_SN),
             BLOCK_R=block_r, BLOCK_D=pow2(width, 16), BLOCK_T=block_t,
             num_warps=8 if exactly else 4,
         )  # fmt: skip
@@ -179,12 +187,12 @@ def admit_pages(store: CachedStore, admitted_BA4: Tensor, count_B: Tensor) -> No
     rows, most, _ = admitted_BA4.shape
     if not most:
         return
-    width = store.pool_keys_VD.shape[1]
-    with device_of(store.pool_keys_VD):
+    pool, width = store.pool, store.pool.keys_VD.shape[1]
+    with device_of(pool.keys_VD):
         admit_page[(most, rows)](
-            store.pool_keys_VD, store.pool_values_VD, store.address_2SN, store.first_SN,
-            store.row_of_NT, store.owner_P, admitted_BA4, count_B, most,
-            len(store.gap_2N[0]), width, store.row_of_NT.shape[1],
-            PAGE=store.page, ROW=width * store.pool_keys_VD.itemsize, S=len(store.first_SN),
-            BLOCK_S=pow2(store.page), BLOCK_D=pow2(width), num_warps=1,
+            pool.keys_VD, pool.values_VD, store.address_2SN, store.first_SN,
+            store.row_of_NT, pool.owner_P, admitted_BA4, count_B, most,
+            len(store.gap_2N[0]), width, store.row_of_NT.shape[1], store.layer,
+            PAGE=pool.page, ROW=width * pool.keys_VD.itemsize, S=len(store.first_SN),
+            BLOCK_S=pow2(pool.page), BLOCK_D=pow2(width), num_warps=1,
         )  # fmt: skip

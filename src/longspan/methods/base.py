@@ -69,6 +69,12 @@ class LayerState(ABC):
     def fork(self) -> LayerState:
         """A second state that goes on from here; what is sealed is shared, not copied."""
 
+    def join(self, below: LayerState) -> None:
+        """Share with the state of the layer below what layers of one sequence may share; before
+        anything is decoded, and again after both were forked.
+        """
+        del below
+
     @property
     @abstractmethod
     def selection(self) -> Selection:

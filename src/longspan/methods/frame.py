@@ -148,6 +148,11 @@ class StoredState(LayerState):
         twin.store = twin.placement.store
         return twin
 
+    def join(self, below: LayerState) -> None:
+        """See LayerState."""
+        if isinstance(below, StoredState):
+            self.placement.join(below.placement)
+
     def tell(self, reading: Reading | None) -> None:
         """A step was done elsewhere, and this is what it did; None: it is still to be done."""
         self._reading = reading

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from longspan.methods.base import Method
+    from longspan.methods.base import LayerState, Method
     from longspan.models.cache import RowState
     from longspan.models.rope import RotaryPin
     from longspan.models.static import StaticStep
@@ -59,7 +60,15 @@ class Decoder:
             if prefill is not None:
                 state.prefill_by = prefill
             states.append(state)
+        join(states)
         return states
+
+
+def join(states: Sequence[RowState]) -> None:
+    """Let the layers of one sequence share what they may."""
+    mine = [cast("LayerState", each) for each in states if not isinstance(each, WindowState)]
+    for below, state in pairwise(mine):
+        state.join(below)
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -94,6 +103,7 @@ class Row:
         if self.static is not None:
             self.static.settle()
         states = [state.fork() for state in self.states]
+        join(states)
         self.shared = True
         return replace(self, states=states, tape=None, static=None)
 

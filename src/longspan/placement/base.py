@@ -31,7 +31,7 @@ class Place:
 
     placement: PlacementName = "cpu"
     cache_budget: float = 0.05
-    """Share of the keys and values in host memory that the cache holds."""
+    """Share of the keys and values in host memory that the cache holds, all layers together."""
     cache_policy: CachePolicy = "lfu"
 
 
@@ -93,6 +93,12 @@ class Placement(ABC):
     @abstractmethod
     def fork(self) -> Placement:
         """A second placement that goes on from here."""
+
+    def join(self, below: Placement) -> None:
+        """Share with the placement of the layer below what layers of one sequence may share; before
+        anything is read.
+        """
+        del below
 
     @property
     def nbytes(self) -> int:

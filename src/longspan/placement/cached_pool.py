@@ -18,7 +18,7 @@ import torch
 
 from longspan.placement.base import Traffic
 from longspan.placement.pool import Pool
-from longspan.placement.wave_buffer import CLUSTER_PAGE
+from longspan.placement.shared_cache import StepPages
 from longspan.tensors import wait_for_devices
 from longspan.types import Runs
 from longspan_kernels.block_cache import CacheSteps, packed
@@ -58,11 +58,8 @@ class CachedPool(Pool):
         stores = [placement.store for placement in placements]
         gaps = [(min(sink_tokens, store.frozen), store.frozen) for store in stores]
         super().__init__(geometry, stores, limits, gaps)
-        where, device = placements[0].where, geometry.device
-        pages = [
-            round(where.cache_budget * (high - low) * geometry.kv_heads / CLUSTER_PAGE)
-            for low, high in gaps
-        ]
+        device, layer = geometry.device, placements[0].layer
+        self.shared = StepPages.of([each.cache for each in placements], layer, sink_tokens)
         gap_2B = torch.tensor(gaps, device=device).T
         self._skipped_B = gap_2B[1] - gap_2B[0]
         self._gap_2N = gap_2B.repeat_interleave(geometry.kv_heads, 1).int()
@@ -71,26 +68,23 @@ class CachedPool(Pool):
             self.keys_NCD,
             self.values_NCD,
             self._gap_2N,
-            pages=sum(pages),
-            page=CLUSTER_PAGE,
+            self.shared.pool,
+            layer,
         )
         self.steps = CacheSteps(
-            pages,
-            page=CLUSTER_PAGE,
-            groups=geometry.kv_heads,
+            self.shared.tables,
+            layer,
             width=width,
-            most=min(max(pages), PAGES_A_RUN * geometry.kv_heads * usual),
-            policy=where.cache_policy,
+            most=min(max(self.shared.pages), PAGES_A_RUN * geometry.kv_heads * usual),
             pinned=device.type == "cuda",
         )
         self._decoding: Sequence[int] = ()
         if device.type == "cuda":  # a step in flight reads and writes lists in host memory
             weakref.finalize(self, wait_for_devices)
         self._raised = torch.ones(1, dtype=torch.int32, device=device)
-        for placement, count in zip(placements, pages, strict=True):
-            shared = self.cached.nbytes - self.cached.row_of_NT.nbytes
-            placement.pool_bytes = shared * count // max(1, sum(pages))
-            placement.pool_bytes += self.cached.row_of_NT.nbytes // len(placements)
+        for row, placement in enumerate(placements):
+            table = self.cached.row_of_NT.nbytes // len(placements)
+            placement.pool_bytes = self.shared.nbytes(row) + table
             placement.store.held = True
 
     def append(self, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Keys and values in host memory, and a cache of the blocks that are read again and again.
 
 RetroInfer (PVLDB 19(5), arXiv 2505.02922), section 4.4. Beyond the paper: frequency-aware policies,
-pages shared by the KV heads of a layer, a buffer that grows instead of dropping clusters. Without a
+pages shared by all layers and KV heads, a buffer that grows instead of dropping clusters. Without a
 GPU all of it happens in plain memory, to the same result.
 """
 
@@ -16,8 +16,8 @@ from longspan.placement.base import Placement, Traffic
 from longspan.placement.host import HostStore
 from longspan.placement.memory import BLOCK, pieces
 from longspan.placement.part import Part
+from longspan.placement.shared_cache import CLUSTER_PAGE, SharedCache
 from longspan.types import Runs
-from longspan_kernels.block_cache import BlockCache
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.sparse_decode import sparse_decode
@@ -32,12 +32,8 @@ if TYPE_CHECKING:
     from longspan_kernels.block_cache import Found
     from longspan_kernels.types import Pages
 
-CLUSTER_PAGE = 8
-"""Vectors a page where blocks are clusters; single tokens take pages of one."""
 BUFFER_STEP = 256
 """The buffer's length is a multiple of this."""
-GROWTH = 5 / 4
-"""The cache grows when the store would allow it so much more."""
 
 
 class WaveBuffer(Placement):
@@ -45,14 +41,17 @@ class WaveBuffer(Placement):
     table is brought up to date in another thread; then what was missing is copied into the cache.
     """
 
-    def __init__(self, geometry: LayerGeometry, where: Place) -> None:
+    def __init__(
+        self, geometry: LayerGeometry, where: Place, store: HostStore | None = None
+    ) -> None:
         self.geometry, self.where = geometry, where
-        self.store: HostStore = HostStore(
-            geometry.kv_heads, geometry.head_size, geometry.dtype, geometry.device
+        self.store: HostStore = (
+            store
+            if store is not None
+            else HostStore(geometry.kv_heads, geometry.head_size, geometry.dtype, geometry.device)
         )
         self.traffic: Traffic = Traffic()
-        self._cache: BlockCache | None = None
-        self._pool: tuple[Tensor, Tensor] = self._rows(0)
+        self._share(SharedCache(geometry, where))
         self._near: dict[tuple[int, int, int], Part] = {}
         self._length = 0
         self.pool_bytes = 0
@@ -81,7 +80,7 @@ class WaveBuffer(Placement):
         keys_NED, values_NED = self._buffer(found)
         parts = self.store.slices(*(within or (0, len(self.store))))
         pages = found.pages(self.device)
-        cached: tuple[Tensor | None, Tensor | None] = self._pool
+        cached: tuple[Tensor | None, Tensor | None] = self.cache.pool
         for part in parts:
             page_gather(
                 part.keys_GTD,
@@ -102,7 +101,7 @@ class WaveBuffer(Placement):
             scale=self.geometry.scale,
             softcap=self.geometry.softcap,
         )
-        page_admit(keys_NED, values_NED, self._wait(), *self._pool)
+        page_admit(keys_NED, values_NED, self._wait(), *self.cache.pool)
         return [partial]
 
     def blocks(self, device: torch.device) -> Iterator[Part]:
@@ -111,43 +110,38 @@ class WaveBuffer(Placement):
 
     def fork(self) -> WaveBuffer:
         """Shares the frozen parts; the cache begins empty."""
-        twin = WaveBuffer(self.geometry, self.where)
-        twin.store = self.store.fork()
-        return twin
+        return WaveBuffer(self.geometry, self.where, self.store.fork())
+
+    def join(self, below: Placement) -> None:
+        """See Placement. Layers share a cache on one device, if their heads are alike."""
+        if isinstance(below, WaveBuffer) and self._heads == below._heads:
+            self._share(below.cache)
+
+    def _share(self, cache: SharedCache) -> None:
+        self.cache, self.layer = cache, cache.join(self.store)
+        """Which of those that share it this layer is."""
+
+    @property
+    def _heads(self) -> tuple[object, ...]:
+        shape = self.geometry
+        return shape.device, shape.dtype, shape.kv_heads, shape.head_size, self.where
 
     @property
     def nbytes(self) -> int:
         """See Placement."""
-        own = sum(rows_VD.nbytes for rows_VD in self._pool)
-        return self.store.nbytes + own + self.pool_bytes
+        return self.store.nbytes + self.cache.nbytes // self.cache.layers + self.pool_bytes
 
     def _look_up(self, runs: Runs) -> Found:
         """Find the runs and begin to let in what is missing."""
         cpu = torch.device("cpu")
         size_NK = None if runs.size_NK is None else runs.size_NK.to(cpu)
         asked = Runs(runs.start_NK.to(cpu), size_NK, runs.count_N.to(cpu))
-        cache = self._fitted(CLUSTER_PAGE if size_NK is not None else 1)
-        found = cache.look_up(asked)
+        cache = self.cache.fitted(CLUSTER_PAGE if size_NK is not None else 1)
+        found = cache.look_up(asked, self.layer)
         cache.update(found)
         token_bytes = 2 * self.geometry.head_size * self.geometry.dtype.itemsize
         self.last = Traffic(found.hit_entries, found.miss_entries, found.miss_entries * token_bytes)
         return found
-
-    def _fitted(self, page: int) -> BlockCache:
-        """The cache, as large as its share of the frozen slots."""
-        entries = self.where.cache_budget * self.store.frozen * self.geometry.kv_heads
-        pages = round(entries / page)
-        if self._cache is None or self._cache.page != page:
-            self._cache = BlockCache(
-                pages, page=page, groups=self.geometry.kv_heads, policy=self.where.cache_policy
-            )
-            self._pool = self._rows(pages * page)
-        elif pages > self._cache.pages * GROWTH:
-            more = self._rows((pages - self._cache.pages) * page)
-            keys_VD, values_VD = self._pool
-            self._pool = torch.cat([keys_VD, more[0]]), torch.cat([values_VD, more[1]])
-            self._cache.grow(pages)
-        return self._cache
 
     def _buffer(self, found: Found) -> tuple[Tensor, Tensor]:
         """Room for all that was found, counted where it is more than ever before."""
@@ -163,10 +157,9 @@ class WaveBuffer(Placement):
 
     def _wait(self) -> Pages:
         """What gets into the cache; closes the accounts of the step."""
-        assert self._cache is not None
         assert self.last is not None
         start = time.perf_counter()
-        pages = self._cache.wait(self.device)
+        pages = self.cache.wait()
         self.last.wait_s = time.perf_counter() - start
         self.traffic.add(self.last)
         return pages
@@ -186,8 +179,3 @@ class WaveBuffer(Placement):
                 if part.stop - part.first < BLOCK:
                     self._near = {key: near}
             yield near
-
-    def _rows(self, count: int) -> tuple[Tensor, Tensor]:
-        shape = (count, self.geometry.head_size)
-        keys_VD = torch.empty(shape, dtype=self.geometry.dtype, device=self.device)
-        return keys_VD, torch.empty_like(keys_VD)

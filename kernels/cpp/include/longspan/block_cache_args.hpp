@@ -17,8 +17,9 @@ enum class CachePolicy { lru, tinylfu, lfu };
 struct CacheOptions {
     std::int64_t pages;  // capacity
     int page;            // entries a page
-    int groups;          // KV heads, which share the pages
+    int groups;          // KV heads a layer
     CachePolicy policy;
+    int layers = 1;      // all of which share the pages
 };
 
 // Pages to copy, [rows, width] once `finish` has been called; see page_gather.hpp.
@@ -39,9 +40,15 @@ struct PageLists {
     }
 };
 
-// One block that a step reads: a run of the store, named by its first slot.
-struct BlockRead {
+// A run of a layer's store, named by its first slot.
+struct BlockName {
     std::int64_t block;  // slot * groups + group
+    std::int32_t layer;
+};
+
+// One block that a step reads.
+struct BlockRead {
+    BlockName name;
     std::int32_t row;
     std::int32_t start;
     std::int32_t size;
@@ -55,6 +62,7 @@ struct LookUp {
     std::vector<BlockRead> reads;       // the best of every row, then the second best, ...
     std::vector<std::int32_t> targets;  // [rows, width of the runs]; beyond the count: unspecified
     std::vector<std::int64_t> lengths;  // entries of the buffer, a row each
+    int layer = 0;
     std::int64_t hit_blocks = 0, miss_blocks = 0, hit_entries = 0, miss_entries = 0;
 };
 

@@ -1,4 +1,4 @@
-// The caches of several rows, brought up to date beside decode steps that never wait for them: a step leaves the list of what
+// The caches of several rows, brought up to date beside a layer's decode steps that never wait for them: a step leaves the list of what
 // it read and raises a flag; then workers, a task a cache, leave the list of what the next step must copy.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "longspan/block_cache.hpp"
@@ -18,7 +19,47 @@
 
 namespace longspan {
 
-// Memory that the steps and the worker share, of B caches with G groups each.
+// The caches of several rows, whose rows of the pool follow one another; the layers' steps share them.
+class StepCaches {
+   public:
+    struct Turn {
+        const std::lock_guard<std::mutex> lock;
+        BlockCache& cache;
+        std::int64_t first_row;
+    };
+
+    explicit StepCaches(const std::vector<CacheOptions>& caches) {
+        std::int64_t first = 0;
+        for (const CacheOptions& options : caches) {
+            caches_.push_back(std::make_unique<Owned>(options, first));
+            first += options.pages * options.page;
+        }
+    }
+
+    StepCaches(const StepCaches&) = delete;
+    StepCaches& operator=(const StepCaches&) = delete;
+
+    std::size_t size() const { return caches_.size(); }
+    const CacheOptions& options() const { return caches_.front()->cache.options(); }
+
+    // Nobody else's until it is let go.
+    Turn hold(std::size_t number) {
+        Owned& owned = *caches_[number];
+        return {std::lock_guard(owned.mutex), owned.cache, owned.first_row};
+    }
+
+   private:
+    struct Owned {
+        Owned(const CacheOptions& options, std::int64_t first) : cache(options), first_row(first) {}
+        BlockCache cache;
+        std::int64_t first_row;
+        std::mutex mutex;
+    };
+
+    std::vector<std::unique_ptr<Owned>> caches_;
+};
+
+// Memory that a layer's steps and the worker share, of B caches with G groups each.
 struct StepLists {
     RunsView read;               // [B G, K]: what the step read, best first; runs of size 0 are none of the caches' business
     std::int32_t* flag;          // raised behind them
@@ -33,15 +74,8 @@ struct StepCount {
 
 class CacheSteps {
    public:
-    // The caches' rows of the pool follow one another.
-    CacheSteps(const std::vector<CacheOptions>& caches, const StepLists& lists) : lists_(lists) {
-        std::int64_t first = 0;
-        for (const CacheOptions& options : caches) {
-            caches_.emplace_back(options);
-            first_row_.push_back(first);
-            first += options.pages * options.page;
-        }
-    }
+    CacheSteps(std::shared_ptr<StepCaches> caches, int layer, const StepLists& lists)
+        : caches_(std::move(caches)), layer_(layer), lists_(lists) {}
     ~CacheSteps() { give_up(); }
 
     // Before the step.
@@ -50,7 +84,7 @@ class CacheSteps {
         given_up_ = false;
         std::atomic_ref(*lists_.flag).store(0, std::memory_order_release);
         if (!flags_) flags_ = Flags::shared();
-        turn_ = std::make_shared<Turn>(caches_.size());
+        turn_ = std::make_shared<Turn>(caches_->size());
         done_ = turn_->done.get_future();
         // not a share in the workers: the last one must not be let go by a worker
         flags_->await(*lists_.flag, given_up_, [this, turn = turn_, workers = &flags_->workers()] {
@@ -107,12 +141,12 @@ class CacheSteps {
     }
 
     StepCount update(std::size_t number) {
-        BlockCache& cache = caches_[number];
+        const auto [lock, cache, first_row] = caches_->hold(number);
         const std::int64_t groups = cache.options().groups, first = static_cast<std::int64_t>(number) * groups;
         const std::int64_t at = first * lists_.read.width;
         const RunsView mine{lists_.read.starts + at, lists_.read.sizes + at, lists_.read.counts + first, groups, lists_.read.width};
         check_runs(mine);
-        const LookUp found = cache.look_up(mine);
+        const LookUp found = cache.look_up(mine, layer_);
         const Admission let_in = cache.update(found, {true, lists_.most});
         std::int32_t* out = lists_.admitted + static_cast<std::int64_t>(number) * lists_.most * 4;
         for (std::int64_t row = 0; row < groups; ++row)
@@ -120,15 +154,15 @@ class CacheSteps {
                 *out++ = static_cast<std::int32_t>(first + row);
                 *out++ = let_in.pages.targets[row][page];
                 *out++ = let_in.pages.sizes[row][page];
-                *out++ = static_cast<std::int32_t>(first_row_[number] + let_in.pages.sources[row][page]);
+                *out++ = static_cast<std::int32_t>(first_row + let_in.pages.sources[row][page]);
             }
         std::atomic_ref(lists_.admitted_count[number])
             .store(static_cast<std::int32_t>(let_in.admitted_pages), std::memory_order_release);
         return {found.hit_entries, found.miss_entries, let_in.admitted_entries};
     }
 
-    std::vector<BlockCache> caches_;
-    std::vector<std::int64_t> first_row_;
+    std::shared_ptr<StepCaches> caches_;
+    int layer_;
     StepLists lists_;
     std::shared_ptr<Flags> flags_;
     std::shared_ptr<Turn> turn_;

@@ -5,10 +5,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "longspan/block_cache_args.hpp"
+
 namespace longspan {
 
 struct HeldBlock {
-    std::int64_t block, step;
+    BlockName name;
+    std::int64_t step;
     std::int32_t size, first_page, newer, older, level;
 };
 
