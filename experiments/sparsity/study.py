@@ -120,17 +120,16 @@ def cached(traces: Sequence[Trace], names: dict[str, Any]) -> list[dict[str, Any
     """
     by_layer = [reads(trace) for trace in traces]
     together = [runs for step in zip(*by_layer, strict=True) for runs in step]
-    shape = {"groups": len(traces[0].k_GTD), "layers": len(traces)}
-    alone = {**shape, "layers": 1}
+    groups, layers = len(traces[0].k_GTD), len(traces)
     found = []
     for share in CAPACITIES:
-        entries = round(share * traces[0].prompt * shape["groups"])
-        whole = entries * shape["layers"]
-        replays = {BEST: [optimum(together, whole, **shape)]}
+        entries = round(share * traces[0].prompt * groups)
+        whole = entries * layers
+        replays = {BEST: [optimum(together, whole, groups=groups, layers=layers)]}
         for policy in get_args(Policy):
-            replays[policy] = [simulate(together, whole, policy, **shape)]
+            replays[policy] = [simulate(together, whole, policy, groups=groups, layers=layers)]
             replays[policy + APART] = [
-                simulate(read, entries, policy, **alone) for read in by_layer
+                simulate(read, entries, policy, groups=groups) for read in by_layer
             ]
         for name, parts in replays.items():
             hits, misses = sum(x.hit_entries for x in parts), sum(x.miss_entries for x in parts)
