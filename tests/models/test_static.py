@@ -307,9 +307,23 @@ def interrupt(*_: Any) -> Any:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+def test_rows_that_rest_take_nothing_in(load: Load, name: str) -> None:
+    """What a further turn finds in a row's index is not a matter of the rows beside it."""
+    said, indexed = [], []
+    for session in sessions(load, METHODS[name], (5, 75)):
+        greedy(session, 32)  # with its next token, layer 0 of the second row takes in 32
+        session.select([0]).decode([5])
+        session.prefill([[], [6]])  # whose seal takes in 33
+        said.append(session.decode([5, 5]))
+        indexed.append([states[1].indexed for states in session.states])  # type: ignore[attr-defined]
+    assert indexed[0] == indexed[1]
+    torch.testing.assert_close(*said, atol=2e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_rows_that_rest_say_what_their_last_step_did(load: Load, name: str) -> None:
-    """Also where their indexes take in tokens meanwhile; as their states do."""
+    """As their states do."""
     right, found = sessions(load, METHODS[name])
     for session in (right, found):
         greedy(session, 3)

@@ -64,11 +64,13 @@ class StaticStored(StaticLayer):
         for row in set(self._decoded) - set(decoding):
             self.states[row].tell(kept(self.reading(row, lengths[row])))
         self._decoded = decoding
-        self.absorb(lengths)
+        self.absorb(lengths, decoding)
         self.pool.begin(decoding)
 
-    def absorb(self, lengths: Sequence[int]) -> None:
-        """Let indexes take in what waits for them."""
+    def absorb(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
+        """Let the indexes of the rows that decode take in what waits for them. What those of rows
+        that rest take in next, a further turn may say.
+        """
 
     def abandon(self) -> None:
         """See StaticLayer."""

@@ -102,11 +102,12 @@ class StaticWave(StaticStored):
             parts.append(summarised(self.geometry, q_XD, estimate, stacked=True))
         return parts
 
-    def absorb(self, lengths: Sequence[int]) -> None:
+    def absorb(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
         """See StaticStored."""
         if max(lengths) < self._due:
             return
-        for row, (state, length) in enumerate(zip(self.rows, lengths, strict=True)):
+        for row in decoding:
+            state, length = self.rows[row], lengths[row]
             if length < state.next_update:
                 continue
             self.pool.settle(row, length)
