@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Z95 = NormalDist().inv_cdf(0.975)
 FEW = 10
 """Samples below which resamples, which never leave their range, say too little."""
+ROUNDING = 1e-12
+"""The share of a score that sums and differences lose."""
 
 
 class Interval(NamedTuple):
@@ -57,7 +59,7 @@ def mean_interval(scores: Sequence[float], *, seed: int = 0, resamples: int = 10
     if values.size == 0:
         raise ValueError("scores is empty; an interval needs at least one sample")
     mean = float(values.mean())
-    if np.isin(values, (0.0, 100.0)).all() or np.ptp(values) == 0:
+    if np.isin(values, (0.0, 100.0)).all() or alike(scores, scores):
         return Interval(mean, *wilson(mean, values.size))
     low, high = _percentiles(values, seed, resamples)
     return Interval(mean, max(low, 0.0), min(high, 100.0))
@@ -87,13 +89,21 @@ def difference_interval(
         )
     values = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
     mean = float(values.mean())
-    if np.ptp(values) == 0 and weighed and values.size > 1:
+    same = np.ptp(values) == 0 if weighed else alike(values.tolist(), [*ours, *theirs])
+    if same and weighed and values.size > 1:
         return Interval(mean, mean, mean)
-    if np.ptp(values) == 0:
+    if same:
         unlike = 1 - 0.025 ** (1 / values.size)
         return Interval(mean, mean - unlike * (mean + 100), mean + unlike * (100 - mean))
     low, high = _percentiles(values, seed, resamples)
     return Interval(mean, max(low, -100.0), min(high, 100.0))
+
+
+def alike(values: Sequence[float], scores: Sequence[float]) -> bool:
+    """Whether values made of these scores are one but for rounding, as 100/3 - 0 and 100 - 200/3
+    are.
+    """
+    return max(values) - min(values) <= ROUNDING * max(map(abs, scores))
 
 
 def wilson(mean: float, n: int) -> tuple[float, float]:

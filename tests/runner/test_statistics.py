@@ -69,6 +69,17 @@ def test_the_same_outputs_are_not_distinguishable() -> None:
     assert not delta.excludes_zero
 
 
+def test_differences_that_rounding_alone_tells_apart_are_alike() -> None:
+    """Of three references one more each: 100/3 - 0 is not 100 - 200/3 in the last digit."""
+    third = 100.0 * (1 / 3)
+    ours, theirs = [third, 100.0], [0.0, 100.0 * (2 / 3)]
+    delta = difference_interval(ours, theirs)
+    assert delta == pytest.approx(difference_interval([third, third], [0.0, 0.0]))
+    assert not delta.excludes_zero
+    one, other = (third + 200 / 3 + 100) / 3, (100 + third + 200 / 3) / 3 + 1e-14
+    assert mean_interval([one, other]) == pytest.approx(mean_interval([one, one]))
+
+
 def test_weighed_texts_that_agree_have_no_width() -> None:
     """A likelihood goes from nowhere to nowhere at once, unlike an answer; one sample says nothing
     of either.

@@ -23,6 +23,7 @@ def test_what_is_not_known_has_no_interval() -> None:
     assert macro_average([[[50.0]]]) == (50.0, None)
     assert macro_average([[[50.0, 60.0], [50.0]]]).half is None
     assert with_interval("x", [[[50.0, 50.0, 50.0]]]) == {"x": 50.0}
+    assert set(with_interval("x", [[[300 / 11] * 3]])) == {"x"}  # their mean is another number
 
 
 @pytest.mark.parametrize("sizes", [(2,), (5,), (3, 3), (3, 20), (4, 4, 4, 4)])

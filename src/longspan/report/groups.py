@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from longspan import results
 from longspan.comparison import first, shared
 from longspan.request import tokens_label
-from longspan.statistics import Interval, difference_interval
+from longspan.statistics import Interval, alike, difference_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -134,13 +134,13 @@ def _delta(entry: Entry, entries: Iterable[Entry]) -> Delta | None:
 def _told(ours: list[float], theirs: list[float], *, weighed: bool) -> Delta:
     found = difference_interval(ours, theirs, weighed=weighed)
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-    spread = len(set(differences)) > 1
+    same = alike(differences, [*ours, *theirs])
     verdict = "better" if found.mean > 0 else "worse"
     return Delta(
         interval=found,
         n=len(ours),
         verdict=verdict if found.excludes_zero else "not distinguishable",
-        needed=results.needed_samples(EFFECT, differences) if spread else None,
+        needed=None if same else results.needed_samples(EFFECT, differences),
     )
 
 

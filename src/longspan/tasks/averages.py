@@ -53,5 +53,7 @@ def with_interval(name: str, nested: Sequence[Sequence[Sequence[float]]]) -> dic
 
 
 def _variance(scores: Sequence[float]) -> float:
+    if min(scores) == max(scores):  # their mean may be another number by rounding
+        return 0.0
     mean = math.fsum(scores) / len(scores)
     return math.fsum((score - mean) ** 2 for score in scores) / (len(scores) - 1)
