@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longspan.record.files import read_json
+from longspan.results import as_left
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     import pandas as pd
 
     Runs = Iterable[tuple[Path, Mapping[str, Any]]]
+
+FILE = "recall.json"
 
 
 def by_head(runs: Runs) -> pd.DataFrame:
@@ -23,11 +26,12 @@ def by_head(runs: Runs) -> pd.DataFrame:
     """
     rows = []
     for facts, found in _tables(runs):
-        tables = found["by_layer_and_head"]
-        for place, layer in enumerate(found["layers"]):
-            for head in range(len(tables["recovered_mass"][place])):
-                values = {name: table[place][head] for name, table in tables.items()}
-                rows.append({**facts, "layer": layer, "head": head, **values})
+        with as_left(Path(facts["folder"]) / FILE):
+            tables = found["by_layer_and_head"]
+            for place, layer in enumerate(found["layers"]):
+                for head in range(len(tables["recovered_mass"][place])):
+                    values = {name: table[place][head] for name, table in tables.items()}
+                    rows.append({**facts, "layer": layer, "head": head, **values})
     return _frame(rows)
 
 
@@ -37,18 +41,19 @@ def by_step(runs: Runs) -> pd.DataFrame:
     """
     rows = []
     for facts, found in _tables(runs):
-        tables = found["by_step"]
-        steps = found.get("steps", range(len(tables["recovered_mass"])))
-        for place, step in enumerate(steps):
-            values = {name: table[place] for name, table in tables.items()}
-            rows.append({**facts, "step": step, **values})
+        with as_left(Path(facts["folder"]) / FILE):
+            tables = found["by_step"]
+            steps = found.get("steps", range(len(tables["recovered_mass"])))
+            for place, step in enumerate(steps):
+                values = {name: table[place] for name, table in tables.items()}
+                rows.append({**facts, "step": step, **values})
     return _frame(rows)
 
 
 def _tables(runs: Runs) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     tables = []
     for path, facts in runs:
-        found = (read_json(path / "recall.json") or {}).get("found")
+        found = (read_json(path / FILE) or {}).get("found")
         if found:
             tables.append(({"folder": str(path), **facts}, found))
     return tables

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from longspan import fingerprint
 from longspan.baseline import baseline_delta
-from longspan.record.files import entries
+from longspan.record.files import entries, numbers
 from longspan.record.jsonl import first, read_samples
 from longspan.statistics import mean_interval
 
@@ -107,7 +107,7 @@ def work(records: Sequence[Record]) -> dict[str, float | None]:
 
 def _recall(kept: dict[str, Any] | None) -> dict[str, Any]:
     found = entries(kept, "found")
-    mean, worst = entries(found, "mean"), entries(found, "worst_5_percent")
+    mean, worst = numbers(found.get("mean")), numbers(found.get("worst_5_percent"))
     at = found.get("at", 100)
     return {
         "at_100": mean.get("recall") if at == 100 else None,
@@ -134,7 +134,9 @@ def _change(
     found: Mapping[str, Any], name: str, by: Callable[[float, float], float]
 ) -> float | None:
     """From the first to the last stretch of a long answer; None where there is one only."""
-    values = [stretch.get(name) for stretch in found.get("by_stretch", [])]
+    stretches = found.get("by_stretch")
+    kept = stretches if isinstance(stretches, list) else []
+    values = [numbers(stretch).get(name) for stretch in kept]
     if len(values) < 2 or values[0] is None or values[-1] is None:
         return None
     return by(values[-1], values[0])
@@ -150,9 +152,9 @@ def _latency(found: dict[str, Any]) -> dict[str, Any]:
         "ttft_s", "prefill_tokens_per_s", "ms_per_token", "ms_per_token_p10", "ms_per_token_p90",
         "ms_per_token_mean", "tokens_per_s", "rows", "context_tokens", "steps", "threads",
     )  # fmt: skip
-    spent = entries(found, "ledger")
+    told, spent = numbers(found), numbers(found.get("ledger"))
     return {
-        **{key: found.get(key) for key in keys},
+        **{key: told.get(key) for key in keys},
         "growth": _change(found, "ms_per_token", operator.truediv),
         "ledger": {key: spent.get(key) for key in ledger},
     }
@@ -160,7 +162,8 @@ def _latency(found: dict[str, Any]) -> dict[str, Any]:
 
 def _memory(found: dict[str, Any]) -> dict[str, Any]:
     keys = ("peak_host_bytes", "peak_device_bytes", "index_bytes", "kv_bytes")
-    return {key: found.get(key) for key in keys}
+    told = numbers(found)
+    return {key: told.get(key) for key in keys}
 
 
 def _finishes(records: Sequence[Record]) -> dict[str, float | None]:

@@ -38,3 +38,14 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     for read in (results.read_heads, results.read_steps):
         with pytest.raises(ValueError, match="no run has measured recall"):
             read(tmp_path)
+
+
+def test_a_file_that_somebody_edited_is_named(tmp_path: Path) -> None:
+    path = make(tmp_path, Made()) / "recall.json"
+    kept = json.loads(path.read_text())
+    for group in ("by_layer_and_head", "by_step"):
+        kept["found"][group] |= {"recall": {}}
+    path.write_text(json.dumps(kept))
+    for read in (results.read_heads, results.read_steps):
+        with pytest.raises(ValueError, match=r"recall\.json: not as a run leaves it"):
+            read(tmp_path)

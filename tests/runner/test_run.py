@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from longspan import results
 from longspan.passes import _slow_dtype
 from longspan_kernels import dispatch
 
@@ -129,6 +130,20 @@ def test_a_folder_that_somebody_edited_ends_no_run(cli: Cli) -> None:
     assert done.code == 0, done.err
     assert "line 1 is no sample" in done.err
     assert done.json("summary.json", "full")["score"]["mean"] is not None
+
+
+def test_a_number_that_somebody_edited_is_null(cli: Cli) -> None:
+    folder = cli(*SMALL).folder()
+    for value in ("x", {}, [1], True, 10**400):
+        for name, group in {"recall.json": "found", "latency.json": "memory"}.items():
+            kept = json.loads((folder / name).read_text())
+            numbers = kept[group].get("mean", kept[group])
+            numbers.update(dict.fromkeys(numbers, value))
+            (folder / name).write_text(json.dumps(kept))
+        done = cli(*SMALL)
+        assert done.code == 0, done.err
+        run = results.read_run(folder)
+        assert run["recall.recovered_mass"] is run["memory.kv_bytes"] is None
 
 
 def test_the_environment_names_no_place_and_no_person(cli: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,16 @@ def entries(value: Any, name: str) -> dict[str, Any]:
     """The object under a name of a file that somebody may have edited; empty where none is."""
     found = value.get(name) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def numbers(value: Any) -> dict[str, float | None]:
+    """The numbers of an object in such a file; None where a value is something else."""
+    found = value if isinstance(value, dict) else {}
+    return {key: each if _is_number(each) else None for key, each in found.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 @contextmanager
