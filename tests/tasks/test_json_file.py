@@ -90,6 +90,22 @@ def test_a_row_has_the_last_word(tmp_path: Path) -> None:
     assert [task.score(second, text) for text in ("Yes", "yes, sir")] == [100, 100]
 
 
+def test_a_row_of_a_table_of_text_has_it_too(tmp_path: Path) -> None:
+    """All cells of a CSV file are text, and a gap is an empty one."""
+    head, own, gap = "input,outputs,metric,max_new_tokens,prefix,chat", "exact,5,It is,False", ",,,"
+    first, second, third = read(
+        tmp_path / "a.csv",
+        f"{head}\nQ?,yes,{own}\nQ?,yes,{gap}\nQ?,yes,any,7.0,,true\n",
+        metric="prefix",
+        prefix="So",
+    )
+    assert (first.meta["metric"], first.max_new_tokens) == ("exact", 5)
+    assert (first.prefix, first.chat) == ("It is", False)
+    assert (second.meta["metric"], second.max_new_tokens) == ("prefix", 128)
+    assert (second.prefix, second.chat) == ("So", True)
+    assert (third.max_new_tokens, third.chat) == (7, True)
+
+
 def test_numbers_of_a_parquet_file_stay_what_they_are(tmp_path: Path) -> None:
     import pandas as pd
 
@@ -141,6 +157,7 @@ def test_marks_of_a_template_stay_in_the_text(tmp_path: Path) -> None:
         ("a.json", [ROW | {"max_new_tokens": 0}], r"'max_new_tokens' is 0; .* a count"),
         ("a.json", [ROW | {"max_new_tokens": True}], r"'max_new_tokens' is True"),
         ("a.json", [ROW | {"chat": "no"}], r"'chat' is 'no'; .* true or false"),
+        ("a.csv", "input,outputs,max_new_tokens\nQ?,yes,few\n", r"'max_new_tokens' is 'few'"),
         ("a.json", [ROW | {"prefix": 3}], r"'prefix' is 3; .* a text"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -42,12 +43,12 @@ def parse_row(row: Mapping[str, Any], place: str) -> FileRow:
             f"{place}: field 'metric' is {metric!r}; right would be one of "
             f"{', '.join(get_args(Metric))}"
         )
-    tokens = row.get("max_new_tokens")
+    tokens = _typed(row.get("max_new_tokens"))
     if isinstance(tokens, float) and tokens.is_integer():
         tokens = int(tokens)  # a column of counts with gaps is one of floats in many files
     if tokens is not None and (type(tokens) is not int or tokens < 1):
         raise ValueError(f"{place}: field 'max_new_tokens' is {tokens!r}; right would be a count")
-    chat = row.get("chat")
+    chat = _typed(row.get("chat"))
     if chat is not None and not isinstance(chat, bool):
         raise ValueError(f"{place}: field 'chat' is {chat!r}; right would be true or false")
     prefix = _first(row, _PREFIXES)
@@ -64,6 +65,16 @@ def parse_row(row: Mapping[str, Any], place: str) -> FileRow:
         prefix=prefix,
         chat=chat,
     )
+
+
+def _typed(value: Any) -> Any:
+    """A number or truth value that is written as text, as a cell of a CSV file is; else itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value.strip().lower())
+    except (ValueError, RecursionError):
+        return value
 
 
 def _prompt(row: Mapping[str, Any], place: str) -> tuple[str, str]:

@@ -68,9 +68,11 @@ def _csv_rows(text: str, source: str) -> list[Row]:
     # Otherwise a field of more than 131072 letters is refused, and long documents are our subject.
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     try:
-        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
         raise ValueError(f"{source}: not readable CSV ({error})") from None
+    # an empty cell leaves its field out: CSV has no other way to say so
+    return [{name: cell for name, cell in row.items() if cell not in (None, "")} for row in rows]
 
 
 def read_rows(path: str | Path, setting: str = "task.path") -> list[Placed]:
