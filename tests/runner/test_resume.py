@@ -206,6 +206,19 @@ def test_without_the_models_states_an_answer_is_read_again(
         assert record.prediction == whole.prediction
 
 
+def test_an_answer_that_is_read_again_may_want_one_token_only(
+    model: HuggingFaceModel, task: JsonFile, examples: Sequence[Example], tmp_path: Path
+) -> None:
+    """It comes from what was read, without a decode step of which work could be told."""
+    passes = quality(model, task, Sampling())
+    (whole,) = passes([Job(examples[0], (0,))])
+    killed(tmp_path, passes, examples[:1], after=23)
+    with Partials(tmp_path, 0.0) as partials:
+        (record,) = passes([Job(examples[0], (0,), partials.of(examples[0].id, (0,)))])
+    assert (record.prediction, record.new_tokens) == (whole.prediction, 24)
+    assert (record.meta["reread_tokens"], record.work) == (23, {})
+
+
 def test_a_damaged_partial_is_no_harm(tmp_path: Path) -> None:
     good = {"id": "a", "sample": 0, "start": 0, "stop": 2, "tokens": [1, 2], "block": [0, 10]}
     gap = {"id": "a", "sample": 0, "start": 5, "stop": 6, "tokens": [9], "block": None}

@@ -136,6 +136,8 @@ class Quality:
         resumed = {} if begun is None else {"resumed_tokens": len(begun.tokens)}
         if begun is not None and begun.blocks is None:
             resumed["reread_tokens"] = len(begun.tokens)
+        # the first token behind what is read like a prompt takes no decode step
+        stepped = len(stream.tokens) - resumed.get("reread_tokens", 0) > 1
         return Record(
             id=example.id,
             sample=answer.sample,
@@ -146,7 +148,7 @@ class Quality:
             new_tokens=len(stream.tokens),
             finish=str(stream.finish),
             seed=self.seed,
-            work=last_work(layers) if len(stream.tokens) > 1 else {},
+            work=last_work(layers) if stepped else {},
             meta={**example.meta, **found, **resumed},
         )
 
