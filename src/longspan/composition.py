@@ -109,8 +109,8 @@ def _check_sweep(override: Override) -> None:
 
 def check_folder(name: str, value: Any) -> None:
     """ValueError where `value` is no folder and none can be made there."""
-    if value in (None, ""):
-        raise ValueError(f"{name} = {value!r}: right would be a folder")
+    if value in (None, "") or f"{value}/".startswith("~/"):
+        raise ValueError(f"{name} = {value!r}: right would be a folder, and $HOME where ~ is meant")
     if not isinstance(value, str):
         return  # said when the request is parsed
     path = Path(value).absolute()

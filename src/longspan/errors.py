@@ -43,6 +43,12 @@ WORDS = {
         f"results names ${{{{{{1}}}}}}: no such key; {LISTED}",
     r"Interpolation key '([^']+)' not found\s+full_key: (\S+)":
         f"{{2}} names ${{{{{{1}}}}}}: no such key; {LISTED}",
+    r"raised while resolving interpolation: (.*)\s+full_key: (\S+)":
+        "{2} cannot be worked out: {1}",
+    r"((?:Recursive|Unsupported) interpolation.*)\s+full_key: (\S+)":
+        "{2} cannot be worked out: {1}",
+    r"Sweep parameters '(([^'=]+)=([^']*))' requires --multirun":
+        "{2} = '{3}': several values; right would be -m {1}",
 }  # fmt: skip
 """How Hydra says what is wrong, and how we do."""
 
@@ -166,7 +172,9 @@ def _of_composition(error: BaseException) -> str:
         return f"{unknown[1]}: no such key{where}; {LISTED}"
     given = re.fullmatch(r"([\w.+/@-]+)=([^'\"\[{].*)", getattr(error, "override", ""))
     if given:
-        right = f"\"{given[1]}='{given[2]}'\", with quotes within the quotes"
+        quoted = f"\"{given[1]}='{given[2]}'\", with quotes within the quotes"
+        home = given[2].startswith("~/")  # which the shell leaves as it is behind a =
+        right = f"{given[1]}=$HOME{given[2][1:]}" if home else quoted
         return f"{given[1]} = {given[2]!r}: cannot be read; right would be {right}"
     malformed = text.partition("\nSee https://")[0]
     return f"malformed override: {one_line(malformed)}; right would be key=value"
