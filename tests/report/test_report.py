@@ -17,6 +17,7 @@ from tests.report.factory import Made, make
 
 from longspan.report.gather import gather
 from longspan.report.groups import grouped
+from longspan.report.overview import matrices
 from longspan.report.page import page
 from longspan.report.tables import frame, leaderboard
 from longspan.report.terminal import interval_bar, show
@@ -38,6 +39,14 @@ def test_every_run_is_on_the_page(swept: Path) -> None:
     assert "score by needle depth" in html
     assert "mean scores by task" in html
     assert "score against context length" in html
+
+
+def test_tables_of_a_file_named_like_a_copy_have_columns_of_their_own(tmp_path: Path) -> None:
+    """Such as the same file before and after it was changed."""
+    make(tmp_path, Made(task="json_file[my (1)]"))
+    groups = 2 * grouped(gather(tmp_path))
+    (matrix,) = matrices(groups)
+    assert matrix.count(">json_file[my (1)]<") == matrix.count(">json_file[my (1)] (2)<") == 1
 
 
 def test_the_page_needs_no_network(swept: Path) -> None:

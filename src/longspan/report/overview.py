@@ -72,9 +72,9 @@ def _matrix(groups: Sequence[Group]) -> str:
 def _names(groups: Sequence[Group]) -> list[str]:
     """Task names, numbered where two tables of one task have other data."""
     names: list[str] = []
-    for group in groups:
-        number = sum(name.split(" (")[0] == group.task for name in names) + 1
-        names.append(group.task if number == 1 else f"{group.task} ({number})")
+    for number, group in enumerate(groups):
+        before = sum(other.task == group.task for other in groups[:number])
+        names.append(f"{group.task} ({before + 1})" if before else group.task)
     return names
 
 
