@@ -67,10 +67,11 @@ def by_example(records: Iterable[Record]) -> dict[str, float]:
 
 
 def score(records: Sequence[Record]) -> dict[str, float | None]:
-    """Mean with its 95% interval."""
+    """Mean with its 95% interval, whatever the order in which a batch or shards were recorded."""
     if not records:
         return {"mean": None, "low": None, "high": None}
-    return mean_interval(list(by_example(records).values()))._asdict()
+    ordered = sorted(records, key=lambda record: (record.id, record.sample))
+    return mean_interval(list(by_example(ordered).values()))._asdict()
 
 
 def refresh(folder: Path, summary: dict[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from longspan import results
+from longspan import results, summary
 from longspan.passes import _slow_dtype
+from longspan.types import Record
 from longspan_kernels import dispatch
 
 if TYPE_CHECKING:
@@ -144,6 +145,17 @@ def test_a_number_that_somebody_edited_is_null(cli: Cli) -> None:
         assert done.code == 0, done.err
         run = results.read_run(folder)
         assert run["recall.recovered_mass"] is run["memory.kv_bytes"] is None
+
+
+def test_the_order_of_the_samples_changes_no_number() -> None:
+    """A batch, shards and a line answered again have other orders, and resamples know places."""
+    scores = [0.0, 40.0, 60.0, 100.0, 80.0, 25.0, 33.0, 0.0]
+    records = [
+        Record(str(number), 0, "", ("x",), score, 1, 1, "eos", 0, {})
+        for number, score in enumerate(scores)
+    ]
+    for order in (records[::-1], records[3:] + records[:3]):
+        assert summary.score(order) == summary.score(records)
 
 
 def test_the_environment_names_no_place_and_no_person(cli: Cli) -> None:
