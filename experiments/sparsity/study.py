@@ -196,7 +196,7 @@ def main(arguments: Sequence[str]) -> None:
     figures(study, steps, lags, by_capacity.reset_index())
     columns = [name for name in frame if str(name).startswith(("top", "tokens", "frozen"))]
     by_task = (100 * steps.groupby("task", sort=False)[columns].mean()).reset_index()
-    by_layer = (100 * steps.groupby("layer")[columns].mean()).reset_index()
+    by_layer = (100 * steps.astype({"layer": int}).groupby("layer")[columns].mean()).reset_index()
     over = lags.pivot_table(index="task", columns="lag", values="overlap", sort=False)
     over = (100 * over).rename(columns=int).reset_index()
     by_head = frame.drop(columns="step").groupby(

@@ -146,3 +146,27 @@ def test_a_run_before_the_first_slot_is_an_error() -> None:
     steps.flag.fill_(1)
     with pytest.raises(ValueError, match="begins before slot 0"):
         steps.wait()
+
+
+def test_layers_that_raise_their_flags_at_once_keep_one_cache_whole() -> None:
+    """Whatever the order in which the workers come to them."""
+    rng, layers, pages = torch.Generator().manual_seed(0), 6, (9, 30)
+    made_ = steps_of("native", pages, 9, "lfu", layers)
+    for _ in range(20):
+        lists = [read(rng, len(pages) * GROUPS, 12) for _ in made_]
+        for steps in made_:
+            steps.begin()
+        for steps, said in zip(made_, lists, strict=True):
+            steps.read.copy_(said)
+            steps.flag.fill_(1)
+        for steps, said in zip(made_, lists, strict=True):
+            ends = len(pages) * GROUPS * WIDTH
+            size_NK = said[ends : 2 * ends].view(-1, WIDTH)
+            live_NK = torch.arange(WIDTH) < said[2 * ends :, None]
+            asked = (size_NK * live_NK).view(len(pages), -1).sum(1)
+            for row, count in enumerate(steps.wait()):
+                assert count.hit_entries + count.miss_entries == int(asked[row])
+                at = steps.admitted_BA4[row, : steps.count_B[row], 3]
+                first = sum(pages[:row]) * PAGE
+                assert ((at >= first) & (at < first + pages[row] * PAGE) & (at % PAGE == 0)).all()
+                assert len(set(at.tolist())) == len(at)

@@ -64,7 +64,7 @@ class RetroInfer(Method):
     estimated with their spread (estimation=clusters) and read where that would not do (tolerance=0)
     besides a smaller share that always is (retrieval_budget=0.018; experiments/wave_ablations has
     the reasons for all six); blocks go by how often they were read (cache_policy=lru).
-    RetroInferPaper has the paper's.
+    RetroInferPaper has the paper's. In both all layers share the pages of the block cache.
     """
 
     name: ClassVar[str] = "retroinfer"
