@@ -51,6 +51,10 @@ class StockState:
         """Store a token."""
         self.adopt(k_GD[:, None], v_GD[:, None])
 
+    def join(self, below: StockState) -> None:
+        """Nothing to share."""
+        del below
+
     def seal(self) -> None:
         """Nothing to build."""
 
