@@ -115,10 +115,12 @@ def reads(trace: Trace) -> list[Runs]:
 
 
 def cached(traces: Sequence[Trace], names: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a block cache, empty at first, would have held of what all layers read: one that these
-    share, and one each.
+    """What a block cache, empty at first, would have held of what all layers read, from the step on
+    in which all have an index: one that these share, and one each.
     """
     by_layer = [reads(trace) for trace in traces]
+    steps = min(map(len, by_layer))
+    by_layer = [read[len(read) - steps :] for read in by_layer]
     together = [runs for step in zip(*by_layer, strict=True) for runs in step]
     groups, layers = len(traces[0].k_GTD), len(traces)
     found = []

@@ -1,5 +1,5 @@
-// The caches of several rows, brought up to date beside a layer's decode steps that never wait for them: a step leaves the list of what
-// it read and raises a flag; then workers, a task a cache, leave the list of what the next step must copy.
+// The caches of several rows, brought up to date beside a layer's decode steps, which never wait for them: a step leaves the
+// list of what it read and raises a flag; then workers, a task a cache, leave the list of what the next step must copy.
 #pragma once
 
 #include <algorithm>
