@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import pandas as pd
 import torch
@@ -17,13 +17,14 @@ from longspan.studies.plots import curves, heat, key, panels
 from longspan.studies.study import Study, begin, launch
 from longspan.studies.trace import Read, Trace
 from longspan_kernels.block_cache import Policy, optimum, simulate
+from longspan_kernels.types import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from longspan_kernels.types import Runs
+    from longspan.methods.retrieval import RetrievalState
 
 SIZES: dict[str, int | float] = {
     "100": 100, "500": 500, "1000": 1000, "1%": 0.01, "2%": 0.02, "5%": 0.05
@@ -34,6 +35,7 @@ TOP = 100
 CAPACITIES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Of the block cache, shares of the keys and values."""
 BEST = "no policy can beat"
+EMPTY = ", empty at first"
 APART = ", a layer its own"
 
 
@@ -101,37 +103,48 @@ def overlaps(best: Sequence[Tensor], names: dict[str, Any]) -> list[dict[str, An
     return rows
 
 
-def reads(trace: Trace) -> list[Runs]:
-    """The clusters that RetroInfer reads, step by step."""
-    state = trace.state(RetroInfer())
-    read = []
+def reads(trace: Trace) -> tuple[Runs, list[Runs]]:
+    """The clusters that the prompt's last query asks for, and those that RetroInfer reads, step by
+    step.
+    """
+    state = cast("RetrievalState", trace.state(RetroInfer()))
+    asked, read = state.expected(), []
+    if asked is None:
+        none_N = torch.zeros(len(trace.k_GTD), dtype=torch.int32)
+        asked = Runs(none_N[:, None], none_N[:, None], none_N)
     for step, (q_HD, _) in enumerate(trace.steps):
         token = trace.prompt + step
         state.append(trace.k_GTD[:, token], trace.v_GTD[:, token])
         state.decode(q_HD)
         if (runs := state.selection.retrieved) is not None:
             read.append(runs)
-    return read
+    return asked, read
 
 
 def cached(traces: Sequence[Trace], names: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a block cache, empty at first, would have held of what all layers read, from the step on
-    in which all have an index: one that these share, and one each.
+    """What a block cache, filled for the prompt's last query, or empty at first, would have held of
+    what all layers read, from the step on in which all have an index: one that these share, and one
+    each.
     """
-    by_layer = [reads(trace) for trace in traces]
-    steps = min(map(len, by_layer))
-    by_layer = [read[len(read) - steps :] for read in by_layer]
+    each = [reads(trace) for trace in traces]
+    steps = min(len(read) for _, read in each)
+    by_layer = [[asked, *read[len(read) - steps :]] for asked, read in each]
     together = [runs for step in zip(*by_layer, strict=True) for runs in step]
     groups, layers = len(traces[0].k_GTD), len(traces)
+    shared: dict[str, Any] = {"groups": groups, "layers": layers}
     found = []
     for share in CAPACITIES:
         entries = round(share * traces[0].prompt * groups)
         whole = entries * layers
-        replays = {BEST: [optimum(together, whole, groups=groups, layers=layers)]}
+        replays = {
+            BEST: [optimum(together, whole, warmup=1, **shared)],
+            BEST + EMPTY: [optimum(together[layers:], whole, **shared)],
+        }
         for policy in get_args(Policy):
-            replays[policy] = [simulate(together, whole, policy, groups=groups, layers=layers)]
+            replays[policy] = [simulate(together, whole, policy, warmup=1, **shared)]
+            replays[policy + EMPTY] = [simulate(together[layers:], whole, policy, **shared)]
             replays[policy + APART] = [
-                simulate(read, entries, policy, groups=groups) for read in by_layer
+                simulate(read, entries, policy, warmup=1, groups=groups) for read in by_layer
             ]
         for name, parts in replays.items():
             hits, misses = sum(x.hit_entries for x in parts), sum(x.miss_entries for x in parts)
@@ -183,7 +196,8 @@ def figures(study: Study, steps: pd.DataFrame, lags: pd.DataFrame, hits: pd.Data
     grid[2].set(xscale="log", ylim=(0, 1))
     key(grid[2])
     cache, (axes,) = panels(1, width=4)
-    named = hits.rename(columns={"capacity": "capacity, share of keys and values"})
+    filled = hits[~hits["policy"].str.endswith(EMPTY)]
+    named = filled.rename(columns={"capacity": "capacity, share of keys and values"})
     curves(axes, named, "capacity, share of keys and values", "hit ratio", "policy")
     key(axes)
     study.save(sparsity=figure, block_cache=cache)

@@ -127,6 +127,10 @@ class ReplayedLayer(StaticLayer):
     def __init__(self, layer: StaticLayer, queries_HND: torch.Tensor) -> None:
         self.layer, self.queries_NHD = layer, queries_HND.transpose(0, 1).contiguous()
 
+    def prefetch(self) -> None:
+        """See StaticLayer."""
+        self.layer.prefetch()
+
     def step(
         self, q_BHD: torch.Tensor, k_BGD: torch.Tensor, v_BGD: torch.Tensor, at_B: torch.Tensor
     ) -> Partial:

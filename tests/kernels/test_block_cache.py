@@ -283,6 +283,19 @@ def test_no_policy_beats_the_optimum(policy: str, heads: int, layers: int) -> No
     assert 0 < done.hit_entries < best.hit_entries
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_steps_that_fill_the_cache_are_not_counted(backend: str) -> None:
+    """A block in each of two layers, which the first step reads and another one later."""
+    first, later = runs([(0, 8)]), runs([(0, 8), (8, 8)])
+    trace = [first] * 2 + [later] * 4
+    done = simulate(trace, 24, "lfu", layers=2, warmup=1, backend=backend)  # type: ignore[arg-type]
+    assert (done.steps, done.hit_entries, done.miss_entries) == (2, 40, 24)
+    assert done.admitted_entries == 8
+    best = optimum(trace, 32, layers=2, warmup=1)
+    assert (best.steps, best.hit_entries, best.miss_entries) == (2, 48, 16)
+    assert optimum(trace, 32, layers=2).miss_entries == 32
+
+
 def test_tokens_are_blocks_of_one(isa: str) -> None:
     cache = BlockCache(50, page=1, groups=2, policy="lru")
     start_NK = torch.tensor([[5, 3], [5, 9], [1, 2], [1, 2]], dtype=torch.int32)

@@ -368,6 +368,21 @@ def test_layers_share_a_cache_and_sequences_do_not(load: Load) -> None:
     assert len({id(mine[0]) for mine in caches}) == len(rows)
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_first_step_finds_what_the_prompt_asked_for_last(load: Load, which: int) -> None:
+    """By states and on fixed buffers, and again in forks, whose caches begin empty."""
+    session = sessions(load, METHODS[BUFFERED])[which]
+    for each in (session, session.fork(1)):
+        greedy(each, 1)
+        rows = zip(*each.states, strict=True)
+        hits = [sum(state.placement.traffic.hit_entries for state in row) for row in rows]  # type: ignore[attr-defined]
+        assert hits[0] > 0
+        assert hits[1] > 0
+        assert hits[2] == 0, "nothing of it is indexed"
+    session.prefill(prompts((40, 40, 40)))
+    assert not any(row.prefetched for row in session._rows)
+
+
 def test_rows_that_rest_leave_no_trace_in_the_traffic(load: Load) -> None:
     _, session = sessions(load, METHODS[BUFFERED])
     greedy(session, 3)

@@ -112,6 +112,35 @@ def test_it_answers_what_host_memory_answers(name: str, policy: str) -> None:
     assert plain.cached_tokens == plain.missed_tokens == plain.bus_bytes == 0
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_what_the_last_query_asks_for_is_there_before_the_next_step(name: str) -> None:
+    """Unless the index learned of it, and would again: then nothing comes."""
+    given = layer(330, groups=2, heads=2, size=16)
+    method = replace(METHODS[name], placement="wave_buffer", cache_budget=1.0)
+    state, right = read(method, given, 300), read(METHODS[name], given, 300)
+    learns = name in ("retrieval_attention", "hybrid, graph")
+    for position in (299, 300):
+        state.prefetch()
+        traffic = buffer_of(state).traffic
+        assert (traffic.prefetch_bytes == 0) == learns
+        assert (buffer_of(state).last, traffic.bus_bytes, traffic.hit_entries) == (None, 0, 0)
+        q_HD = given.q_HTD[:, position]
+        assert_close(state.decode(q_HD), right.decode(q_HD), 1e-6)
+        assert (traffic.bus_bytes == traffic.miss_entries == 0) == (not learns)
+        given.step(state, 300), given.step(right, 300)
+        state = state.fork()  # whose cache is empty
+
+
+def test_nothing_comes_before_there_is_an_index_or_a_query() -> None:
+    given = layer(330, groups=2, heads=2, size=16)
+    state = replace(METHODS["retroinfer"], placement="wave_buffer").layer(given.geometry)
+    state.prefetch()
+    given.prefill(state, 0, 40)
+    state.seal()
+    state.prefetch()
+    assert buffer_of(state).traffic == Traffic()
+
+
 @pytest.mark.parametrize("budget", [0.0, 1.0])
 def test_no_cache_and_a_cache_of_everything(budget: float) -> None:
     given = layer(420)

@@ -48,6 +48,7 @@ def simulate(
     page: int = 8,
     groups: int = 1,
     layers: int = 1,
+    warmup: int = 0,
     entry_bytes: int = 1,
     backend: Backend = "auto",
 ) -> Replay:
@@ -55,9 +56,10 @@ def simulate(
     entries (all layers and KV heads together) that is empty at first.
 
     A trace is what `Selection.retrieved` held in each layer after each decode step, layer after
-    layer, on the CPU: runs of slots, best first, N rows of `groups` KV heads. entry_bytes: key and
-    value of one token. A capacity of 5% of the KV vectors is
-    round(0.05 * tokens * groups * layers). No key or value is needed.
+    layer, on the CPU: runs of slots, best first, N rows of `groups` KV heads. warmup: so many steps
+    at its beginning only fill the cache; nothing of them is counted. entry_bytes: key and value of
+    one token. A capacity of 5% of the KV vectors is round(0.05 * tokens * groups * layers). No key
+    or value is needed.
     """
     cache = BlockCache(
         capacity // page, page=page, groups=groups, layers=layers, policy=policy, backend=backend
@@ -67,6 +69,8 @@ def simulate(
         found = cache.look_up(runs, number % layers)
         cache.update(found)
         entries = cache.wait()
+        if number < warmup * layers:
+            continue
         steps += 1
         hits += found.hit_entries
         misses += found.miss_entries
@@ -83,6 +87,7 @@ def optimum(
     *,
     groups: int = 1,
     layers: int = 1,
+    warmup: int = 0,
     entry_bytes: int = 1,
 ) -> Replay:
     """What no policy can beat on the trace: after each of its parts the cache keeps, of what it
@@ -96,18 +101,19 @@ def optimum(
     read = [entry_E for entry_E, _ in counted]
     held_E = due_E = torch.empty(0, dtype=torch.int64)
     hits = misses = admitted = 0
-    for (entry_E, times_E), next_E in zip(counted, _next_reads(read), strict=True):
-        hit_E = torch.isin(entry_E, held_E)
-        hits += int(times_E[hit_E].sum())
-        misses += int(times_E[~hit_E].sum())
+    parts = zip(counted, _next_reads(read), strict=True)
+    for number, ((entry_E, times_E), next_E) in enumerate(parts):
+        hit_E, counts = torch.isin(entry_E, held_E), number >= warmup * layers
+        hits += counts * int(times_E[hit_E].sum())
+        misses += counts * int(times_E[~hit_E].sum())
         stays_E = ~torch.isin(held_E, entry_E)
         due_E, order_E = torch.cat((due_E[stays_E], next_E)).sort(stable=True)
         kept = min(capacity, int((due_E < len(read)).sum()))
         new_E = torch.cat((torch.zeros(int(stays_E.sum()), dtype=torch.bool), ~hit_E))
-        admitted += int(new_E[order_E[:kept]].sum())
+        admitted += counts * int(new_E[order_E[:kept]].sum())
         held_E = torch.cat((held_E[stays_E], entry_E))[order_E[:kept]]
         due_E = due_E[:kept]
-    return Replay(len(read) // layers, hits, misses, admitted, entry_bytes)
+    return Replay(len(read) // layers - warmup, hits, misses, admitted, entry_bytes)
 
 
 def _entries(runs: Runs, groups: int, layer: int) -> tuple[Tensor, Tensor]:

@@ -75,6 +75,11 @@ class LayerState(ABC):
         """
         del below
 
+    def prefetch(self) -> None:  # noqa: B027
+        """Bring near what the next step is likely to read; after all layers were sealed or forked,
+        layer by layer.
+        """
+
     @property
     @abstractmethod
     def selection(self) -> Selection:
@@ -95,6 +100,9 @@ class StaticLayer(ABC):
 
     The rows' states are told of what was stored when they are settled.
     """
+
+    def prefetch(self) -> None:  # noqa: B027
+        """See LayerState; before the first step."""
 
     @abstractmethod
     def step(self, q_BHD: Tensor, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> Partial:

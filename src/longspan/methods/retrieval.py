@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from longspan.indexes.base import KeyIndex, SearchResult
     from longspan.placement.base import Place, PlacementName
-    from longspan.types import LayerGeometry, Partial
+    from longspan.types import LayerGeometry, Partial, Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ class RetrievalState(StoredState):
         self._queries: QuerySample | None = None
         if index.wants_queries:
             self._queries = QuerySample(plan.query_window, plan.query_cap)
+        self._asked_HD: Tensor | None = None
+        """The last query."""
 
     @property
     def indexed(self) -> tuple[int, int]:
@@ -89,6 +91,7 @@ class RetrievalState(StoredState):
     def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
         """See LayerState."""
         result = super().prefill(q_HQD, k_GQD, v_GQD)
+        self._asked_HD = q_HQD[:, -1].clone()
         if self._queries is not None:
             self._queries.add(q_HQD)
         return result
@@ -96,7 +99,10 @@ class RetrievalState(StoredState):
     def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:
         """See StoredState."""
         super().adopt(k_GTD, v_GTD)
-        if self._queries is not None and q_HSD is not None:
+        if q_HSD is None:
+            return
+        self._asked_HD = q_HSD[:, -1].clone()
+        if self._queries is not None:
             self._queries.add(q_HSD)
 
     def seal(self) -> None:
@@ -130,15 +136,30 @@ class RetrievalState(StoredState):
         if self.index.tokens:
             self.index.remember(q_HD.to(self.placement.device))
 
+    def decode(self, q_HD: Tensor) -> Partial:
+        """See LayerState."""
+        self._asked_HD = q_HD
+        return super().decode(q_HD)
+
+    def prefetch(self) -> None:
+        """See LayerState."""
+        if self.placement.traffic is not None and (runs := self.expected()) is not None:
+            self.placement.prefetch(runs, self.indexed)
+
+    def expected(self) -> Runs | None:
+        """What the last query would retrieve; None where there was none, or nothing is indexed, or
+        the index learns of queries, which it would do twice.
+        """
+        if self._asked_HD is None or not self.index.tokens or self.index.learns:
+            return None
+        _, _, found = self._found(self._asked_HD.to(self.placement.device))
+        return found.retrieved
+
     def read(self, q_HD: Tensor) -> Reading:
         """See StoredState."""
-        start, stop = self.indexed
-        if start == stop:
+        if not self.index.tokens:
             return super().read(q_HD)
-        ranges = self.zones(start, len(self.store) - stop)
-        partials = self.placement.attend_ranges(q_HD, ranges)
-        budget = self.budget(merge(partials).lse if partials else None)
-        found = self.index.search(q_HD, budget, self.geometry.scale)
+        ranges, partials, found = self._found(q_HD)
         partials += self.placement.attend_runs(q_HD, found.retrieved, self.indexed)
         partials += self.attend_summaries(q_HD, found)
         return Reading(
@@ -148,6 +169,16 @@ class RetrievalState(StoredState):
             hops=found.hops,
             index_bytes=found.bytes,
         )
+
+    def _found(
+        self, q_HD: Tensor
+    ) -> tuple[tuple[tuple[int, int], ...], list[Partial], SearchResult]:
+        """The steady zone, attention to it, and what the index finds besides."""
+        start, stop = self.indexed
+        ranges = self.zones(start, len(self.store) - stop)
+        partials = self.placement.attend_ranges(q_HD, ranges)
+        budget = self.budget(merge(partials).lse if partials else None)
+        return ranges, partials, self.index.search(q_HD, budget, self.geometry.scale)
 
     def budget(self, exact_lse_H: Tensor | None = None) -> Budget:
         """What a search may read now."""

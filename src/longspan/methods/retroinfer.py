@@ -64,7 +64,8 @@ class RetroInfer(Method):
     estimated with their spread (estimation=clusters) and read where that would not do (tolerance=0)
     besides a smaller share that always is (retrieval_budget=0.018; experiments/wave_ablations has
     the reasons for all six); blocks go by how often they were read (cache_policy=lru).
-    RetroInferPaper has the paper's. In both all layers share the pages of the block cache.
+    RetroInferPaper has the paper's. In both all layers share the pages of the block
+    cache, which begins with what the prompt's last query asks for.
     """
 
     name: ClassVar[str] = "retroinfer"
@@ -82,7 +83,7 @@ class RetroInfer(Method):
     update_tokens: Count = 1024
     placement: PlacementName = "cpu"
     cache_budget: Share = 0.05
-    cache_policy: CachePolicy = "lfu"
+    cache_policy: CachePolicy = "tinylfu"
     summaries: Literal["model", "float32"] = "model"
     clusters_per_group: Count | None = None
     group_slack: Slack = 2.0

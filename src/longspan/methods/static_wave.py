@@ -78,6 +78,11 @@ class StaticWave(StaticStored):
             usual=self.clusters.retrieve + self.zones,
         )
 
+    def prefetch(self) -> None:
+        """See StaticLayer."""
+        if isinstance(self.pool, CachedPool):
+            self.pool.prefetch([state.expected() for state in self.rows])
+
     def budget(self, tokens: int) -> Budget:
         """Of a search over `tokens` tokens."""
         return Budget(self.plan.retrieve.of(tokens), self.plan.estimate.of(tokens))

@@ -38,7 +38,7 @@ class VectorRetrieval(Method):
     dense_layers: Layers = ()
     placement: PlacementName = "cpu"
     cache_budget: Share = 0.05
-    cache_policy: CachePolicy = "lfu"
+    cache_policy: CachePolicy = "tinylfu"
 
     @abstractmethod
     def index(self, geometry: LayerGeometry) -> KeyIndex:

@@ -66,9 +66,13 @@ class Decoder:
 
 def join(states: Sequence[RowState]) -> None:
     """Let the layers of one sequence share what they may."""
-    mine = [cast("LayerState", each) for each in states if not isinstance(each, WindowState)]
-    for below, state in pairwise(mine):
+    for below, state in pairwise(of_method(states)):
         state.join(below)
+
+
+def of_method(states: Sequence[RowState]) -> list[LayerState]:
+    """Those that a method made."""
+    return [cast("LayerState", each) for each in states if not isinstance(each, WindowState)]
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -83,6 +87,8 @@ class Row:
     """Whether a fork has, or had, a part in what the states hold."""
     static: StaticStep | None = None
     """What decodes this row now; the states are behind it until it is left."""
+    prefetched: bool = False
+    """Whether the states have brought near what their first step is likely to read."""
     broken: bool = False
     """Whether reading ended half-way, so that layers hold different tokens."""
 
@@ -90,6 +96,14 @@ class Row:
         """RuntimeError where nothing right can come of it any more."""
         if self.broken:
             raise RuntimeError("a row was left half-read by an error; right is a new session")
+
+    def prefetch(self) -> None:
+        """Before the states decode."""
+        if self.prefetched:
+            return
+        for state in of_method(self.states):
+            state.prefetch()
+        self.prefetched = True
 
     def leave(self) -> None:
         """Go on with the states."""
@@ -105,7 +119,7 @@ class Row:
         states = [state.fork() for state in self.states]
         join(states)
         self.shared = True
-        return replace(self, states=states, tape=None, static=None)
+        return replace(self, states=states, tape=None, static=None, prefetched=False)
 
 
 @contextmanager

@@ -79,6 +79,7 @@ class StoreSession(Session):
             for row in read:
                 for state in row.states:
                     state.seal()
+                row.prefetched = False
         self._forward.bind(self._rows)
         return self._logits()
 
@@ -104,6 +105,9 @@ class StoreSession(Session):
         if (step := self._static()) is not None:
             logits_BV = step.decode(self._rows, tokens)
         else:
+            with whole(self._rows):
+                for row in self._rows:
+                    row.prefetch()
             logits_BV = self._forward.step(self._rows, tokens, self.observer)
         for row, logits_V in zip(self._rows, logits_BV, strict=True):
             row.length += 1

@@ -48,6 +48,8 @@ class StaticStep:
                 # one slot more: a full row that rests has to put its token somewhere
                 layer.static = method.static_layer(states, [limit + 1 for limit in self.limits])
                 self.layers.append(layer.static)
+            for static in self.layers:
+                static.prefetch()
         except BaseException:
             for static in self.layers:
                 static.release()  # what lies in buffers by now is still the states'

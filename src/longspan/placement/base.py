@@ -32,7 +32,7 @@ class Place:
     placement: PlacementName = "cpu"
     cache_budget: float = 0.05
     """Share of the keys and values in host memory that the cache holds, all layers together."""
-    cache_policy: CachePolicy = "lfu"
+    cache_policy: CachePolicy = "tinylfu"
 
 
 @dataclass(slots=True)
@@ -49,6 +49,8 @@ class Traffic:
     """How long steps waited for the cache's table after their own work."""
     overflows: int = 0
     """Steps for which the buffer had to grow; nothing was left out."""
+    prefetch_bytes: int = 0
+    """Keys and values that came from host memory before a first step."""
 
     def add(self, other: Traffic) -> None:
         """Sum up."""
@@ -99,6 +101,10 @@ class Placement(ABC):
         anything is read.
         """
         del below
+
+    def prefetch(self, runs: Runs, within: tuple[int, int]) -> None:
+        """Bring near what `attend_runs` is likely to be asked for next."""
+        del runs, within
 
     @property
     def nbytes(self) -> int:

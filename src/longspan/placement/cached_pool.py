@@ -87,6 +87,28 @@ class CachedPool(Pool):
             placement.pool_bytes = self.shared.nbytes(row) + table
             placement.store.held = True
 
+    def prefetch(self, runs: Sequence[Runs | None]) -> None:
+        """Let in what the rows are likely to read first, each as its index would say it; a layer
+        after the other, before the first step.
+        """
+        asked = _side_by_side(runs, self.geometry.kv_heads)
+        assert asked.size_NK is not None
+        page = self.shared.pool.page
+        steps = CacheSteps(
+            self.shared.tables,
+            self.cached.layer,
+            width=asked.size_NK.shape[1],
+            most=int((asked.size_NK + page - 1).div(page, rounding_mode="floor").sum()),
+            pinned=self.geometry.device.type == "cuda",
+        )
+        steps.begin()
+        steps.read.copy_(packed(asked.start_NK, asked.size_NK, asked.count_N))
+        steps.flag.fill_(1)
+        for placement, count in zip(self.placements, steps.wait(), strict=True):
+            placement.traffic.prefetch_bytes += count.admitted_entries * self._token_bytes
+        admit_pages(self.cached, steps.admitted_BA4, steps.count_B)
+        wait_for_devices()  # the lists go now
+
     def append(self, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> None:
         """See Pool."""
         near = self.keys_NCD, self.values_NCD
@@ -136,14 +158,17 @@ class CachedPool(Pool):
         start = time.perf_counter()
         counts = self.steps.wait()
         waited = (time.perf_counter() - start) / max(1, len(self._decoding))
-        token_bytes = 2 * self.geometry.head_size * self.geometry.dtype.itemsize
         for row, count in enumerate(counts):
             if row not in self._decoding:
                 continue  # what it reads while it rests is nobody's
             placement = self.placements[row]
-            crossed = (count.miss_entries + count.admitted_entries) * token_bytes
+            crossed = (count.miss_entries + count.admitted_entries) * self._token_bytes
             placement.last = Traffic(count.hit_entries, count.miss_entries, crossed, waited)
             placement.traffic.add(placement.last)
+
+    @property
+    def _token_bytes(self) -> int:
+        return 2 * self.geometry.head_size * self.geometry.dtype.itemsize
 
     def release(self, row: int) -> None:
         """See Pool: the buffers are let go, and what was frozen in them goes home."""
@@ -163,3 +188,19 @@ class CachedPool(Pool):
         store.held = False
         store.compact()
         self.placements[row].pool_bytes = 0
+
+
+def _side_by_side(runs: Sequence[Runs | None], heads: int) -> Runs:
+    """What rows of so many KV heads read, as one, on the CPU."""
+    width = max([1, *(each.start_NK.shape[1] for each in runs if each is not None)])
+    both_2NK = torch.zeros(2, len(runs) * heads, width, dtype=torch.int32)
+    count_N = torch.zeros(len(runs) * heads, dtype=torch.int32)
+    for row, each in enumerate(runs):
+        if each is None:
+            continue
+        assert each.size_NK is not None
+        here = slice(row * heads, (row + 1) * heads)
+        both_2NK[0, here, : each.start_NK.shape[1]] = each.start_NK
+        both_2NK[1, here, : each.size_NK.shape[1]] = each.size_NK
+        count_N[here] = each.count_N
+    return Runs(both_2NK[0], both_2NK[1], count_N)

@@ -1,8 +1,9 @@
 """Keys and values in host memory, and a cache of the blocks that are read again and again.
 
 RetroInfer (PVLDB 19(5), arXiv 2505.02922), section 4.4. Beyond the paper: frequency-aware policies,
-pages shared by all layers and KV heads, a buffer that grows instead of dropping clusters. Without a
-GPU all of it happens in plain memory, to the same result.
+pages shared by all layers and KV heads, a cache that begins with what the prompt's last query asks
+for, a buffer that grows instead of dropping clusters. Without a GPU all of it happens in plain
+memory, to the same result.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from longspan.placement.base import Place
     from longspan.types import LayerGeometry, Partial
     from longspan_kernels.block_cache import Found
-    from longspan_kernels.types import Pages
 
 BUFFER_STEP = 256
 """The buffer's length is a multiple of this."""
@@ -77,22 +77,7 @@ class WaveBuffer(Placement):
     ) -> list[Partial]:
         """See Placement."""
         found = self._look_up(runs)
-        keys_NED, values_NED = self._buffer(found)
-        parts = self.store.slices(*(within or (0, len(self.store))))
-        pages = found.pages(self.device)
-        cached: tuple[Tensor | None, Tensor | None] = self.cache.pool
-        for part in parts:
-            page_gather(
-                part.keys_GTD,
-                part.values_GTD,
-                cached[0],
-                cached[1],
-                pages,
-                keys_NED,
-                values_NED,
-                first=part.first,
-            )
-            cached = None, None
+        keys_NED, values_NED = self._gathered(found, within)
         partial = sparse_decode(
             q_HD,
             keys_NED,
@@ -101,8 +86,14 @@ class WaveBuffer(Placement):
             scale=self.geometry.scale,
             softcap=self.geometry.softcap,
         )
-        page_admit(keys_NED, values_NED, self._wait(), *self.cache.pool)
+        self.traffic.add(self._let_in(keys_NED, values_NED))
         return [partial]
+
+    def prefetch(self, runs: Runs, within: tuple[int, int]) -> None:
+        """See Placement. The cache lets in what it would of a step."""
+        keys_NED, values_NED = self._gathered(self._look_up(runs), within)
+        self.traffic.prefetch_bytes += self._let_in(keys_NED, values_NED).bus_bytes
+        self.last, self._length = None, 0
 
     def blocks(self, device: torch.device) -> Iterator[Part]:
         """See Placement."""
@@ -155,14 +146,33 @@ class WaveBuffer(Placement):
         keys_NED = torch.zeros(shape, dtype=self.geometry.dtype, device=self.device)
         return keys_NED, torch.zeros_like(keys_NED)
 
-    def _wait(self) -> Pages:
-        """What gets into the cache; closes the accounts of the step."""
+    def _gathered(self, found: Found, within: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+        """All that was found, in a buffer."""
+        keys_NED, values_NED = self._buffer(found)
+        pages = found.pages(self.device)
+        cached: tuple[Tensor | None, Tensor | None] = self.cache.pool
+        for part in self.store.slices(*(within or (0, len(self.store)))):
+            page_gather(
+                part.keys_GTD,
+                part.values_GTD,
+                cached[0],
+                cached[1],
+                pages,
+                keys_NED,
+                values_NED,
+                first=part.first,
+            )
+            cached = None, None
+        return keys_NED, values_NED
+
+    def _let_in(self, keys_NED: Tensor, values_NED: Tensor) -> Traffic:
+        """Copy into the cache what it lets in of the buffer. What all of it cost."""
         assert self.last is not None
         start = time.perf_counter()
         pages = self.cache.wait()
         self.last.wait_s = time.perf_counter() - start
-        self.traffic.add(self.last)
-        return pages
+        page_admit(keys_NED, values_NED, pages, *self.cache.pool)
+        return self.last
 
     def _brought(self, start: int, stop: int) -> Iterator[Part]:
         """The slots on the device; short stretches of frozen parts stay there."""
