@@ -1,4 +1,4 @@
-"""What PQCache and MagicPIG do in a step and before it, on a GPU."""
+"""What PQCache, Loki and MagicPIG do in a step and before it, on a GPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from gpu_timing import BUDGET, GROUPS, RATIO, SCALE, WIDTH, ran, row, seconds
 from tables import Table
 
 from longspan_kernels.hash_tables import codes, hash_build, hash_search
+from longspan_kernels.key_scan import best_keys, coordinates
+from longspan_kernels.key_scan import encode as coded_keys
 from longspan_kernels.product_codes import best_tokens, encode, train
 from longspan_kernels.sampled_decode import sampled_decode
 from longspan_kernels.types import Coded, Sampling
@@ -39,7 +41,7 @@ def clustered(tokens: int) -> tuple[Tensor, Tensor]:
 def searching(tokens: int, peak: float) -> Table:
     """Decode steps, beside the references on the same GPU, which no graph can hold."""
     head = ("operation", "us", "GB/s", "of the copy's", "torch us", "faster")
-    named = f"PQCache, MagicPIG: {GROUPS} KV heads of {tokens:,} tokens"
+    named = f"PQCache, Loki, MagicPIG: {GROUPS} KV heads of {tokens:,} tokens"
     table = Table(f"{named}, {RATIO} query heads each", head)
     q_HD, keys_GTD = clustered(tokens)
 
@@ -58,6 +60,11 @@ def searching(tokens: int, peak: float) -> Table:
             reads = 2 if share == "kv_head" else 1
             moved = reads * code_GPT.nbytes + 8 * rows * tokens
             add(f"best_tokens, {parts} parts of {bits} bits, a set a {share}", call, moved)
+    for rank in (WIDTH // 4, WIDTH // 2):
+        where = coordinates(keys_GTD, None, rank, "keys")
+        scanned = coded_keys(keys_GTD, where)
+        moved = scanned.code_GTW.nbytes + 16 * len(q_HD) * tokens
+        add(f"best_keys, {rank} columns", partial(best_keys, q_HD, [scanned], where, wanted), moved)
     mean_GD = keys_GTD.mean(1, dtype=torch.float32)
     norm_GT = (keys_GTD.float() - mean_GD[:, None]).norm(dim=-1)
     planes_LDK = torch.randn(TABLES, WIDTH, BITS, device="cuda")

@@ -22,6 +22,7 @@ from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.cached_decode import CachedStore, PagePool, admit_pages, cached_decode
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.hash_tables import codes, hash_build, hash_search
+from longspan_kernels.key_scan import Coordinates, KeyCodes, best_keys
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.product_codes import best_tokens, encode
@@ -155,6 +156,13 @@ def coded(dtype: torch.dtype, parts: int, bits: int) -> None:
         )
 
 
+def scanned(rank: int, a_group: int) -> None:
+    """Codes of so many columns, two stretches of them."""
+    where = Coordinates(*torch.zeros(3, 2, 128, rank))
+    parts = [KeyCodes(torch.zeros(2, some, rank).char(), where.mean_GD[:, 0]) for some in (3000, 7)]
+    best_keys(torch.zeros(2 * a_group, 128), parts, where, 50, backend="triton")
+
+
 def sampled(dtype: torch.dtype, width: int, softcap: float | None) -> None:
     """Attention over what hash tables sampled."""
     q_HD, k_GTD = torch.zeros(8, width, dtype=dtype), torch.zeros(2, 4096, width, dtype=dtype)
@@ -185,6 +193,8 @@ def main() -> None:
     places(torch.bfloat16)
     coded(torch.bfloat16, 2, 6)
     coded(torch.float16, 4, 8)
+    scanned(64, 4)
+    scanned(96, 71)
     sampled(torch.bfloat16, 128, None)
     sampled(torch.bfloat16, 256, 30.0)
     sampled(torch.float32, 80, 30.0)

@@ -10,6 +10,7 @@ from longspan_kernels.attention_graph.maps import score_maps
 from longspan_kernels.attention_graph.options import Metric
 from longspan_kernels.dispatch import path
 from longspan_kernels.key_scan import cpu, reference
+from longspan_kernels.on_gpu import triton_serves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,6 +152,10 @@ def best_keys(
         for weights_HW in weights:
             check("q times the codes' steps", weights_HW)
     codes = [each.code_GTW for each in coded]
+    if triton_serves(backend, codes, weights):
+        from longspan_kernels.key_scan import triton
+
+        return triton.best_keys(q_HD, weights, codes, k, candidates, keys_GTDs)
     isa = path(backend, cpu.obstacle(q_HD, codes, keys_GTDs))
     if isa is None:
         return reference.best_keys(q_HD, weights, codes, k, candidates, keys_GTDs)
