@@ -14,7 +14,7 @@ from bench_dense_decode import GROUPS, HEADS, WIDTH, fused, grouped_matmul
 from inputs import topic_keys, topic_queries
 from tables import Table, reader, time_together
 
-from longspan.methods.retrieval import Amount
+from longspan.methods.plan import Amount
 from longspan.methods.retroinfer import RetroInfer
 from longspan.types import LayerGeometry
 from longspan_kernels.dense_decode import dense_decode

@@ -60,7 +60,9 @@ def test_outliers_and_the_best_of_the_others_are_read(
     found = built(keys_GTD, 320).search(q_HD, Budget(50), 0.3)
     for group in range(2):
         right = slow_choice(q_HD[3 * group : 3 * group + 3], keys_GTD[group], 7, 4, 0.3)
-        assert found.retrieved.start_NK[group].tolist() == (right * CHUNK + 5).tolist()
+        starts, right = found.retrieved.start_NK[group].tolist(), (right * CHUNK + 5).tolist()
+        assert set(starts[:4]) == set(right[:4])
+        assert starts[4:] == right[4:]
     assert found.retrieved.size_NK is not None
     assert (found.retrieved.size_NK == CHUNK).all()
     assert found.retrieved.count_N.tolist() == [11, 11]
@@ -81,7 +83,8 @@ def test_what_is_generated_has_no_outliers_and_joins_the_index() -> None:
     twin.append(Segment(keys_GTD[:, 160:], keys_GTD[:, 160:], 165))
     assert (index.tokens, twin.tokens) == (160, 240)
     first, second = (each.search(queries(), Budget(1), 1.0).retrieved for each in (index, twin))
-    assert first.start_NK[:, :2].tolist() == second.start_NK[:, :2].tolist()  # the outliers
+    outliers = [each.start_NK[:, :2].sort().values.tolist() for each in (first, second)]
+    assert outliers[0] == outliers[1]
     only = LandmarkIndex(CHUNK)
     only.append(Segment(keys_GTD, keys_GTD, 0))
     assert only.search(queries(), Budget(9), 1.0).retrieved.count_N.tolist() == [2, 2]

@@ -13,8 +13,9 @@ from tests.methods.cases import assert_close, layer
 
 from longspan.indexes.flat import FlatIndex
 from longspan.methods.faiss_flat import FaissFlat
+from longspan.methods.plan import Amount, Plan
 from longspan.methods.queries import QuerySample
-from longspan.methods.retrieval import Amount, Plan, RetrievalState
+from longspan.methods.retrieval import RetrievalState
 from longspan.methods.retroinfer import RetroInfer
 
 if TYPE_CHECKING:

@@ -17,7 +17,11 @@ from tests.models.test_exactness import prompts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longspan.methods.full import Full
+from longspan.methods.loki import Loki
+from longspan.methods.quest import Quest
 from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.shadowkv import ShadowKV
+from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.placement.pool import Pool
 
@@ -54,6 +58,15 @@ METHODS: dict[str, Method] = {
     "retroinfer, no estimation": RetroInfer(
         update_tokens=40, local_tokens=8, estimation="none", vote="max", retrieval_budget=0.1,
     ),
+    "quest": Quest(page_tokens=4, update_tokens=16, dense_layers=(0,), retrieval_budget=0.3),
+    "quest, a set a KV head, wave_buffer": Quest(
+        page_tokens=8, update_tokens=16, dense_layers=(), retrieval_budget=0.2, share="kv_head",
+        placement="wave_buffer", cache_budget=0.5, sink_tokens=3, local_tokens=10,
+    ),
+    "shadowkv": ShadowKV(update_tokens=30, outlier_budget=0.1, retrieval_budget=0.2),
+    "snapkv": SnapKV(budget=0.3, window_tokens=8),
+    "streaming_llm": StreamingLLM(budget=0.3, sink_tokens=2),
+    "streaming_llm, window": StreamingLLM(window_tokens=40),
 }  # fmt: skip
 STEPS = 80
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal")
@@ -85,9 +98,10 @@ def sessions(
     """The same rows, decoded by their states and by the step."""
     both = []
     for graphs in ("off", "eager"):
-        session = load("llama", graphs=graphs, layers=layers).session(
-            method, len(lengths), **options
-        )
+        model = load("llama", graphs=graphs, layers=layers)
+        with torch.no_grad():  # it is zero there, so that to such a query all pages are alike
+            model._decoder.module.get_input_embeddings().weight[0, ::2] = 0.7
+        session = model.session(method, len(lengths), **options)
         session.prefill(prompts(lengths))
         both.append(session)
     return both[0], both[1]
@@ -203,7 +217,7 @@ def test_a_step_done_again_changes_nothing(load: Load, name: str) -> None:
     assert torch.equal(first_BV, again_BV)
 
 
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv"])
 def test_views_forks_turns_and_tapes(load: Load, name: str) -> None:
     right, found = sessions(load, METHODS[name])
     both = []
@@ -463,7 +477,9 @@ def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(ValueError, match=r"model\.graphs = 'on': there is no CUDA device"):
             load("llama", graphs="on")
     for method, family, reason in (
-        (StreamingLLM(), "llama", "'streaming_llm' has no decode step of fixed shapes"),
+        (Loki(), "llama", "'loki' has no decode step of fixed shapes"),
+        (Quest(placement="wave_buffer"), "llama", "method.share = 'query_head'"),
+        (ShadowKV(placement="wave_buffer", dense_layers=(1,)), "llama", r"dense_layers = \[1\]"),
         (RetroInfer(tail="segment_mean"), "llama", "method.tail = 'segment_mean'"),
         (RetroInfer(clusters_per_group=8), "llama", "method.clusters_per_group = 8"),
         (Full(), "gemma2", "sliding window"),

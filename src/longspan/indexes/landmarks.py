@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 import torch.nn.functional as F
 
-from longspan.indexes.base import SearchResult
 from longspan.indexes.paged import PagedIndex
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from longspan.indexes.base import Budget, Segment
+    from longspan.indexes.base import Segment
 
 
 BLOCK_PAGES = 1024
@@ -58,18 +57,23 @@ class LandmarkIndex(PagedIndex):
         super().build(segment)
         self._always(segment.keys_GTD.new_empty(len(segment.keys_GTD), 0, dtype=torch.int64))
 
-    def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
-        """The outliers, then the best of the other chunks, as many as hold `retrieve_tokens`, best
-        first: by the largest share that a query head of the group gives a landmark.
+    def voted(self, score_BHP: Tensor, always_BGP: Tensor) -> Tensor:
+        """The outliers, then the others by the largest share that a query head of the group gives a
+        landmark.
         """
+        share_BGRP = score_BHP.softmax(-1).reshape(*always_BGP.shape[:2], -1, score_BHP.shape[-1])
+        return share_BGRP.amax(2).masked_fill(always_BGP, 2.0)  # more than any share
+
+    @property
+    def always(self) -> int:
+        """See PagedIndex."""
+        return 0 if self._outlier_GO is None else self._outlier_GO.shape[1]
+
+    @property
+    def always_GP(self) -> Tensor:
+        """See PagedIndex: the outliers."""
         assert self._outlier_GO is not None
-        groups, outliers = self._outlier_GO.shape
-        wanted = min(self.wanted(budget), self.pages - outliers)
-        share_HP = self.scores(q_HD, scale).softmax(-1)
-        vote_GP = share_HP.reshape(groups, -1, self.pages).amax(1)
-        best_GK = vote_GP.scatter(1, self._outlier_GO, -1.0).topk(wanted, dim=-1).indices
-        runs = self.runs(torch.cat([self._outlier_GO, best_GK], dim=-1))
-        return SearchResult(runs, None, distances=float(self.pages), bytes=float(self.nbytes))
+        return super().always_GP.scatter(1, self._outlier_GO, True)
 
     def _always(self, page_GO: Tensor) -> None:
         kept = [] if self._outlier_GO is None else [self._outlier_GO]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 
-from longspan.indexes.base import KeyIndex
+from longspan.indexes.base import KeyIndex, SearchResult
 from longspan.indexes.files import read_facts, read_tensor, write_facts, write_tensors
 from longspan.types import Runs
 from longspan_kernels.wave_search import wave_search
@@ -33,6 +33,10 @@ class PagedIndex(KeyIndex):
 
     kind: ClassVar[str]
     """What its files are called."""
+    products: ClassVar[int] = 1
+    """Of a query with keys, as long as what stands for a page."""
+    least: ClassVar[int] = 1
+    """Pages that are read, whatever the budget."""
 
     def __init__(self, page_tokens: int) -> None:
         self.page_tokens = page_tokens
@@ -46,6 +50,29 @@ class PagedIndex(KeyIndex):
     @abstractmethod
     def asked(self, q_HD: Tensor) -> Tensor:
         """What it is multiplied with [H, W]."""
+
+    @abstractmethod
+    def voted(self, score_BHP: Tensor, always_BGP: Tensor) -> Tensor:
+        """Which pages to read, the largest votes first [B, N, P], a row for all heads that read the
+        same. A score of -inf: there is no such page. `always`: see `always_GP`.
+        """
+
+    @property
+    def always(self) -> int:
+        """How many pages of a KV head are read beside what is asked for."""
+        return 0
+
+    @property
+    def always_GP(self) -> Tensor:
+        """bool: which ones."""
+        rows_GPW = self._rows[0]
+        return rows_GPW.new_zeros(len(rows_GPW), self.pages, dtype=torch.bool)
+
+    def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
+        """The pages that are always read, then those of the largest votes, best first."""
+        vote_BNP = self.voted(self.scores(q_HD, scale)[None], self.always_GP[None])
+        runs = self.runs(vote_BNP[0].topk(self.wanted(budget), dim=-1).indices)
+        return SearchResult(runs, None, distances=self.distances, bytes=float(self.nbytes))
 
     @property
     def wants_queries(self) -> bool:
@@ -89,19 +116,35 @@ class PagedIndex(KeyIndex):
         return torch.cat([each for each in found if each is not None], dim=-1)
 
     def wanted(self, budget: Budget) -> int:
-        """Pages that hold as many tokens. Raises ValueError for a budget beyond what there is."""
+        """How many pages a search gives. Raises ValueError for a budget beyond what there is."""
         if not 0 < budget.retrieve_tokens <= self.tokens:
             raise ValueError(
                 f"retrieve_tokens is {budget.retrieve_tokens}; it should be 1 to {self.tokens},"
                 " the keys indexed"
             )
-        return -(-budget.retrieve_tokens // self.page_tokens)
+        return min(self.most(budget), self.pages)
+
+    def most(self, budget: Budget) -> int:
+        """As `wanted`, were there pages enough."""
+        return max(self.least, -(-budget.retrieve_tokens // self.page_tokens)) + self.always
 
     def runs(self, page_NK: Tensor) -> Runs:
         """The slots of these pages."""
         start_NK = page_NK.int() * self.page_tokens + self.first_slot
         count_N = torch.full_like(start_NK[:, 0], start_NK.shape[1])
         return Runs(start_NK, torch.full_like(start_NK, self.page_tokens), count_N)
+
+    def rows_from(self, page: int) -> Tensor:
+        """What stands for the pages from this one on [G, P, W]."""
+        found, first = [], 0
+        for each_GPW in self._rows:
+            found.append(each_GPW[:, max(0, page - first) :])
+            first += each_GPW.shape[1]
+        return torch.cat(found, dim=1)
+
+    def lie_in(self, rows_GPW: Tensor) -> None:
+        """What stands for all pages lies here now."""
+        self._rows = (rows_GPW,)
 
     def fork(self) -> Self:
         """Pages are never changed, so they are shared."""
@@ -116,6 +159,11 @@ class PagedIndex(KeyIndex):
     def tokens(self) -> int:
         """See KeyIndex."""
         return self.page_tokens * self.pages
+
+    @property
+    def distances(self) -> float:
+        """Products a search makes for a query head."""
+        return float(self.products * self.pages)
 
     @property
     def nbytes(self) -> int:

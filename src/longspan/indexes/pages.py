@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from longspan.indexes.base import SearchResult
 from longspan.indexes.paged import PagedIndex
 
 if TYPE_CHECKING:
@@ -14,11 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from longspan.indexes.base import Budget
     from longspan_kernels.types import Sharing
-
-LEAST_PAGES = 3
-"""Read whatever the budget."""
 
 
 class PageIndex(PagedIndex):
@@ -31,6 +26,8 @@ class PageIndex(PagedIndex):
     """
 
     kind: ClassVar[str] = "longspan.pages"
+    products: ClassVar[int] = 2
+    least: ClassVar[int] = 3
 
     def __init__(self, page_tokens: int = 16, share: Sharing = "query_head") -> None:
         super().__init__(page_tokens)
@@ -44,16 +41,12 @@ class PageIndex(PagedIndex):
         """[max(q, 0), min(q, 0)]; so a score is what no key's exceeds, but for rounding."""
         return torch.cat([q_HD.clamp(min=0), q_HD.clamp(max=0)], dim=-1)
 
-    def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
-        """The pages of the largest bounds, as many as hold `retrieve_tokens` and at least three,
-        best first: a set a query head, or a KV head by the largest bound within its group.
-        """
-        wanted = min(max(LEAST_PAGES, self.wanted(budget)), self.pages)
-        bound_NP = self.scores(q_HD, scale)
-        if self.share == "kv_head":
-            bound_NP = bound_NP.reshape(len(self._rows[0]), -1, self.pages).amax(1)
-        runs = self.runs(bound_NP.topk(wanted, dim=-1).indices)
-        return SearchResult(runs, None, distances=2.0 * self.pages, bytes=float(self.nbytes))
+    def voted(self, score_BHP: Tensor, always_BGP: Tensor) -> Tensor:
+        """The bounds: a set of pages a query head, or a KV head by the largest of its group."""
+        if self.share == "query_head":
+            return score_BHP
+        batch, groups, pages = always_BGP.shape
+        return score_BHP.reshape(batch, groups, -1, pages).amax(2)
 
     @property
     def facts(self) -> Mapping[str, Any]:

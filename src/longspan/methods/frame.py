@@ -133,9 +133,13 @@ class StoredState(LayerState):
         """Attend slot ranges exactly."""
         return Reading(self.placement.attend_ranges(q_HD, ranges), Selection(steady=ranges))
 
-    def zones(self, sink: int, local: int) -> tuple[tuple[int, int], ...]:
-        """The slot ranges of the first `sink` and the last `local` tokens; they do not overlap."""
-        tokens = len(self.store)
+    def zones(
+        self, sink: int, local: int, tokens: int | None = None
+    ) -> tuple[tuple[int, int], ...]:
+        """The slot ranges of the first `sink` and the last `local` of so many tokens, by default
+        what is stored; they do not overlap.
+        """
+        tokens = len(self.store) if tokens is None else tokens
         if sink + local >= tokens:
             return ((0, tokens),)
         both = ((0, sink), (tokens - local, tokens))

@@ -9,7 +9,7 @@ from longspan.indexes.hybrid import Finder, HybridIndex
 from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import WaveOptions
-from longspan.methods.retrieval import Amount
+from longspan.methods.plan import Amount
 from longspan.methods.vector_retrieval import VectorRetrieval
 from longspan.options import Count, Fraction, Share, Tokens, settings
 from longspan_kernels.attention_graph import GraphOptions

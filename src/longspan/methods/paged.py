@@ -6,13 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from longspan.methods.retrieval import RetrievalState
+from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_paged import StaticPaged
 from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
     from longspan.indexes.base import KeyIndex
     from longspan.indexes.paged import PagedIndex
-    from longspan.methods.retrieval import Plan
+    from longspan.methods.base import LayerState
+    from longspan.methods.plan import Plan
     from longspan.types import LayerGeometry
 
 
@@ -29,6 +36,18 @@ class PagedRetrieval(ShareRetrieval):
         pages = -(-self.update_tokens // self.page_tokens)
         plan = replace(plan, update_tokens=pages * self.page_tokens)
         return PagedState(geometry, plan, index)
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        if self.placement == "wave_buffer" and self.dense_layers:
+            dense = list(self.dense_layers)
+            return f"method.dense_layers = {dense} with placement=wave_buffer read host memory"
+        return elsewhere(self.placement, device)
+
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
+        """See Method."""
+        paged = isinstance(states[0], PagedState)
+        return StaticPaged(states, limits) if paged else StaticStored(states, limits)
 
 
 class PagedState(RetrievalState):

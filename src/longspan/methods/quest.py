@@ -10,6 +10,8 @@ from longspan.options import Count, Layers, Tokens, settings
 from longspan_kernels.types import Sharing
 
 if TYPE_CHECKING:
+    import torch
+
     from longspan.types import LayerGeometry
 
 
@@ -33,6 +35,12 @@ class Quest(PagedRetrieval):
     update_tokens: Count = 64
     dense_layers: Layers = (0, 1)
     share: Sharing = "query_head"
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        if self.placement == "wave_buffer" and self.share == "query_head":
+            return "method.share = 'query_head' with placement=wave_buffer, which reads by KV head"
+        return super().static_obstacle(device)
 
     def index(self, geometry: LayerGeometry) -> PageIndex:
         """See VectorRetrieval."""

@@ -15,7 +15,7 @@ from longspan_kernels.attention_graph import GraphOptions, Metric, Storage
 
 if TYPE_CHECKING:
     from longspan.indexes.base import KeyIndex
-    from longspan.methods.retrieval import Plan
+    from longspan.methods.plan import Plan
     from longspan.types import LayerGeometry
 
 

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import Tail, Vote, WaveOptions
 from longspan.methods.base import Method
-from longspan.methods.retrieval import Amount, Plan, share_of_layer
+from longspan.methods.plan import Amount, Plan, share_of_layer
 from longspan.methods.static import elsewhere
 from longspan.methods.static_wave import StaticWave
 from longspan.methods.wave_step import WaveStepState

@@ -9,16 +9,21 @@ import torch.nn.functional as F
 
 from longspan.methods.base import Method
 from longspan.methods.frame import Reading, StoredState
+from longspan.methods.plan import share_of_layer
 from longspan.methods.queries import QuerySample
-from longspan.methods.retrieval import share_of_layer
+from longspan.methods.static import elsewhere
+from longspan.methods.static_snap import StaticSnap
 from longspan.options import Count, Fraction, Fractions, settings
 from longspan.placement.base import OnePlace
 from longspan.types import Runs, Selection
 from longspan_kernels.dense_decode.reference import scores
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry, Partial
 
 
@@ -53,6 +58,14 @@ class SnapKV(Method):
     def layer(self, geometry: LayerGeometry) -> SnapState:
         """See Method."""
         return SnapState(self, geometry)
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        return elsewhere(self.placement, device)
+
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticSnap:
+        """See Method."""
+        return StaticSnap(states, limits)
 
     def kept(self, prompt: int, layer: int, window: int) -> int:
         """Tokens of a prompt that this layer keeps beside a window of so many; at least one."""
@@ -91,6 +104,10 @@ class SnapState(StoredState):
     def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
         """See LayerState. A further turn's window begins behind what is generated."""
         super().append(k_GD, v_GD)
+        self.answered()
+
+    def answered(self) -> None:
+        """Something was generated behind what the window saw."""
         self._queries = QuerySample(self.method.window_tokens, 0)
 
     def seal(self) -> None:
@@ -126,12 +143,15 @@ class SnapState(StoredState):
 
     def read(self, q_HD: Tensor) -> Reading:
         """What is kept, the window and what is generated."""
-        if self._kept is None:
-            return super().read(q_HD)
-        ranges = ((self._stop, len(self.store)),)
-        partials = self.placement.attend_ranges(q_HD, ranges)
-        partials += self.placement.attend_runs(q_HD, self._kept, (0, self._stop))
-        return Reading(partials, Selection(ranges, self._kept))
+        chosen = self.chosen(len(self.store))
+        partials = self.placement.attend_ranges(q_HD, chosen.steady)
+        if chosen.retrieved is not None:
+            partials += self.placement.attend_runs(q_HD, chosen.retrieved, (0, self._stop))
+        return Reading(partials, chosen)
+
+    def chosen(self, tokens: int) -> Selection:
+        """What is read of so many tokens."""
+        return Selection(((self._stop, tokens),), self._kept)
 
     def fork(self) -> Self:
         """See LayerState."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import KeyIndex, SearchResult
-    from longspan.methods.retrieval import Plan
+    from longspan.methods.plan import Plan
     from longspan.types import LayerGeometry
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from longspan.methods.base import Method
 from longspan.methods.frame import StoredState
-from longspan.methods.retrieval import Amount, Plan, RetrievalState, share_of_layer
+from longspan.methods.plan import Amount, Plan, share_of_layer
+from longspan.methods.retrieval import RetrievalState
 from longspan.options import Count, Fraction, Fractions, Layers, Share, Tokens, settings
 from longspan.placement.base import CachePolicy, PlacementName
 
