@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from longspan.methods.full import Full
+from longspan.methods.quest import Quest
 from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.shadowkv import ShadowKV
+from longspan.methods.snapkv import SnapKV
+from longspan.methods.streaming_llm import StreamingLLM
 from longspan.models.huggingface import HuggingFace
 
 if TYPE_CHECKING:
@@ -76,3 +80,27 @@ def test_a_step_finds_out_by_itself_what_is_cached(right: list[list[int]], graph
 def test_full_attention(graphs: str) -> None:
     right = said(Full(), "cpu")[0]
     assert said(Full(placement="gpu"), "cuda", graphs)[0] == right
+
+
+OTHERS: dict[str, Method] = {
+    "quest": Quest(placement="gpu", retrieval_budget=0.1, dense_layers=(0,)),
+    "shadowkv": ShadowKV(placement="gpu", retrieval_budget=0.1, outlier_budget=0.02),
+    "snapkv": SnapKV(placement="gpu", budget=0.2),
+    "streaming_llm": StreamingLLM(placement="gpu", budget=0.2),
+}
+
+
+@pytest.mark.parametrize("graphs", ["off", "on"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_methods(name: str, graphs: str) -> None:
+    right = said(OTHERS[name], "cpu")[0]
+    tokens, session = said(OTHERS[name], "cuda", graphs)
+    assert tokens == right
+    assert (session._rows[0].static is not None) == (graphs == "on")
+
+
+def test_a_step_of_chunks_finds_out_what_is_cached() -> None:
+    method = ShadowKV(placement="wave_buffer", retrieval_budget=0.1, cache_budget=0.2)
+    tokens, session = said(method, "cuda", "on")
+    assert tokens == said(method, "cpu")[0]
+    assert session.states[0][0].placement.traffic.hit_entries > 0
