@@ -26,6 +26,8 @@ class Segment:
     first_slot: int
     queries_HSD: Tensor | None = None
     """Sampled prefill queries of the same layer, for indexes that learn from them."""
+    received_GT: Tensor | None = None
+    """float32: the attention that each token received, for indexes that rank tokens by it."""
 
 
 @dataclass(frozen=True, slots=True)

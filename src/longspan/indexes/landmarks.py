@@ -35,8 +35,9 @@ class LandmarkIndex(PagedIndex):
         self.outliers = outliers
         self._outlier_GO: Tensor | None = None  # int64
 
-    def known(self, keys_GPTD: Tensor) -> Tensor:
+    def known(self, segment: Segment) -> Tensor:
         """Landmarks."""
+        keys_GPTD = self.cut(segment.keys_GTD)
         return keys_GPTD.mean(2, dtype=torch.float32).to(keys_GPTD.dtype)
 
     def asked(self, q_HD: Tensor) -> Tensor:

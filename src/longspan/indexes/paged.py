@@ -44,8 +44,8 @@ class PagedIndex(KeyIndex):
         self._rows: tuple[Tensor, ...] = ()  # [G, P, W] each, longer before shorter
 
     @abstractmethod
-    def known(self, keys_GPTD: Tensor) -> Tensor:
-        """What stands for pages [G, P, W]."""
+    def known(self, segment: Segment) -> Tensor:
+        """What stands for the pages of a segment, which are whole [G, P, W]."""
 
     @abstractmethod
     def asked(self, q_HD: Tensor) -> Tensor:
@@ -82,15 +82,14 @@ class PagedIndex(KeyIndex):
     def build(self, segment: Segment) -> None:
         """Take in whole pages. Raises ValueError for a part of one, and on NaN or infinity."""
         keys_GTD, page = segment.keys_GTD, self.page_tokens
-        groups, tokens, width = keys_GTD.shape
-        if tokens % page:
+        if (tokens := keys_GTD.shape[1]) % page:
             raise ValueError(f"keys has {tokens} tokens; it should have whole pages of {page}")
         if self._rows and segment.first_slot != self.first_slot + self.tokens:
             raise ValueError(
                 f"segment begins at slot {segment.first_slot}; it should begin at"
                 f" {self.first_slot + self.tokens}, where the last one ended"
             )
-        rows_GPW = self.known(keys_GTD.reshape(groups, tokens // page, page, width))
+        rows_GPW = self.known(segment)
         if rows_GPW.device.type == "cpu" and not bool(rows_GPW.isfinite().all()):
             raise ValueError("keys holds NaN or infinity; every value must be finite")
         if not self._rows:
@@ -103,6 +102,10 @@ class PagedIndex(KeyIndex):
     def append(self, segment: Segment) -> None:
         """As `build`."""
         self.build(segment)
+
+    def cut(self, tokens_GT: Tensor) -> Tensor:
+        """Something of whole pages of tokens [G, T, ..], page by page [G, P, T, ..]."""
+        return tokens_GT.reshape(len(tokens_GT), -1, self.page_tokens, *tokens_GT.shape[2:])
 
     def scores(self, q_HD: Tensor, scale: float) -> Tensor:
         """Of every page, float32 [H, P]."""
@@ -149,6 +152,11 @@ class PagedIndex(KeyIndex):
     def fork(self) -> Self:
         """Pages are never changed, so they are shared."""
         return copy(self)
+
+    @property
+    def groups(self) -> int:
+        """KV heads of what is indexed."""
+        return len(self._rows[0])
 
     @property
     def pages(self) -> int:

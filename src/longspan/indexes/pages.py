@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from longspan.indexes.base import Segment
     from longspan_kernels.types import Sharing
 
 
@@ -33,8 +34,9 @@ class PageIndex(PagedIndex):
         super().__init__(page_tokens)
         self.share = share
 
-    def known(self, keys_GPTD: Tensor) -> Tensor:
+    def known(self, segment: Segment) -> Tensor:
         """[high, low]."""
+        keys_GPTD = self.cut(segment.keys_GTD)
         return torch.cat([keys_GPTD.amax(2), keys_GPTD.amin(2)], dim=-1)
 
     def asked(self, q_HD: Tensor) -> Tensor:

@@ -33,9 +33,12 @@ class PagedRetrieval(ShareRetrieval):
 
     def state(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> PagedState:
         """See VectorRetrieval."""
+        return PagedState(geometry, self.whole(plan), index)
+
+    def whole(self, plan: Plan) -> Plan:
+        """The plan, with updates of whole pages."""
         pages = -(-self.update_tokens // self.page_tokens)
-        plan = replace(plan, update_tokens=pages * self.page_tokens)
-        return PagedState(geometry, plan, index)
+        return replace(plan, update_tokens=pages * self.page_tokens)
 
     def static_obstacle(self, device: torch.device) -> str | None:
         """See Method."""

@@ -168,6 +168,12 @@ class RetrievalState(StoredState):
         """Tokens between the indexed ones and the local window."""
         return len(self.store) - self.indexed[1] - self.plan.local_tokens
 
+    def received(self, start: int, stop: int) -> Tensor | None:
+        """float32 [G, T]: the attention that the slots [start, stop) received, on the placement's
+        device; None where nobody counts it.
+        """
+        return None
+
     def absorb(self, tokens: int, *, generated: bool) -> None:
         """Bring the oldest `tokens` that wait into the index, and into the order it asks for."""
         _, first = self.indexed
@@ -178,7 +184,8 @@ class RetrievalState(StoredState):
             queries_HSD = queries_HSD.to(self.placement.device)
         keys_GTD = part.keys_GTD.to(self.placement.device)
         values_GTD = part.values_GTD.to(self.placement.device)
-        segment = Segment(keys_GTD, values_GTD, first, queries_HSD)
+        received_GT = self.received(first, first + tokens)
+        segment = Segment(keys_GTD, values_GTD, first, queries_HSD, received_GT)
         order_GT = self.index.append(segment) if generated else self.index.build(segment)
         if order_GT is not None:
             self.store.reorder(first, order_GT)
