@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from longspan.methods.full import Full
+from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.oracle_topk import OracleTopK
@@ -25,6 +27,7 @@ from longspan.methods.retroinfer_paper import RetroInferPaper
 from longspan.methods.shadowkv import ShadowKV
 from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
+from longspan.studies.once import CAP
 from longspan.studies.plots import curves, key, panels
 from longspan.studies.scored import compared, scored
 from longspan.studies.study import Study, begin, launch
@@ -76,10 +79,14 @@ WAYS: dict[str, Callable[[float], Method]] = {
     "quest": lambda share: replace(Quest(), retrieval_budget=share, **ALIKE),
     "quest, two layers dense": lambda share: replace(Quest(), retrieval_budget=share, **STATIC),
     "shadowkv": lambda share: replace(ShadowKV(), retrieval_budget=share, **STATIC),
+    "infllm": lambda share: replace(InfLLM(), retrieval_budget=share, **STATIC),
+    "h2o": lambda share: replace(H2O(), budget=share),
     "snapkv": lambda share: replace(SnapKV(), budget=share),
     "streaming_llm": lambda share: replace(StreamingLLM(), budget=share),
     "random_k": lambda share: replace(RandomK(), budget=share, **STATIC),
 }
+WHOLE = ("infllm", "h2o")
+"""They need all queries of a prompt, of which an example read once keeps CAP."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +103,12 @@ class Sizes:
     """Tokens of an answer at most: a wrong one would go on to what the task allows."""
 
 
-def methods() -> dict[tuple[str, str], Method]:
-    """By name and budget."""
+def methods(ctx: int) -> dict[tuple[str, str], Method]:
+    """By name and budget; those that can read a prompt of this context."""
     found: dict[tuple[str, str], Method] = {("full", "full"): Full()}
     for name, make in WAYS.items():
+        if name in WHOLE and ctx > CAP:
+            continue
         for share in BUDGETS:
             found[name, f"{100 * share:g}%"] = make(share)
     for tables in TABLES:
@@ -114,7 +123,7 @@ def rows(study: Study, sizes: Sizes) -> pd.DataFrame:
         study.run(task=each, ctx=sizes.ctx, samples=sizes.examples, **limit) for each in sizes.tasks
     ]
     units = [(task, number) for number in range(sizes.examples) for task in range(len(runs))]
-    tried = methods()
+    tried = methods(sizes.ctx)
     with torch.inference_mode():
         return study.rows(
             units,

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.methods.cases import assert_close, layer
 
+from longspan.methods.h2o import H2O
+from longspan.methods.infllm import InfLLM
 from longspan.methods.retroinfer import RetroInfer
 from longspan.types import Partial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from longspan.methods.base import LayerState, Method
 
 DATA = layer(600, groups=2, heads=2)
 EVENTS = st.lists(
@@ -51,7 +60,40 @@ def test_every_decode_is_full_attention(
         final_assignment=cut[0],  # type: ignore[arg-type]
         outlier_budget=cut[1],
     )
-    state, position = method.layer(DATA.geometry), 0
+    for state, position in states(method, events, update):
+        first, end = state.indexed  # type: ignore[attr-defined]
+        assert end - first <= max(0, position - sink - local)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    EVENTS,
+    st.sampled_from([H2O(budget=1.0), H2O(kept_tokens=600, score="mean")])
+    | st.builds(
+        InfLLM,
+        retrieval_budget=st.just(1.0),
+        sink_tokens=st.integers(0, 6),
+        local_tokens=st.integers(1, 12),
+        page_tokens=st.integers(2, 9),
+        update_tokens=st.integers(1, 20),
+        representatives=st.integers(1, 2),
+    ),
+)
+def test_so_it_is_where_received_attention_is_summed(
+    events: list[tuple[str, int]], method: Method
+) -> None:
+    for _ in states(method, events, 25):
+        pass
+
+
+def states(
+    method: Method, events: list[tuple[str, int]], thrown: int
+) -> Iterator[tuple[LayerState, int]]:
+    """After each event the state, and how many tokens it holds. A fork that is `thrown` away takes
+    in as many.
+    """
+    state: LayerState = method.layer(DATA.geometry)
+    position = 0
     for name, count in events:
         stop = min(position + count, 600)
         if name == "chunk" and stop > position:
@@ -71,9 +113,8 @@ def test_every_decode_is_full_attention(
                 before = left.decode(query_HD)
                 noise = torch.randn_like(DATA.k_GTD[:, 0])
                 throwaway = state.fork()
-                for _ in range(update + 1):
+                for _ in range(thrown + 1):
                     throwaway.append(noise, noise)
                 assert_close(state.decode(query_HD), before, 1e-6)
         assert len(state.store) == position
-        first, end = state.indexed
-        assert end - first <= max(0, position - sink - local)
+        yield state, position

@@ -8,6 +8,8 @@ import pytest
 from tests.methods.cases import assert_close, layer
 
 from longspan.methods.full import Full
+from longspan.methods.h2o import H2O
+from longspan.methods.infllm import InfLLM
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
 from longspan.methods.pqcache import PQCache
@@ -25,6 +27,11 @@ EVERYTHING: dict[str, Method] = {
     "oracle_topk": OracleTopK(budget=1.0),
     "oracle_topp": OracleTopP(coverage=1.0),
     "random_k": RandomK(budget=1.0),
+    "h2o": H2O(budget=1.0),
+    "h2o, tokens": H2O(kept_tokens=347, score="mean"),
+    "infllm": InfLLM(
+        retrieval_budget=1.0, sink_tokens=3, local_tokens=20, page_tokens=8, update_tokens=33
+    ),
     "pqcache": PQCache(retrieval_budget=1.0, update_tokens=40),
     "pqcache, query heads": PQCache(retrieval_budget=1.0, update_tokens=33, share="query_head"),
     "retroinfer": RetroInfer(retrieval_budget=1.0, estimation_budget=0.0, update_tokens=40),

@@ -9,7 +9,9 @@ import torch
 from tests.methods.cases import Layer, assert_close, layer
 
 from longspan.methods.full import Full
+from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.oracle_topk import OracleTopK
@@ -30,6 +32,8 @@ METHODS = {
     "oracle_topk": lambda **given: OracleTopK(budget=1.0, **given),
     "oracle_topp": lambda **given: OracleTopP(coverage=1.0, **given),
     "random_k": lambda **given: RandomK(budget=1.0, **given),
+    "h2o": lambda **given: H2O(kept_tokens=300, **given),
+    "infllm": lambda **given: InfLLM(retrieval_budget=1.0, local_tokens=20, page_tokens=8, **given),
     "hybrid": lambda **given: Hybrid(retrieval_budget=1.0, update_tokens=40, **given),
     "loki": lambda **given: Loki(retrieval_budget=1.0, update_tokens=40, **given),
     "pqcache": lambda **given: PQCache(retrieval_budget=1.0, update_tokens=40, **given),
@@ -64,6 +68,28 @@ def test_a_full_budget_is_full_attention(name: str, placement: str) -> None:
         assert_close(Partial(found.out.cpu(), found.lse.cpu()), given.oracle(position), 1e-4)
     twin = state.fork()
     assert_close(twin.decode(there.q_HTD[:, -1]), state.decode(there.q_HTD[:, -1]))
+
+
+SPARSE = {
+    "h2o": lambda **given: H2O(kept_tokens=40, **given),
+    "infllm": lambda **given: InfLLM(
+        sink_tokens=3, local_tokens=20, page_tokens=8, update_tokens=8, top_tokens=30, **given
+    ),
+}
+
+
+@pytest.mark.parametrize("placement", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", SPARSE)
+def test_what_is_received_there_chooses_as_here(name: str, placement: str) -> None:
+    given = layer(260, groups=2, heads=3, size=16)
+    there, steps = on_gpu(given), []
+    for one in (given, there):
+        state = SPARSE[name](placement=placement).layer(one.geometry)
+        one.prefill(state, 0, 60, 200)
+        state.seal()
+        steps.append([one.step(state, position) for position in range(200, 260)])
+    for right, found in zip(*steps, strict=True):
+        assert_close(Partial(found.out.cpu(), found.lse.cpu()), right, 1e-4)
 
 
 @pytest.mark.parametrize("name", ["magicpig", "pqcache"])

@@ -11,6 +11,7 @@ import torch
 from tests.methods.cases import Layer, assert_close, layer
 
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
@@ -29,6 +30,7 @@ METHODS: dict[str, Any] = {
     "retrieval_attention": RetrievalAttention(**SMALL, top_tokens=20, beam=40),
     "hybrid": Hybrid(**SMALL, top_tokens=20),
     "hybrid, graph": Hybrid(**SMALL, top_tokens=20, beam=40, tokens_by="graph"),
+    "infllm": InfLLM(**SMALL, page_tokens=12, top_tokens=24),
     "loki": Loki(**SMALL, top_tokens=20),
 }
 

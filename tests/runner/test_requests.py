@@ -108,7 +108,23 @@ def test_budgets_of_layers_are_one_for_each(cli: Cli, count: int) -> None:
     assert f"method.layer_budgets has {count} entries; right would be 3, one for each" in done.err
 
 
-@pytest.mark.parametrize("method", ["quest", "magicpig", "pqcache"])
+@pytest.mark.parametrize(
+    ("method", "wrong", "said"),
+    [
+        ("h2o", "kept_tokens=1", "input should be greater than or equal to 2"),
+        ("h2o", "score=max", "input should be 'sum' or 'mean'"),
+        ("infllm", "local_tokens=0", "input should be greater than or equal to 1"),
+        ("infllm", "page_tokens=3", "representatives = 4: right would be at most page_tokens, 3"),
+    ],
+)
+def test_what_a_method_cannot_do_is_refused(cli: Cli, method: str, wrong: str, said: str) -> None:
+    done = cli(f"method={method}", f"method.{wrong}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "method" in done.err
+    assert said in done.err
+
+
+@pytest.mark.parametrize("method", ["quest", "magicpig", "pqcache", "infllm"])
 def test_dense_layers_are_layers_of_the_model(cli: Cli, method: str) -> None:
     done = cli(f"method={method}", "method.dense_layers=[0,3]")
     assert (done.code, done.err.count("\n")) == (2, 1)
