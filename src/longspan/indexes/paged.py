@@ -154,11 +154,6 @@ class PagedIndex(KeyIndex):
         return copy(self)
 
     @property
-    def groups(self) -> int:
-        """KV heads of what is indexed."""
-        return len(self._rows[0])
-
-    @property
     def pages(self) -> int:
         """How many there are."""
         return sum(each.shape[1] for each in self._rows)

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from longspan.methods.base import Method
 from longspan.methods.frame import Reading, StoredState
+from longspan.methods.plan import share_of_layer
 from longspan.methods.received import Received, check_whole
-from longspan.methods.retrieval import share_of_layer
 from longspan.options import Fraction, Fractions, settings
 from longspan.placement.base import OnePlace
 from longspan.types import Runs, Selection

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import KeyIndex
-    from longspan.methods.retrieval import Plan
+    from longspan.methods.plan import Plan
     from longspan.types import LayerGeometry, Partial
 
 
