@@ -123,6 +123,14 @@ def test_a_run_that_only_took_time_is_shown(tmp_path: Path) -> None:
     assert "Score against bytes read" not in html
 
 
+def test_times_of_several_lengths_are_shown(tmp_path: Path) -> None:
+    for ctx in (4096, 8192):
+        make(tmp_path, Made(ctx=ctx, samples=0))
+    html = page(gather(tmp_path))
+    assert html.count("Milliseconds a token") == 2
+    assert "score against context length" not in html
+
+
 def test_names_are_written_and_never_run(tmp_path: Path) -> None:
     name = "<script>alert(1)</script>&\"'"
     path = make(tmp_path, Made())

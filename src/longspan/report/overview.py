@@ -29,10 +29,11 @@ def matrices(groups: Sequence[Group]) -> list[str]:
 
 
 def context_curves(groups: Sequence[Group]) -> list[str]:
-    """A chart a task whose runs span several context lengths."""
+    """A chart a task whose scores span several context lengths."""
     alike: dict[Key, list[Group]] = defaultdict(list)
     for group in groups:
-        alike[(group.task, *_conditions(group, without=("ctx",)))].append(group)
+        if any(row.entry.number("score.mean") is not None for row in group.rows):
+            alike[(group.task, *_conditions(group, without=("ctx",)))].append(group)
     drawn = []
     for each in alike.values():
         if len({group.ctx for group in each}) > 1:
