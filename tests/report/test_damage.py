@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.report.factory import Made, make
 
 from longspan.report.gather import gather
+from longspan.report.groups import grouped
 from longspan.report.page import filled, page
 
 if TYPE_CHECKING:
@@ -129,6 +131,16 @@ def test_times_of_several_lengths_are_shown(tmp_path: Path) -> None:
     html = page(gather(tmp_path))
     assert html.count("Milliseconds a token") == 2
     assert "score against context length" not in html
+
+
+def test_copies_of_a_run_have_names_from_wherever_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "results", Made())
+    shutil.copytree(path, path.with_name("copy"))
+    monkeypatch.chdir(path.parent)
+    (group,) = grouped(gather("."))
+    assert {row.label for row in group.rows} == {"full (results, 1)", "full (results, 2)"}
 
 
 def test_names_are_written_and_never_run(tmp_path: Path) -> None:

@@ -159,8 +159,8 @@ def _labels(entries: Sequence[Entry]) -> dict[Any, str]:
         rows = {each.facts.get("latency.rows") for each in twins}
         for number, each in enumerate(twins, start=1):
             own = f"rows={each.facts.get('latency.rows')}"
-            what = own if len(rows) == len(twins) else f"({each.folder.parents[3].name}, {number})"
-            labels[each.folder] += f" {what}"
+            home = each.folder.resolve().parts[-5:][0]
+            labels[each.folder] += f" {own if len(rows) == len(twins) else f'({home}, {number})'}"
     return labels
 
 
