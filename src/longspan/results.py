@@ -75,7 +75,10 @@ def read_run(path: Path) -> dict[str, Any]:
     """The row of the run in a folder; raises Unfinished, or ValueError as `read` does."""
     summary = _flat(_summary(path))
     with as_left(path / "summary.json"):
-        for name, value in summary.items():
+        for name in ("task", "model", "method", "pairing"):
+            if not isinstance(summary.get(name), str):
+                raise ValueError(f"{name} = {summary.get(name)!r} is no name")
+        for name, value in {"ctx": {}, **summary}.items():
             number = type(value) in (int, float) and math.isfinite(value)
             if name.startswith(NUMBERS) and value is not None and not number:
                 raise ValueError(f"{name} = {value!r} is no number")

@@ -69,8 +69,11 @@ EDITED = {
     "recall.json": [{"found": 5}, {"found": {"by_layer_and_head": {"recovered_mass": [[0.5]]}}}],
     "latency.json": [{"hardware": "x", "threads": 3}, {"hardware": {}, "gpus": 1}],
     "fingerprint.json": [{"method": []}, {"method": {}, "prefill": 3}],
-    "summary.json": [{"score": {"mean": "x"}}, {"ctx": "8k"}, {"work": {"bytes_per_token": [1]}}],
-}
+    "summary.json": [
+        {"score": {"mean": "x"}}, {"ctx": "8k"}, {"work": {"bytes_per_token": [1]}}, {"ctx": {}},
+        {"task": None}, {"model": {}}, {"method": 5}, {"pairing": []},
+    ],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "edit"), [(n, each) for n in EDITED for each in EDITED[n]])
