@@ -296,6 +296,17 @@ def test_steps_that_fill_the_cache_are_not_counted(backend: str) -> None:
     assert optimum(trace, 32, layers=2).miss_entries == 32
 
 
+def test_the_optimum_keeps_nothing_for_hits_that_are_not_counted() -> None:
+    """Two reads of another block before the first counted one."""
+    trace = [runs([(start, 8)]) for start in (0, 0, 8, 8, 0)]
+    for warmup in range(6):
+        done = simulate(trace, 8, "tinylfu", warmup=warmup)
+        best = optimum(trace, 8, warmup=warmup)
+        assert done.steps == best.steps == 5 - warmup
+        assert best.hit_entries >= done.hit_entries
+    assert optimum(trace, 8, warmup=4).hit_entries == 8
+
+
 def test_tokens_are_blocks_of_one(isa: str) -> None:
     cache = BlockCache(50, page=1, groups=2, policy="lru")
     start_NK = torch.tensor([[5, 3], [5, 9], [1, 2], [1, 2]], dtype=torch.int32)

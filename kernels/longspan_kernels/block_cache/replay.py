@@ -101,7 +101,7 @@ def optimum(
     read = [entry_E for entry_E, _ in counted]
     held_E = due_E = torch.empty(0, dtype=torch.int64)
     hits = misses = admitted = 0
-    parts = zip(counted, _next_reads(read), strict=True)
+    parts = zip(counted, _next_reads(read, warmup * layers), strict=True)
     for number, ((entry_E, times_E), next_E) in enumerate(parts):
         hit_E, counts = torch.isin(entry_E, held_E), number >= warmup * layers
         hits += counts * int(times_E[hit_E].sum())
@@ -135,12 +135,15 @@ def _entries(runs: Runs, groups: int, layer: int) -> tuple[Tensor, Tensor]:
     return read[:, 0], read[:, 1]
 
 
-def _next_reads(read: list[Tensor]) -> list[Tensor]:
-    """For each entry of each part, the next part that reads it; past the last where none does."""
+def _next_reads(read: list[Tensor], counted: int) -> list[Tensor]:
+    """For each entry of each part, the next part from `counted` on that reads it; past the last
+    where none does.
+    """
     after: dict[int, int] = {}
     found: list[Tensor] = []
     for step in range(len(read) - 1, -1, -1):
         entries = read[step].tolist()
         found.append(torch.tensor([after.get(e, len(read)) for e in entries], dtype=torch.int64))
-        after.update(dict.fromkeys(entries, step))
+        if step >= counted:
+            after.update(dict.fromkeys(entries, step))
     return found[::-1]
