@@ -305,6 +305,7 @@ def test_the_optimum_keeps_nothing_for_hits_that_are_not_counted() -> None:
         assert done.steps == best.steps == 5 - warmup
         assert best.hit_entries >= done.hit_entries
     assert optimum(trace, 8, warmup=4).hit_entries == 8
+    assert optimum([], 8, warmup=1) == simulate([], 8, "lru", warmup=1)
 
 
 def test_tokens_are_blocks_of_one(isa: str) -> None:

@@ -113,7 +113,7 @@ def optimum(
         admitted += counts * int(new_E[order_E[:kept]].sum())
         held_E = torch.cat((held_E[stays_E], entry_E))[order_E[:kept]]
         due_E = due_E[:kept]
-    return Replay(len(read) // layers - warmup, hits, misses, admitted, entry_bytes)
+    return Replay(max(0, len(read) // layers - warmup), hits, misses, admitted, entry_bytes)
 
 
 def _entries(runs: Runs, groups: int, layer: int) -> tuple[Tensor, Tensor]:
