@@ -27,6 +27,8 @@ from longspan import results
 
 runs = results.read(folder)
 heads = results.read_heads(folder)
+if heads["method"].eq("full").all():
+    raise ValueError(f"{folder}: full attention alone has measured recall, and misses nothing")
 settings = [name for name in runs if name.startswith("set.") and name.endswith("budget")]
 labels = {
     row["folder"]: " ".join(

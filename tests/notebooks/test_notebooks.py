@@ -113,6 +113,14 @@ def test_what_is_missing_is_said(name: str, said: str, tmp_path: Path) -> None:
         run(name, tmp_path, folder=str(tmp_path))
 
 
+def test_a_profile_of_full_attention_alone_is_none(tmp_path: Path) -> None:
+    from tests.report.factory import Made, make
+
+    make(tmp_path, Made())
+    with pytest.raises(ValueError, match="full attention alone has measured recall"):
+        run("sparsity_profile", tmp_path, folder=str(tmp_path))
+
+
 def test_the_tutorials_method_is_short() -> None:
     text = (NOTEBOOKS / f"{TUTORIAL}.py").read_text()
     method = re.search(r"^@settings.*?(?=^# %%)", text, re.MULTILINE | re.DOTALL)
