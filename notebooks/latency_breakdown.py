@@ -56,8 +56,8 @@ axes.figure.tight_layout()
 # %% [markdown]
 # ## Against full attention
 #
-# Ratios of runs that agree in everything but the method, threads and batch included. Above one is
-# faster.
+# Ratios of runs that agree in everything but the method, threads and batch included; on which
+# machine each ran is not looked at, of which the report warns. Above one is faster.
 
 # %%
 alike = ["pairing", "latency.rows", "latency.threads"]
