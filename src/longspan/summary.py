@@ -147,7 +147,7 @@ def _latency(found: dict[str, Any]) -> dict[str, Any]:
     ledger = (
         "build_s", "search_ms", "attend_ms", "gather_attend_ms", "fused_ms", "update_ms",
         "overlap_ms", "other_ms", "absorb_ms",
-        "wait_ms", "hit_ratio", "bus_bytes", "overflows",
+        "wait_ms", "hit_ratio", "bus_bytes", "overflows", "prefetch_bytes",
     )  # fmt: skip
     keys = (
         "ttft_s", "prefill_tokens_per_s", "ms_per_token", "ms_per_token_p10", "ms_per_token_p90",

@@ -95,6 +95,17 @@ def test_an_index_is_held_against_the_order_it_put_its_tokens_in(model: HuggingF
     assert small["mean"]["estimated_mass"] > 0
 
 
+def test_a_cache_says_what_steps_found_and_what_filled_it(model: HuggingFaceModel) -> None:
+    method = replace(RETRO, placement="wave_buffer", cache_budget=1.0)
+    told, _ = latency(subject(model, method), EXAMPLES[:2], warmup=2, steps=3)
+    ledger = told["ledger"]
+    assert ledger["prefetch_bytes"] > 0
+    assert 0 < ledger["hit_ratio"] < 1
+    assert ledger["bus_bytes"] > 0
+    plain, _ = latency(subject(model, RETRO), EXAMPLES[:2], warmup=2, steps=3)
+    assert "prefetch_bytes" not in plain["ledger"]
+
+
 @pytest.mark.parametrize("protocol", ["question_dense", "question_sparse"])
 def test_the_next_token_is_held_against_full_attentions(
     model: HuggingFaceModel, protocol: Any

@@ -26,7 +26,9 @@ def traffic(states: Iterable[LayerState]) -> Traffic | None:
 
 
 def between(before: Traffic | None, after: Traffic | None, steps: int) -> dict[str, float | None]:
-    """The ledger's entries of the steps between two readings; empty where there is no cache."""
+    """The ledger's entries of the steps between two readings, and what came before the first step;
+    empty where there is no cache.
+    """
     if before is None or after is None:
         return {}
     hits = after.hit_entries - before.hit_entries
@@ -36,4 +38,5 @@ def between(before: Traffic | None, after: Traffic | None, steps: int) -> dict[s
         "bus_bytes": (after.bus_bytes - before.bus_bytes) / steps,
         "wait_ms": (after.wait_s - before.wait_s) * 1000 / steps,
         "overflows": float(after.overflows - before.overflows),
+        "prefetch_bytes": float(after.prefetch_bytes),
     }
