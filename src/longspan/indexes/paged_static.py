@@ -75,9 +75,9 @@ class StaticPages:
             scale=scale,
         ).score_HC
         assert score_XP is not None
-        there_XP = there_NP.repeat_interleave(len(q_XD) // len(there_NP), 0) > 0
-        score_BHP = score_XP.masked_fill(~there_XP, float("-inf")).view(rows, -1, pages)
-        vote_NP = self.first.voted(score_BHP, self.always_BGP).flatten(0, 1)
+        score_NRP = score_XP.view(len(there_NP), -1, pages)
+        score_NRP = score_NRP.masked_fill(there_NP[:, None] == 0, float("-inf"))
+        vote_NP = self.first.voted(score_NRP.view(rows, -1, pages), self.always_BGP).flatten(0, 1)
         id_NK = vote_NP.topk(self.most, dim=-1).indices.int()
         return id_NK, self.count_N, self.start_NP, self.size_NP
 
