@@ -149,7 +149,8 @@ def joined(state: Any) -> list[torch.Tensor]:
 
 def watched(session: StoreSession, steps: int, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The operations of each further step, none of which brings a number to the host."""
-    session.decode([5] * len(session.lengths))
+    if session._rows[0].static is None:
+        session.decode([5] * len(session.lengths))
     step = session._rows[0].static
     assert step is not None
     seen, inner = [], step.step
@@ -199,8 +200,8 @@ def test_the_kernels_of_a_gpu_do_so_too(
         monkeypatch.setattr(served, lambda *_, **__: True)
     torch.testing.assert_close(found.decode(tokens), right_BV, atol=2e-4, rtol=1e-4)
     assert found._rows[0].states[0].index.tokens  # type: ignore[attr-defined]
-    seen = watched(found, 3 if name == BUFFERED else 2, monkeypatch)
-    assert all(each == seen[0] for each in seen)
+    seen = watched(found, 2, monkeypatch)
+    assert seen[0] == seen[1]
     if name == BUFFERED:
         assert found.states[0][0].placement.traffic.hit_entries > 0  # type: ignore[attr-defined]
 
