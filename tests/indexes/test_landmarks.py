@@ -10,6 +10,8 @@ import torch
 from longspan.indexes import landmarks
 from longspan.indexes.base import Budget, Segment
 from longspan.indexes.landmarks import LandmarkIndex
+from longspan.indexes.paged_static import StaticPages
+from longspan.types import LayerGeometry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +76,30 @@ def test_no_chunk_is_read_twice_and_all_can_be() -> None:
     found = built(keys(160), 160).search(queries(), Budget(160), 1.0).retrieved
     for starts in found.start_NK.tolist():
         assert sorted(starts) == [5 + CHUNK * page for page in range(20)]
+
+
+def test_shares_too_small_for_a_number_still_have_an_order() -> None:
+    """Beside a score that is hundreds above the others, also in room for pages yet to come."""
+    keys_GTD = torch.linspace(-1, 1, 20).repeat_interleave(CHUNK)[:, None].expand(2, -1, 24)
+    q_HD, scale, right = torch.ones(6, 24), 400 / 48, [5 + CHUNK * page for page in range(10, 20)]
+    index = built(keys_GTD, 160, outliers=0.0)
+    for starts in index.search(q_HD, Budget(80), scale).retrieved.start_NK.tolist():
+        assert starts == right[::-1]
+    cpu = torch.device("cpu")
+    geometry = LayerGeometry(
+        layer=0,
+        query_heads=6,
+        kv_heads=2,
+        head_size=24,
+        scale=scale,
+        dtype=torch.float32,
+        device=cpu,
+    )
+    static = StaticPages([index], Budget(80), 5 + 400, geometry)
+    static.refresh(0, Budget(80))
+    page_NK, count_N, start_NP, _ = static.search(q_HD, scale)
+    assert count_N.tolist() == [10, 10]
+    assert start_NP.gather(1, page_NK.long()).sort().values.tolist() == [right] * 2
 
 
 def test_what_is_generated_has_no_outliers_and_joins_the_index() -> None:

@@ -60,10 +60,11 @@ class LandmarkIndex(PagedIndex):
 
     def voted(self, score_BHP: Tensor, always_BGP: Tensor) -> Tensor:
         """The outliers, then the others by the largest share that a query head of the group gives a
-        landmark.
+        landmark; logarithms, lest small shares be 0, as those of pages that are not there.
         """
-        share_BGRP = score_BHP.softmax(-1).reshape(*always_BGP.shape[:2], -1, score_BHP.shape[-1])
-        return share_BGRP.amax(2).masked_fill(always_BGP, 2.0)  # more than any share
+        share_BHP = score_BHP.log_softmax(-1)
+        share_BGRP = share_BHP.reshape(*always_BGP.shape[:2], -1, score_BHP.shape[-1])
+        return share_BGRP.amax(2).masked_fill(always_BGP, 1.0)  # more than any share
 
     @property
     def always(self) -> int:
