@@ -166,7 +166,7 @@ def figures(study: Study, shown: pd.DataFrame) -> None:
     for axes, column in zip(grid, ("score", "output error %", KL), strict=True):
         curves(axes, tried, "read exactly %", column, "method")
     grid[2].set_yscale("log")
-    key(grid[2])
+    key(grid[2], loc="upper left", bbox_to_anchor=(1.02, 1.1))
     for axes in grid:
         axes.set_xscale("log")
     study.save(methods=figure)
