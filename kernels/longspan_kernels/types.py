@@ -36,6 +36,11 @@ class Runs:
     size_NK: Tensor | None
     count_N: Tensor
 
+    def of(self, rows: slice, first: int = 0) -> Runs:
+        """Those of some rows from run `first` on, which all of them have."""
+        size_NK = None if self.size_NK is None else self.size_NK[rows, first:]
+        return Runs(self.start_NK[rows, first:], size_NK, self.count_N[rows] - first)
+
 
 class Chosen(NamedTuple):
     """Clusters of N heads that a step reads, and what of B rows is indexed."""

@@ -128,18 +128,14 @@ class StaticClusters:
         bias_NC = mass_NC if self.options.gaussian else bias_NC
         return clusters, Estimate(centroids, values, bias_NC, ids, size)
 
-    def of(self, row: int, runs: Runs, estimate: Estimate | None) -> tuple[Runs, Estimate | None]:
-        """A row's share of a search."""
+    def of(
+        self, row: int, runs: Runs, zones: int, estimate: Estimate | None
+    ) -> tuple[Runs, Estimate | None]:
+        """A row's share of a search; the first `zones` runs are none of it."""
         heads = slice(row * self.groups, (row + 1) * self.groups)
-        mine = part(runs, heads)
+        mine = runs.of(heads, zones)
         if estimate is None:
             return mine, None
         keys, values, bias = estimate.keys_GCD, estimate.values_GCD, estimate.bias_GC
-        ids, tokens = part(estimate.ids, heads), estimate.tokens_GC
+        ids, tokens = estimate.ids.of(heads), estimate.tokens_GC
         return mine, Estimate(keys[heads], values[heads], bias[heads], ids, tokens[heads])
-
-
-def part(runs: Runs, rows: slice) -> Runs:
-    """Some of the rows."""
-    size_NK = None if runs.size_NK is None else runs.size_NK[rows]
-    return Runs(runs.start_NK[rows], size_NK, runs.count_N[rows])

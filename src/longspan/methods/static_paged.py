@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from longspan.indexes.paged_static import StaticPages
-from longspan.indexes.wave_static import part
 from longspan.methods.frame import Reading
 from longspan.methods.static_indexed import StaticIndexed
 from longspan.types import Partial, Runs, Selection
@@ -54,9 +53,7 @@ class StaticPaged(StaticIndexed):
         index = self.pages.indexes[row]
         if not index.tokens or self._last is None:
             return super().reading(row, length)
-        runs = part(self._last, self.pages.rows_of(row))
-        assert runs.size_NK is not None
-        pages = Runs(runs.start_NK[:, ZONES:], runs.size_NK[:, ZONES:], runs.count_N - ZONES)
+        pages = self._last.of(self.pages.rows_of(row), ZONES)
         return Reading(
             [],
             Selection(self.steady_zones(row, length), pages),

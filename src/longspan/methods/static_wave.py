@@ -82,13 +82,8 @@ class StaticWave(StaticIndexed):
         """See StaticStored."""
         if not self.indexes[row].tokens or self._last is None:
             return super().reading(row, length)
-        runs, estimate = self.clusters.of(row, *self._last)
-        assert runs.size_NK is not None
-        retrieved = Runs(
-            runs.start_NK[:, self.zones :],
-            runs.size_NK[:, self.zones :],
-            runs.count_N - self.zones,
-        )
+        runs, estimate = self._last
+        retrieved, estimate = self.clusters.of(row, runs, self.zones, estimate)
         estimated_G = torch.zeros(1) if estimate is None else estimate.ids.count_N
         clusters = float(self.indexes[row].clusters)
         return Reading(
