@@ -57,7 +57,8 @@ axes.figure.tight_layout()
 # ## Against full attention
 #
 # Ratios of runs that agree in everything but the method, threads and batch included; on which
-# machine each ran is not looked at, of which the report warns. Above one is faster.
+# machine each ran, and whether its steps were CUDA graphs, is not looked at, of which the report
+# warns. Above one is faster.
 
 # %%
 alike = ["pairing", "latency.rows", "latency.threads"]

@@ -16,6 +16,7 @@ from longspan.measures.memory import peak_host_bytes
 from longspan.methods.full import Full
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
+from longspan.models.compiled import NotCompiled
 from longspan.models.decoder import Graphs
 from longspan.placement.base import PlacementName
 from longspan.studies.sizes import one_of
@@ -58,6 +59,8 @@ class Sizes:
     most: int = 128
     graphs: str = field(default="auto", metadata={"among": get_args(Graphs)})
     """See Graphs; eager: the steps of a graph, without one, also on a CPU."""
+    compile: str = field(default="no", metadata={"among": ("yes", "no")})
+    """Whether layers are compiled, in steps of fixed shape, for every contender."""
 
     def __post_init__(self) -> None:
         for batch in self.batches:
@@ -75,7 +78,18 @@ class Sizes:
         device = ("cuda" if cuda else "cpu") if self.device == "auto" else self.device
         if self.graphs == "on" and device == "cpu":
             raise ValueError("--graphs = 'on': a CPU has none; right would be auto, off or eager")
+        by_states = self.graphs == "off" or (self.graphs == "auto" and device == "cpu")
+        if self.compile == "yes" and by_states:
+            raise ValueError(
+                f"--compile = 'yes': with --graphs = {self.graphs!r} no step has a fixed shape on"
+                f" {device}; right would be --graphs eager"
+            )
         return replace(self, device=device)
+
+    def decoder(self, geometry: str) -> Decoder:
+        """The layers that are measured."""
+        compiled = self.compile == "yes"
+        return decoder(geometry, self.layers, self.device, self.graphs, compiled=compiled)
 
 
 Unit = tuple[str, int, str, str]
@@ -140,13 +154,14 @@ def measure(unit: Unit, sizes: Sizes) -> list[dict[str, Any]]:
     """The row of one cell; what does not fit is a row that says so."""
     geometry, context, batch, name = unit
     torch._dynamo.reset()  # its limit of shapes is one of the process
-    base = decoder(geometry, sizes.layers, sizes.device, sizes.graphs)
+    base = sizes.decoder(geometry)
     row: dict[str, Any] = {"geometry": geometry, "context": context, "asked": batch, "method": name}
     try:
         return [row | cell(unit, sizes, base, row)]
     except (torch.OutOfMemoryError, MemoryError) as error:
         return [{**row, "note": f"out of memory: {str(error)[:80]}"}]
     except (
+        NotCompiled,
         torch._dynamo.exc.BackendCompilerFailed,
         torch._dynamo.exc.FailOnRecompileLimitHit,  # a shape a step, where there are no graphs
     ) as error:

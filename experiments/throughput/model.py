@@ -14,6 +14,7 @@ import torch
 
 from longspan.methods.base import StaticLayer
 from longspan.models import checks
+from longspan.models.compiled import CompiledLayers
 from longspan.models.decoder import Decoder, Row
 from longspan.models.huggingface import _attach
 from longspan.models.rope import RotaryPin
@@ -68,7 +69,9 @@ GEOMETRIES = {
 
 
 @lru_cache(maxsize=1)
-def decoder(name: str, layers: int, device: str, graphs: Graphs | str = "auto") -> Decoder:
+def decoder(
+    name: str, layers: int, device: str, graphs: Graphs | str = "auto", *, compiled: bool = False
+) -> Decoder:
     """The first `layers` layers; the vocabulary is cut, as its time is added by size."""
     import transformers
 
@@ -90,12 +93,13 @@ def decoder(name: str, layers: int, device: str, graphs: Graphs | str = "auto") 
     return Decoder(
         module=module,
         windows=windows,
-        geometries=_attach(module, windows),
+        geometries=_attach(module, windows, opaque=compiled),
         rotary=RotaryPin(module),
         device=module.device,  # with its number, as tensors have it
         chunk_tokens=1 << 20,
         max_positions=None,
         graphs=graphs,  # type: ignore[arg-type]
+        compiled=CompiledLayers(module, layers) if compiled else None,
     )
 
 

@@ -16,7 +16,7 @@ from longspan.studies.study import begin, launch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cells import Sizes, measure, names
-from model import GEOMETRIES, decoder
+from model import GEOMETRIES
 from timing import prefill_s
 
 
@@ -38,10 +38,7 @@ def main(arguments: list[str]) -> None:
     units = [(g, c, b, name) for g, c in places for b in sizes.batches for name in methods]
 
     def reading(place: tuple[str, int]) -> list[dict[str, Any]]:
-        shape, base = (
-            GEOMETRIES[place[0]],
-            decoder(place[0], sizes.layers, sizes.device, sizes.graphs),
-        )
+        shape, base = GEOMETRIES[place[0]], sizes.decoder(place[0])
         seconds = prefill_s(base, place[1], sizes) * shape.layers / sizes.layers
         return [{"geometry": place[0], "context": place[1], "prefill s a prompt": seconds}]
 
@@ -57,6 +54,7 @@ def main(arguments: list[str]) -> None:
     axes[-1].legend()
     study.save(figure=figure)
     about = f"{sizes.layers} layers measured on {sizes.device} and scaled to the model's, bfloat16"
+    about += ", compiled" * (sizes.compile == "yes")
     study.table(shown, about, {"Decode": shown})
 
 

@@ -42,6 +42,8 @@ KEYS = ("task", "ctx", "model", "method", "fingerprint", "pairing", "n", "score"
 """What a summary must have to be one."""
 NUMBERS = ("ctx", "score.", "recall.", "work.", "latency.", "memory.", "metrics.")
 """What the names of its numbers begin with."""
+WAYS = "latency.steps_by"
+"""The one among them that is a text."""
 
 
 class Unfinished(ValueError):
@@ -79,8 +81,9 @@ def read_run(path: Path) -> dict[str, Any]:
             if not isinstance(summary.get(name), str):
                 raise ValueError(f"{name} = {summary.get(name)!r} is no name")
         for name, value in {"ctx": {}, **summary}.items():
-            number = type(value) in (int, float) and math.isfinite(value)
-            if name.startswith(NUMBERS) and value is not None and not number:
+            if value is None or name == WAYS or not name.startswith(NUMBERS):
+                continue
+            if type(value) not in (int, float) or not math.isfinite(value):
                 raise ValueError(f"{name} = {value!r} is no number")
     with as_left(path / "fingerprint.json"):
         identity = read_json(path / "fingerprint.json") or {}

@@ -156,6 +156,7 @@ def _latency(found: dict[str, Any]) -> dict[str, Any]:
     told, spent = numbers(found), numbers(found.get("ledger"))
     return {
         **{key: told.get(key) for key in keys},
+        "steps_by": found.get("steps_by"),
         "growth": _change(found, "ms_per_token", operator.truediv),
         "ledger": {key: spent.get(key) for key in ledger},
     }

@@ -131,6 +131,7 @@ def test_a_study_makes_its_files_and_measures_once(name: str, tmp_path: Path) ->
         ("throughput", "--batches 0", "--batches = '0': "),
         ("throughput", "--graphs foo", "--graphs = 'foo': right would be auto, on, off or eager"),
         ("throughput", "--graphs on --device cpu", "--graphs = 'on': "),
+        ("throughput", "--compile yes --device cpu", "--compile = 'yes': with --graphs = 'auto' "),
         ("throughput", "--memory-gb nan", "--memory-gb = 'nan': "),
         ("throughput", "--steps 300", "--steps = 300: right would be 256 at most, with --warmup"),
         (

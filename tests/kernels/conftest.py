@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
-
-
-if not torch.cuda.is_available():  # Triton reads it when kernels are defined
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 ISAS = [isa for isa in build_info()["isas"] if isa != "amx"]

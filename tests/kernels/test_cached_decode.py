@@ -4,7 +4,6 @@ read from where.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,8 +19,6 @@ from longspan_kernels.types import Runs
 if TYPE_CHECKING:
     from longspan_kernels.dispatch import Backend
 
-if not torch.cuda.is_available():  # Triton reads it when kernels are defined
-    os.environ["TRITON_INTERPRET"] = "1"
 CUDA = torch.cuda.is_available()
 NEAR = torch.device("cuda" if CUDA else "cpu")
 GROUPS, PAGE = 2, 4

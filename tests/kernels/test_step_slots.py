@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,6 @@ from longspan_kernels.types import Chosen
 if TYPE_CHECKING:
     from longspan_kernels.dispatch import Backend
 
-if not torch.cuda.is_available():  # Triton reads it when kernels are defined
-    os.environ["TRITON_INTERPRET"] = "1"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BACKENDS = [
     "reference",

@@ -214,6 +214,7 @@ def test_latency_has_its_numbers_and_its_ledger(model: HuggingFaceModel, rows: i
     assert all(value > 0 for value in ledger.values())
     longest = max(sum(map(len, model.encode(example))) for example in EXAMPLES[:rows])
     assert timing["context_tokens"] == longest
+    assert timing["steps_by"] == "states"
     read = sum(len(part) for example in EXAMPLES[:rows] for part in model.encode(example))
     assert timing["prefill_tokens_per_s"] * timing["ttft_s"] == pytest.approx(read)
     assert memory["kv_bytes"] > 0

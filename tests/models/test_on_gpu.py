@@ -34,9 +34,12 @@ def prompts() -> list[list[int]]:
     return [torch.randint(2, 8000, (n,), generator=noise).tolist() for n in LENGTHS]
 
 
-def said(method: Method, device: Any, graphs: Any = "off") -> tuple[list[list[int]], Any]:
+def said(
+    method: Method, device: Any, graphs: Any = "off", *, compile: bool = False
+) -> tuple[list[list[int]], Any]:
     """Greedy tokens of three rows, and the session."""
-    model = HuggingFace(path="nano", dtype="float32", device=device, graphs=graphs).load()
+    options: dict[str, Any] = {"device": device, "graphs": graphs, "compile": compile}
+    model = HuggingFace(path="nano", dtype="float32", **options).load()
     session = model.session(method, len(LENGTHS))
     logits_BV = session.prefill(prompts())
     tokens = []
@@ -58,6 +61,13 @@ def test_retroinfer_beside_the_model(right: list[list[int]], graphs: str) -> Non
     step = session._rows[0].static
     assert (step is not None) == (graphs != "off")
     assert step is None or (step.graph is not None) == (graphs == "on")
+
+
+@pytest.mark.parametrize("graphs", ["eager", "on"])
+def test_layers_that_torch_compiled(right: list[list[int]], graphs: str) -> None:
+    tokens, session = said(RetroInfer(placement="gpu", **SMALL), "cuda", graphs, compile=True)
+    assert tokens == right
+    assert session.steps_by == {"eager": "buffers", "on": "graph"}[graphs] + ", compiled"
 
 
 @pytest.mark.parametrize("placement", ["wave_buffer", "cpu"])

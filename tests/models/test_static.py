@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 import weakref
 from dataclasses import asdict
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
     from longspan.models.session import StoreSession
 
-if not torch.cuda.is_available():  # Triton reads it when kernels are defined
-    os.environ["TRITON_INTERPRET"] = "1"
 
 LENGTHS = (180, 75, 3)
 BUFFERED = "retroinfer, wave_buffer"

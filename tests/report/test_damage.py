@@ -171,6 +171,17 @@ def test_runs_of_two_machines_are_not_compared_in_time(tmp_path: Path) -> None:
     assert "7 threads" not in html
 
 
+def test_times_of_graphs_and_of_states_are_not_compared(tmp_path: Path) -> None:
+    make(tmp_path, Made())
+    for method, way in (("retroinfer", "states"), ("loki", "graph")):
+        file = make(tmp_path, Made(method=method)) / "summary.json"
+        facts = json.loads(file.read_text())
+        facts["latency"]["steps_by"] = way
+        assert "did not share" not in page(gather(tmp_path))  # one of before does not say
+        file.write_text(json.dumps(facts))
+    assert "did not share one way of taking steps" in page(gather(tmp_path))
+
+
 def test_times_of_other_batches_are_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,7 @@ def latency(
         "context_tokens": max(prompts),
         "steps": steps,
         "threads": torch.get_num_threads(),
+        "steps_by": session.steps_by,
         "by_stretch": _by_stretch(step_ms, absorb_ms),
         "ledger": {
             "build_s": build_s,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from longspan.methods.base import Method
+    from longspan.models.compiled import CompiledLayers
     from longspan.models.huggingface import HuggingFace
     from longspan.prefill.base import Prefill
     from longspan.types import Example
@@ -70,6 +71,7 @@ class HuggingFaceModel(Model):
             max_positions=self.max_positions,
             learned_positions=not getattr(text, "rope_parameters", None),
             graphs=options.graphs,
+            compiled=_compiled(module, self.layers) if options.compile else None,
         )
 
     def session(
@@ -131,6 +133,12 @@ class HuggingFaceModel(Model):
             "transformers": importlib.metadata.version("transformers"),
             "tokenizers": importlib.metadata.version("tokenizers"),
         }
+
+
+def _compiled(module: Any, layers: int) -> CompiledLayers:
+    from longspan.models.compiled import CompiledLayers  # brings torch's compiler
+
+    return CompiledLayers(module, layers)
 
 
 def _set_template(tokenizer: Any, options: HuggingFace) -> None:

@@ -94,6 +94,13 @@ class Session(ABC):
     def lengths(self) -> Sequence[int]:
         """Tokens read so far, by row."""
 
+    @property
+    @abstractmethod
+    def steps_by(self) -> str:
+        """How the last decode step was taken, of which its time depends more than its result:
+        `states`, one by one; `buffers` of fixed shape, all rows at once; or their CUDA `graph`.
+        """
+
 
 NOT_FINITE = "the model's logits are not finite; model.dtype=bfloat16 may help"
 """What a FloatingPointError says."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import LayerState, Method
     from longspan.models.cache import RowState
+    from longspan.models.compiled import CompiledLayers
     from longspan.models.rope import RotaryPin
     from longspan.models.static import StaticStep
     from longspan.models.tape import Tape
@@ -48,6 +49,8 @@ class Decoder:
     """Whether they are a table that ends there; others go on, if not well."""
     overlap_index: bool = False
     graphs: Graphs = "off"
+    compiled: CompiledLayers | None = None
+    """What takes the place of the layers in steps of fixed shape."""
 
     def states(self, method: Method, prefill: Prefill | None = None) -> list[RowState]:
         """The empty states of one sequence, by layer; sliding windows are exact in any case."""

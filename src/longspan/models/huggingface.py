@@ -44,12 +44,17 @@ class HuggingFace:
     """
     graphs: Graphs = "auto"
     """See Graphs."""
+    compile: bool = False
+    """Have torch compile what lies between the attention of one layer and the next, in decode steps
+    of fixed shape, those of `graphs`.
+    """
 
     def load(self) -> HuggingFaceModel:
         """Load weights and tokenizer and test the adapter on 12 tokens.
 
         ValueError names what is missing or why the architecture cannot be carried.
         """
+        self._check()
         quiet_transformers()
         source = self._source()
         with fetching(self.path):
@@ -57,7 +62,7 @@ class HuggingFace:
             windows = self._refusing(lambda: checks.layer_windows(config))
             tokenizer = self._tokenizer(source)
             module = self._weights(source, config)
-        geometries = self._refusing(lambda: _attach(module, windows))
+        geometries = self._refusing(lambda: _attach(module, windows, opaque=self.compile))
         return HuggingFaceModel(self, source, module, tokenizer, windows, geometries)
 
     def _source(self) -> str:
@@ -135,14 +140,23 @@ class HuggingFace:
             module = module.to(self._device())
         return module.eval()
 
-    def _device(self) -> str:
-        if self.device == "cuda" and not torch.cuda.is_available():
+    def _check(self) -> None:
+        cuda = torch.cuda.is_available()
+        if self.device == "cuda" and not cuda:
             raise ValueError("model.device = 'cuda': there is no CUDA device; use model.device=cpu")
-        if self.graphs == "on" and not torch.cuda.is_available():
+        if self.graphs == "on" and not cuda:
             raise ValueError(
                 "model.graphs = 'on': there is no CUDA device; right would be auto, off, or eager,"
                 " the same step without a graph"
             )
+        by_states = self.graphs == "off" or (self.graphs == "auto" and self._device() == "cpu")
+        if self.compile and by_states:
+            raise ValueError(
+                f"model.compile = true: steps of fixed shape alone are compiled, and with"
+                f" model.graphs = {self.graphs!r} there are none here; right would be eager"
+            )
+
+    def _device(self) -> str:
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.device
@@ -180,10 +194,14 @@ def quiet_transformers() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def _attach(module: Any, windows: list[int | None]) -> list[Any]:
+def _attach(module: Any, windows: list[int | None], *, opaque: bool = False) -> list[Any]:
+    """Its attention is longspan's from here on; `opaque`: a compiler does not look into it."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     checks.check_module(module)
-    AttentionInterface.register(attention.NAME, attention.longspan_attention)
+    function: Any = attention.longspan_attention
+    if opaque:
+        function = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    AttentionInterface.register(attention.NAME, function)
     AttentionMaskInterface.register(attention.NAME, attention.longspan_mask)
     return checks.probe(module, windows, attention.NAME)

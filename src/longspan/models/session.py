@@ -179,6 +179,15 @@ class StoreSession(Session):
         ]
 
     @property
+    def steps_by(self) -> str:
+        """See Session.steps_by; ends with `, compiled` where layers were."""
+        step = self._rows[0].static
+        if step is None:
+            return "states"
+        compiled = ", compiled" * (self._decoder.compiled is not None)
+        return ("buffers" if step.graph is None else "graph") + compiled
+
+    @property
     def lengths(self) -> Sequence[int]:
         """See Session.lengths."""
         return [row.length for row in self._rows]

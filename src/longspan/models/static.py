@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
@@ -39,7 +40,8 @@ class StaticStep:
         # rows hold their step, which goes with the last of them
         self._rows = [ref(row) for row in rows]
         self._lengths = [row.length for row in rows]
-        self.cache = StoreCache(decoder.windows, method)
+        cache = StoreCache if decoder.compiled is None else decoder.compiled.cache
+        self.cache = cache(decoder.windows, method)
         self.cache.decoding = True
         self.layers: list[StaticLayer] = []
         try:
@@ -102,13 +104,15 @@ class StaticStep:
 
     def step(self) -> Tensor:
         """What is captured: logits [B, V] float32 of the tokens in `inputs_2B`."""
-        out = self.decoder.module(
-            input_ids=self.inputs_2B[0][:, None],
-            position_ids=self.inputs_2B[1][:, None],
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        compiled = self.decoder.compiled
+        with nullcontext() if compiled is None else compiled.installed():
+            out = self.decoder.module(
+                input_ids=self.inputs_2B[0][:, None],
+                position_ids=self.inputs_2B[1][:, None],
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         return cast("Tensor", out.logits)[:, -1].float()
 
     def holds(self, rows: Sequence[Row]) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from longspan.results import WAYS
+
 if TYPE_CHECKING:
     from longspan.report.groups import Group
 
@@ -15,6 +17,9 @@ def warning(group: Group) -> str | None:
         "one machine and number of threads": {entry.hardware for entry in timed},
         "one number of sequences decoded together": {
             entry.number("latency.rows") for entry in timed
+        },
+        "one way of taking steps (latency.steps_by)": {
+            str(way) for entry in timed if (way := entry.facts.get(WAYS)) is not None
         },
     }
     apart = [name for name, values in facts.items() if len(values) > 1]
