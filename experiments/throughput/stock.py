@@ -58,6 +58,9 @@ class StockState:
     def seal(self) -> None:
         """Nothing to build."""
 
+    def prefetch(self) -> None:
+        """Nothing to bring."""
+
     def memory(self) -> dict[str, int]:
         """Bytes of the row."""
         return {"kv_bytes": self.buffer_2GCD.nbytes, "index_bytes": 0}

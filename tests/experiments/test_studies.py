@@ -120,6 +120,15 @@ def test_a_study_makes_its_files_and_measures_once(name: str, tmp_path: Path) ->
     assert all(len(data) < 150_000 for file, data in files.items() if file.endswith(".svg"))
 
 
+def test_throughput_without_buffers(tmp_path: Path) -> None:
+    """Every contender is driven by states too, torch's own attention among them."""
+    line = [*TINY["throughput"], "--graphs", "off", "--batches", "2", "--out", str(tmp_path)]
+    study("throughput").main([*line, "--results", str(tmp_path / "rows")])
+    found = pd.read_csv(tmp_path / "table.csv")
+    assert {"full:ours", "full:sdpa", "full:matmul", "retroinfer:cpu"} <= set(found["method"])
+    assert (found["ms a step"] > 0).all()
+
+
 @pytest.mark.parametrize(
     ("name", "line", "named"),
     [
