@@ -121,12 +121,10 @@ def test_a_study_makes_its_files_and_measures_once(name: str, tmp_path: Path) ->
 
 
 def test_throughput_without_buffers(tmp_path: Path) -> None:
-    """Every contender is driven by states too, torch's own attention among them."""
-    line = [*TINY["throughput"], "--graphs", "off", "--batches", "2", "--out", str(tmp_path)]
-    study("throughput").main([*line, "--results", str(tmp_path / "rows")])
-    found = pd.read_csv(tmp_path / "table.csv")
-    assert {"full:ours", "full:sdpa", "full:matmul", "retroinfer:cpu"} <= set(found["method"])
-    assert (found["ms a step"] > 0).all()
+    """Torch's own attention is driven by states too."""
+    less = ["--graphs", "off", "--batches", "2", "--methods", "full:sdpa", "--out", str(tmp_path)]
+    study("throughput").main([*TINY["throughput"], *less, "--results", str(tmp_path / "rows")])
+    assert (pd.read_csv(tmp_path / "table.csv")["ms a step"] > 0).all()
 
 
 @pytest.mark.parametrize(
