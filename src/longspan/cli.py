@@ -92,7 +92,7 @@ def job(config: DictConfig, workbench: Workbench, sweep: Sweep | None = None) ->
         with Screen() as screen:
             for line in sweep.begins(composed) if sweep else ():
                 screen.note(line)
-            run = prepare(plain, workbench, screen, alone=alone)
+            run = prepare(plain, workbench, screen, alone=alone, sweep=sweep is not None)
             folder, summary = execute(run, screen)
     except Exception as error:
         line, code = fail(error, debug)

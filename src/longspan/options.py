@@ -35,6 +35,7 @@ seeds beyond.
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
+Gigabytes = Annotated[float, Field(ge=0)]
 
 T = TypeVar("T")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from longspan.fingerprint import FULL
 from longspan.partials import Partials
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
         screen.note("generation.temperature = 0: the answers to one example are all the same")
     for hint in filter(None, (_slow_dtype(run), _long_answers(run))):
         screen.note(hint)
+    known = (0, 0) if run.prompts is None else run.prompts.counts
     wanted = sum(len(job.samples) for job in jobs)
     total = len(run.examples) * run.task.samples_per_example
     if wanted < total:
@@ -52,8 +54,24 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
             partials.done(record.id, record.sample)
             run.recorder.sample(record)
             done(total - wanted + count)
-    if whole := _read_whole(run, folder):
-        screen.note(whole)
+    for line in filter(None, (_read_whole(run, folder), _known(run, known))):
+        screen.note(line)
+
+
+def _known(run: Run, before: tuple[int, int]) -> str | None:
+    """What to say of prompts that jobs of a sweep read once for all, after those of before."""
+    if run.prompts is None:
+        return None
+    given, left_out = (now - then for now, then in zip(run.prompts.counts, before, strict=True))
+    lines = []
+    if given:
+        lines.append(f"{given} prompts were known from an earlier job")
+    if left_out:
+        lines.append(
+            f"{left_out} prompts are not kept for later jobs: prompts_gb ="
+            f" {run.prompts.most_bytes / 1e9:.3g} is full"
+        )
+    return "; ".join(lines)
 
 
 def _read_whole(run: Run, folder: RunFolder) -> str | None:
@@ -165,18 +183,21 @@ def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
         return
     with screen.stage("latency"), screen.stage("reading the prompt", run.request.ctx) as read:
         timing, memory = measured(
-            _subject(run, read), examples, warmup=sizes.warmup, steps=sizes.steps
+            _subject(run, read, timed=True), examples, warmup=sizes.warmup, steps=sizes.steps
         )
+    if run.prompts is not None:  # what other jobs keep is none of its own
+        memory["peak_host_bytes"] -= run.prompts.nbytes
     folder.write("latency.json", {**facts, "latency": timing, "memory": memory})
     run.recorder.curve("latency/by_stretch", timing["by_stretch"])
 
 
-def _subject(run: Run, tell: Any) -> Subject:
+def _subject(run: Run, tell: Any, *, timed: bool = False) -> Subject:
     from longspan.measures.base import Subject
 
+    known = None if timed or run.prefill.name != FULL else run.prompts
     return Subject(
         model=run.model, method=run.method, protocol=run.request.protocol, prefill=run.prefill,
-        context_tokens=run.request.ctx, tell=tell,
+        context_tokens=run.request.ctx, prompts=known, tell=tell,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from longspan.build import checked
-from longspan.options import Count, Number, Seconds, Seed, Tokens, settings
+from longspan.options import Count, Gigabytes, Number, Seconds, Seed, Tokens, settings
 from longspan.types import Protocol
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class Request:
     """How often an unfinished generation is written down."""
     partial_states: bool = True
     """Whether K and V of its tokens are written with it."""
+    prompts_gb: Gigabytes | None = None
+    """Host memory in which what was read is kept for the recall pass and for a sweep's next jobs;
+    None: a quarter of what is free.
+    """
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> Request:

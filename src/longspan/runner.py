@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from longspan.methods.base import Method
-    from longspan.models.base import Model
+    from longspan.models.base import Model, Prompts
     from longspan.models.generation import Sampling
     from longspan.prefill.base import Prefill
     from longspan.record.base import Recorder
@@ -50,6 +50,8 @@ class Run:
     examples: Sequence[Example]
     alone: bool = True
     """Whether no other job runs beside it, so that its time can be taken."""
+    prompts: Prompts | None = None
+    """Those that were read before, where some are asked for again."""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -78,10 +80,15 @@ class Run:
 
 
 def prepare(
-    config: Mapping[str, Any], workbench: Workbench, screen: Screen, *, alone: bool = True
+    config: Mapping[str, Any],
+    workbench: Workbench,
+    screen: Screen,
+    *,
+    alone: bool = True,
+    sweep: bool = False,
 ) -> Run:
     """Build the parts in the order in which errors are cheapest; raises ValueError for a wrong
-    request.
+    request. `sweep`: whether other jobs of this process come before or after it.
     """
     from longspan.methods.base import Method
     from longspan.models.hub import on_hub
@@ -111,6 +118,7 @@ def prepare(
     return Run(
         config=config, request=request, model=model, method=method, prefill=prefill, task=task,
         recorder=recorder, sampling=sampling, examples=examples, alone=alone,
+        prompts=workbench.prompts(request, sweep=sweep) if alone else None,
     )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 OUTSIDE = (
     "samples", "batch", "threads", "measure", "recorder", "partial_seconds", "partial_states",
-    "debug", "model.graphs", "model.compile", "task.start", "task.pass_k", "task.n_sampling",
+    "prompts_gb", "debug", "model.graphs", "model.compile", "task.start", "task.pass_k",
+    "task.n_sampling",
 )  # fmt: skip
 """Keys, with all below them, that are in no fingerprint and so make no folder of their own."""
 

@@ -12,7 +12,7 @@ from longspan.fingerprint import described
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from longspan.models.base import Model
+    from longspan.models.base import Model, Prompts
     from longspan.request import Request
     from longspan.tasks.base import Task
     from longspan.types import Example
@@ -33,6 +33,7 @@ class Workbench:
     def __init__(self) -> None:
         self._model: tuple[str, Model] | None = None
         self._examples: dict[str, Sequence[Example]] = {}
+        self._prompts: Prompts | None = None
         self._threads: int | None = None
 
     def use_threads(self, threads: int | None) -> None:
@@ -63,9 +64,28 @@ class Workbench:
             )
         return self._examples[key]
 
+    def prompts(self, request: Request, *, sweep: bool) -> Prompts | None:
+        """Those that the model has read, for further jobs of a sweep or the recall pass of one;
+        None where nobody will ask again.
+        """
+        gigabytes, measure = request.prompts_gb, request.measure
+        again = measure.recall.samples if measure.quality and measure.recall.enabled else 0
+        if gigabytes == 0 or not (sweep or again):
+            return None
+        from longspan.methods.prompt import LayerPrompt
+        from longspan.models.prompts import Prompts
+        from longspan.models.room import HOST, available
+
+        if self._prompts is None:
+            most = None if sweep else again
+            self._prompts = Prompts((available(HOST) or 0) // 4, LayerPrompt, most)
+        if gigabytes is not None:
+            self._prompts.most_bytes = int(gigabytes * 1e9)
+        return self._prompts
+
     def clear(self) -> None:
         """Drop everything before the next model needs the memory."""
-        self._model = None
+        self._model = self._prompts = None
         self._examples.clear()
         gc.collect()
 

@@ -63,6 +63,7 @@ NEUTRAL: dict[str, Any] = {
     "results": "elsewhere",
     "debug": True,
     "partial_seconds": 1.0,
+    "prompts_gb": 1.0,
     "partial_states": False,
     "measure": Measures(quality=False, recall=RecallSizes(steps=2), latency=LatencySizes(steps=2)),
 }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from longspan import types
     from longspan.methods.base import Method
-    from longspan.models.base import Model, Session
+    from longspan.models.base import Model, Prompts, Session
     from longspan.prefill.base import Prefill
     from longspan.tasks.base import Tokenizer
 
@@ -74,6 +74,8 @@ class Subject:
     """The run's, not an example's or a pass's: where rotary frequencies depend on a length, it is
     this. None: the model's positions.
     """
+    prompts: Prompts | None = None
+    """Those that need not be read again; under a `prefill` in full."""
     tell: Callable[[int], Any] | None = None
     """Gets the tokens read so far while a prompt is read."""
 
@@ -93,7 +95,9 @@ class Subject:
 
     def open(self, rows: int, max_tokens: int) -> Session:
         """An empty session."""
-        return self.model.session(self.method, rows, max_tokens, self.prefill, self.context_tokens)
+        return self.model.session(
+            self.method, rows, max_tokens, self.prefill, self.context_tokens, self.prompts
+        )
 
     def read(
         self, prompts: Sequence[tuple[Sequence[int], Sequence[int]]], new_tokens: int

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from longspan.methods.prompt import LayerPrompt
     from longspan.placement.base import Place
     from longspan.placement.store import KVStore
     from longspan.prefill.base import Prefill
@@ -35,6 +36,14 @@ class LayerState(ABC):
         """Store the chunk and attend it causally, together with everything stored before, as
         `prefill_by` does: out [H, Q, D], lse [H, Q].
         """
+
+    def takes_over(self, prompt: LayerPrompt) -> bool:
+        """Whether `take_over` leaves it, to the last bit, as reading the prompt in full would."""
+        return False
+
+    def take_over(self, prompt: LayerPrompt) -> None:
+        """Store a whole prompt in place of `prefill`; where empty and `takes_over`."""
+        raise TypeError(f"{type(self).__name__} has to read its prompts itself")
 
     @abstractmethod
     def read_in_full(self) -> None:

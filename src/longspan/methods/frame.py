@@ -22,6 +22,7 @@ from longspan_kernels.merge import merge
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from longspan.methods.prompt import LayerPrompt
     from longspan.placement.base import Place, PlacementName
     from longspan.prefill.base import Prefill
     from longspan.types import Estimate, LayerGeometry, Runs
@@ -92,6 +93,14 @@ class StoredState(LayerState):
     def read_in_full(self) -> None:
         """See LayerState."""
         self.prefill_by = FullPrefill()
+
+    def takes_over(self, prompt: LayerPrompt) -> bool:
+        """See LayerState. Who does more in `prefill` has to say so here."""
+        return type(self).prefill is StoredState.prefill
+
+    def take_over(self, prompt: LayerPrompt) -> None:
+        """See LayerState."""
+        self.store.append(*prompt.kv_GTDs)
 
     def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:
         """Store a prompt that was attended elsewhere, in place of `prefill`; `q_HSD` are some of

@@ -49,6 +49,34 @@ class QuerySample:
         unique = -(-(self._seen - last_HSD.shape[1]) // self._stride)
         return torch.cat([early_HSD[:, :unique], last_HSD], dim=1)
 
+    def covers(self, other: QuerySample) -> bool:
+        """Whether `narrowed` can tell what the other would hold."""
+        return other.window <= self.window and other.cap <= self.cap
+
+    def narrowed(self, other: QuerySample, device: torch.device) -> QuerySample:
+        """What the other, a smaller one, would hold had it seen the same prompt."""
+        twin = QuerySample(other.window, other.cap)
+        twin._seen = self._seen
+        if twin.window and self._last_HSD is not None:
+            twin._last_HSD = self._last_HSD[:, -twin.window :].to(device)
+        if twin.cap and self._even_HSD is not None:
+            while -(-self._seen // twin._stride) > twin.cap:
+                twin._stride *= 2
+            twin._even_HSD = self._even_HSD[:, :: twin._stride // self._stride].to(device)
+        return twin
+
+    @property
+    def last_HD(self) -> Tensor:
+        """The last query. RuntimeError where none is kept."""
+        if self._last_HSD is None:
+            raise RuntimeError("no query was seen, or none of the last ones is kept")
+        return self._last_HSD[:, -1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(0 if each is None else each.nbytes for each in (self._even_HSD, self._last_HSD))
+
     def fork(self) -> QuerySample:
         """A second sample that goes on from here."""
         return copy(self)

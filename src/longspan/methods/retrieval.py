@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from longspan.indexes.base import KeyIndex, SearchResult
     from longspan.methods.plan import Plan
+    from longspan.methods.prompt import LayerPrompt
     from longspan.types import LayerGeometry, Partial, Runs
 
 
@@ -52,6 +53,18 @@ class RetrievalState(StoredState):
         if self._queries is not None:
             self._queries.add(q_HQD)
         return result
+
+    def takes_over(self, prompt: LayerPrompt) -> bool:
+        """See LayerState."""
+        known = self._queries is None or prompt.queries.covers(self._queries)
+        return known and type(self).prefill is RetrievalState.prefill
+
+    def take_over(self, prompt: LayerPrompt) -> None:
+        """See LayerState."""
+        super().take_over(prompt)
+        self._asked_HD = prompt.queries.last_HD.to(self.geometry.device)
+        if self._queries is not None:
+            self._queries = prompt.queries.narrowed(self._queries, self.geometry.device)
 
     def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:
         """See StoredState."""

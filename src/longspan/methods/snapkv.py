@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.methods.base import LayerState
+    from longspan.methods.prompt import LayerPrompt
     from longspan.types import LayerGeometry, Partial
 
 
@@ -94,6 +95,15 @@ class SnapState(StoredState):
         total = super().prefill(q_HQD, k_GQD, v_GQD)
         self._queries.add(q_HQD)
         return total
+
+    def takes_over(self, prompt: LayerPrompt) -> bool:
+        """See LayerState."""
+        return prompt.queries.covers(self._queries)
+
+    def take_over(self, prompt: LayerPrompt) -> None:
+        """See LayerState."""
+        super().take_over(prompt)
+        self._queries = prompt.queries.narrowed(self._queries, self.geometry.device)
 
     def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:
         """See StoredState."""

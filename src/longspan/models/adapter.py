@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from longspan.methods.base import Method
     from longspan.models.compiled import CompiledLayers
     from longspan.models.huggingface import HuggingFace
+    from longspan.models.prompts import Prompts
     from longspan.prefill.base import Prefill
     from longspan.types import Example
 
@@ -81,6 +82,7 @@ class HuggingFaceModel(Model):
         max_tokens: int | None = None,
         prefill: Prefill | None = None,
         context_tokens: int | None = None,
+        prompts: Prompts | None = None,
     ) -> StoreSession:
         """See Model.session."""
         if rows < 1:
@@ -91,7 +93,7 @@ class HuggingFaceModel(Model):
                 "context_tokens"
             )
         empty = [Row(self._decoder.states(method, prefill)) for _ in range(rows)]
-        return StoreSession(self._decoder, method, empty, max_tokens, context_tokens)
+        return StoreSession(self._decoder, method, empty, max_tokens, context_tokens, prompts)
 
     def encode(self, example: Example) -> tuple[list[int], list[int]]:
         """See Model.encode. ValueError where the tokenizer knows tokens that the model does not."""

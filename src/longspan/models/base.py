@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.methods.base import LayerState, Method
+    from longspan.models.prompts import Prompts as Prompts
     from longspan.prefill.base import Prefill
     from longspan.tasks.base import Tokenizer
     from longspan.types import Example, LayerGeometry, Partial
@@ -134,9 +135,11 @@ class Model(ABC):
         max_tokens: int | None = None,
         prefill: Prefill | None = None,
         context_tokens: int | None = None,
+        prompts: Prompts | None = None,
     ) -> Session:
         """An empty session for `rows` sequences of at most `max_tokens` tokens each, prompt and
-        answer together. `prefill` is how prompts are attended; None: in full.
+        answer together. `prefill` is how prompts are attended; None: in full. `prompts`: those
+        that need not be read again, where they are attended in full.
 
         A prompt must fit the model's positions in any case; an answer may leave them where
         `max_tokens` says so, as timing does, unless they are a table (GPT-2). Models whose rotary

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from longspan.methods.base import Method, StaticLayer
     from longspan.models.base import Observer
+    from longspan.models.prompts import Prompt
     from longspan.models.sealing import Sealer
     from longspan.models.tape import Tape
     from longspan.types import LayerGeometry
@@ -88,9 +89,10 @@ class CacheLayer:
         out_BQHD = q_BHQD.new_empty(batch, queries, heads, size)
         for row, (state, count) in enumerate(zip(self.states, self.cache.counts, strict=True)):
             pad = queries - count
-            out_HQD, lse_HQ = state.prefill(
-                q_BHQD[row, :, pad:], handle.k_BGQD[row, :, pad:], handle.v_BGQD[row, :, pad:]
-            )
+            given = [x[row, :, pad:] for x in (q_BHQD, handle.k_BGQD, handle.v_BGQD)]
+            out_HQD, lse_HQ = state.prefill(*given)
+            if self.window is None and (prompt := self.cache.prompts[row]) is not None:
+                prompt.add(self.number, *given)
             if sink_H is not None:
                 out_HQD = drain(out_HQD, lse_HQ, sink_H[:, None])
             out_BQHD[row, :pad] = 0
@@ -159,6 +161,8 @@ class StoreCache:
         self.decoding = False
         self.counts: Sequence[int] = ()
         """Real tokens of each row in the chunk that is read now; they stand at its end."""
+        self.prompts: Sequence[Prompt | None] = ()
+        """By row of the chunk that is read now: what keeps its prompt for other sessions."""
         self.tapes: Sequence[Tape | None] = ()
         """By row: what keeps the tokens that are decoded."""
         self.observer: Observer | None = None

@@ -151,7 +151,7 @@ def _through(module: Any, cache: StoreCache, ids_1Q: Tensor) -> Tensor:
     logits = []
     steps = [(0, PROBE_PREFILL), *((i, i + 1) for i in range(PROBE_PREFILL, PROBE_TOKENS))]
     for first, stop in steps:
-        cache.counts = [stop - first]
+        cache.counts, cache.prompts = [stop - first], [None]
         out = module(
             input_ids=ids_1Q[:, first:stop],
             position_ids=at_1Q[:, first:stop],

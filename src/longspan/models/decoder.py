@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from longspan.methods.base import LayerState, Method
     from longspan.models.cache import RowState
     from longspan.models.compiled import CompiledLayers
+    from longspan.models.prompts import Prompt
     from longspan.models.rope import RotaryPin
     from longspan.models.static import StaticStep
     from longspan.models.tape import Tape
@@ -51,6 +52,12 @@ class Decoder:
     graphs: Graphs = "off"
     compiled: CompiledLayers | None = None
     """What takes the place of the layers in steps of fixed shape."""
+
+    @property
+    def token_bytes(self) -> int:
+        """Keys and values of a token, in the layers that a method owns."""
+        owned = (g for g, w in zip(self.geometries, self.windows, strict=True) if w is None)
+        return sum(2 * g.kv_heads * g.head_size * g.dtype.itemsize for g in owned)
 
     def states(self, method: Method, prefill: Prefill | None = None) -> list[RowState]:
         """The empty states of one sequence, by layer; sliding windows are exact in any case."""
@@ -90,6 +97,8 @@ class Row:
     """Whether a fork has, or had, a part in what the states hold."""
     static: StaticStep | None = None
     """What decodes this row now; the states are behind it until it is left."""
+    prompt: Prompt | None = None
+    """What keeps the prompt that is being read for other sessions."""
     prefetched: bool = False
     """Whether the states have brought near what their first step is likely to read."""
     broken: bool = False
@@ -122,7 +131,7 @@ class Row:
         states = [state.fork() for state in self.states]
         join(states)
         self.shared = True
-        return replace(self, states=states, tape=None, static=None, prefetched=False)
+        return replace(self, states=states, tape=None, static=None, prompt=None, prefetched=False)
 
 
 @contextmanager

@@ -50,6 +50,7 @@ class Forward:
         width = max(map(len, chunk))
         self._cache.bind([row.states for row in rows])
         self._cache.counts = [len(ids) for ids in chunk]
+        self._cache.prompts = [row.prompt for row in rows]
         tokens, positions = [], []
         for row, ids in zip(rows, chunk, strict=True):
             pad = [0] * (width - len(ids))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from longspan.methods.base import LayerState, Method
     from longspan.models.base import Observer
     from longspan.models.decoder import Decoder, Row
+    from longspan.models.prompts import Prompts
     from longspan.models.static import StaticStep
 
 PIECE = 64
@@ -37,12 +38,14 @@ class StoreSession(Session):
         rows: Sequence[Row],
         max_tokens: int | None,
         context_tokens: int | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
         self.observer: Observer | None = None
         self._decoder = decoder
         self._method = method
         self._rows = list(rows)
         self._limit = max_tokens
+        self._prompts = prompts
         self._context_tokens = decoder.max_positions if context_tokens is None else context_tokens
         self._forward = Forward(decoder, method, self._context_tokens)
         self._by_states = decoder.graphs == "off"  # whatever else there is
@@ -57,10 +60,39 @@ class StoreSession(Session):
         """
         decoder = self._decoder
         check_lengths(self._rows, rows, self._limit, decoder.max_positions)
-        check_room(self._method, decoder.geometries, decoder.windows, map(len, rows))
-        longest = max(len(ids) for ids in rows)
+        self._check_room(rows)
         for row in self._rows:
             row.leave()
+        if self._prompts is None:
+            self._read(rows, progress)
+        else:
+            also, token_bytes = self._context_tokens, decoder.token_bytes
+            with self._prompts.known(self._rows, rows, also, token_bytes) as left:
+                self._read(left, progress)
+        read = [row for row, ids in zip(self._rows, rows, strict=True) if ids]
+        with whole(read):
+            for row in read:
+                for state in row.states:
+                    state.seal()
+                row.prefetched = False
+        self._forward.bind(self._rows)
+        return self._logits()
+
+    def _check_room(self, rows: Sequence[Sequence[int]]) -> None:
+        """What is kept for others makes room."""
+        decoder = self._decoder
+        facts = self._method, decoder.geometries, decoder.windows, [len(ids) for ids in rows]
+        try:
+            check_room(*facts)
+        except ValueError:
+            if self._prompts is None or not self._prompts.nbytes:
+                raise
+            self._prompts.clear()
+            check_room(*facts)
+
+    def _read(self, rows: Sequence[Sequence[int]], progress: Callable[[int], None] | None) -> None:
+        decoder = self._decoder
+        longest = max(len(ids) for ids in rows)
         for first in range(0, longest, decoder.chunk_tokens):
             stop = min(first + decoder.chunk_tokens, longest)
             part = [
@@ -74,14 +106,6 @@ class StoreSession(Session):
                 row.logits_V = logits_V
             if progress is not None:
                 progress(stop)
-        read = [row for row, ids in zip(self._rows, rows, strict=True) if ids]
-        with whole(read):
-            for row in read:
-                for state in row.states:
-                    state.seal()
-                row.prefetched = False
-        self._forward.bind(self._rows)
-        return self._logits()
 
     def logits_after(self, row: int, tokens: Sequence[int]) -> Iterator[Tensor]:
         """See Session.logits_after. Reads in pieces, each when its first logits are asked for."""
