@@ -4,6 +4,7 @@ the method, and at long contexts it is most of the time of a run.
 
 from __future__ import annotations
 
+from array import array
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from longspan.models.decoder import Row
 
-Key = tuple[Any, ...]
+Key = tuple[Any, bytes]
 """What a prompt is known by: its tokens, and what else its keys and values depend on."""
 
 
@@ -97,7 +98,7 @@ class Prompts:
         begun: dict[Key, tuple[Row, Prompt]] = {}
         coming = 0
         for row, ids in zip(rows, prompts, strict=True):
-            key = (also, *ids)
+            key = also, array("q", ids).tobytes()
             known = self._kept.get(key) if ids and not row.length else None
             with whole([row]):
                 given = known is not None and known.give(row)
