@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from longspan.methods.full import Full
+from longspan.methods.prompt import LayerPrompt
 from longspan.methods.quest import Quest
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.shadowkv import ShadowKV
 from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.models.huggingface import HuggingFace
+from longspan.models.prompts import Prompts
 
 if TYPE_CHECKING:
     from longspan.methods.base import Method
@@ -41,12 +43,16 @@ def said(
     options: dict[str, Any] = {"device": device, "graphs": graphs, "compile": compile}
     model = HuggingFace(path="nano", dtype="float32", **options).load()
     session = model.session(method, len(LENGTHS))
+    return greedy(session), session
+
+
+def greedy(session: Any) -> list[list[int]]:
     logits_BV = session.prefill(prompts())
     tokens = []
     for _ in range(STEPS):
         tokens.append(logits_BV.argmax(-1).tolist())
         logits_BV = session.decode(tokens[-1])
-    return tokens, session
+    return tokens
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,17 @@ def test_layers_that_torch_compiled(right: list[list[int]], graphs: str) -> None
     tokens, session = said(RetroInfer(placement="gpu", **SMALL), "cuda", graphs, compile=True)
     assert tokens == right
     assert session.steps_by == {"eager": "buffers", "on": "graph"}[graphs] + ", compiled"
+
+
+@pytest.mark.parametrize("placement", ["gpu", "wave_buffer", "cpu"])
+def test_a_prompt_that_was_read_for_another_method(right: list[list[int]], placement: Any) -> None:
+    model = HuggingFace(path="nano", dtype="float32", device="cuda", graphs="auto").load()
+    known = Prompts(1 << 34, LayerPrompt)
+    model.session(Full(placement="gpu"), len(LENGTHS), prompts=known).prefill(prompts())
+    method = RetroInfer(placement=placement, **SMALL)
+    session = model.session(method, len(LENGTHS), prompts=known)
+    assert greedy(session) == right
+    assert known.given == len(LENGTHS)
 
 
 @pytest.mark.parametrize("placement", ["wave_buffer", "cpu"])

@@ -21,7 +21,7 @@ class LayerPrompt:
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
-        self.queries = QuerySample(WINDOW, CAP)
+        self.queries = QuerySample(WINDOW, CAP, torch.device("cpu"))
         self._kv_2GTD: Tensor | None = None
         self._used = 0
 
@@ -34,7 +34,7 @@ class LayerPrompt:
         self._kv_2GTD[0, :, self._used : stop] = k_GQD
         self._kv_2GTD[1, :, self._used : stop] = v_GQD
         self._used = stop
-        self.queries.add(q_HQD.cpu())
+        self.queries.add(q_HQD)
 
     @property
     def nbytes(self) -> int:

@@ -19,8 +19,9 @@ class QuerySample:
     prompt's queries for training; the share it takes is not published.
     """
 
-    def __init__(self, window: int, cap: int) -> None:
-        self.window, self.cap = window, cap
+    def __init__(self, window: int, cap: int, device: torch.device | None = None) -> None:
+        """On a device; None: where the queries are."""
+        self.window, self.cap, self.device = window, cap, device
         self._seen = 0
         self._stride = 1
         self._even_HSD: Tensor | None = None  # positions 0, stride, 2 * stride, ...
@@ -34,11 +35,11 @@ class QuerySample:
             if self._even_HSD is not None:
                 self._even_HSD = self._even_HSD[:, ::2]
         if self.cap:
-            self._even_HSD = joined(
-                self._even_HSD, q_HQD[:, -self._seen % self._stride :: self._stride]
-            )
+            even_HSD = q_HQD[:, -self._seen % self._stride :: self._stride].to(self.device)
+            self._even_HSD = joined(self._even_HSD, even_HSD)
         if self.window:
-            self._last_HSD = joined(self._last_HSD, q_HQD[:, -self.window :])[:, -self.window :]
+            last_HSD = q_HQD[:, -self.window :].to(self.device)
+            self._last_HSD = joined(self._last_HSD, last_HSD)[:, -self.window :]
         self._seen = total
 
     def queries(self) -> Tensor | None:
