@@ -6,15 +6,19 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from longspan.fingerprint import FULL
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 OUTSIDE = (
     "samples", "batch", "threads", "measure", "recorder", "partial_seconds", "partial_states",
-    "prompts_gb", "debug", "model.graphs", "model.compile", "task.start", "task.pass_k",
-    "task.n_sampling",
+    "prompts_gb", "debug", "model.graphs", "model.compile", "model.overlap_index",
+    "model.device_map", "task.start", "task.pass_k", "task.n_sampling",
 )  # fmt: skip
 """Keys, with all below them, that are in no fingerprint and so make no folder of their own."""
+CHUNKS = "model.prefill_chunk_tokens"
+"""Another such key, but for a prefill that chooses by chunks."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Sweep:
         given = (f"{key}={value}" for key, value in (composed.sweeper.params or {}).items())
         jobs = jobs_of((*given, *self.overrides))
         told = [each for each in jobs[number] if not all(each in other for other in jobs)]
-        if number == 0 and (names := _sharing(each for job in jobs for each in job)):
+        outside = (*OUTSIDE, CHUNKS) if composed.runtime.choices.get("prefill") == FULL else OUTSIDE
+        if number == 0 and (names := _sharing((each for job in jobs for each in job), outside)):
             yield (
                 f"jobs that differ in {' and '.join(names)} alone share a folder: there the "
                 "recall and the latency of the later take the place of the earlier's; the table "
@@ -52,8 +57,8 @@ def sweep_name(overrides: Sequence[str]) -> str:
     return f"sweep-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:8]}"
 
 
-def _sharing(overrides: Iterable[str]) -> list[str]:
+def _sharing(overrides: Iterable[str], outside: Sequence[str]) -> list[str]:
     """The keys with several values that make no folder of their own."""
     keys = [each.partition("=")[0].lstrip("+") for each in dict.fromkeys(overrides)]
     several = (key for key in dict.fromkeys(keys) if keys.count(key) > 1)
-    return [key for key in several if any(f"{key}.".startswith(f"{each}.") for each in OUTSIDE)]
+    return [key for key in several if any(f"{key}.".startswith(f"{each}.") for each in outside)]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from tests.runner.conftest import ROOT
 
+from longspan.sweep import Sweep
 from longspan.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -70,6 +72,30 @@ def test_jobs_that_share_a_folder_are_told_of_and_keep_their_own_numbers(cli: Cl
     summary = done.json("summary.json", "streaming_llm")
     assert (summary["n"], summary["baseline_delta"]["n"]) == (4, 4)
     assert "share a folder" not in cli("-m", "seed=0,1").err
+
+
+@pytest.mark.parametrize("key", ["model.overlap_index=true,false", "model.device_map=null,auto"])
+def test_settings_of_the_model_that_are_in_no_fingerprint_share_one(key: str) -> None:
+    assert begun_with(key) == [f"jobs that differ in {key.partition('=')[0]} alone share a folder"]
+
+
+def test_chunks_share_a_folder_unless_the_prefill_chooses_by_them() -> None:
+    chunks = "model.prefill_chunk_tokens=256,512"
+    assert begun_with(chunks) == [
+        "jobs that differ in model.prefill_chunk_tokens alone share a folder"
+    ]
+    assert begun_with(chunks, "prefill=xattention") == []
+
+
+def begun_with(*overrides: str) -> list[str]:
+    """What is said of shared folders before the first job, to the colon."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        swept, *plain = overrides
+        first = swept.partition(",")[0]
+        given = [first, *plain, "hydra.job.num=0"]
+        composed = compose("config", given, return_hydra_config=True).hydra
+        lines = Sweep("name", overrides).begins(composed)
+        return [line.partition(":")[0] for line in lines if "share a folder" in line]
 
 
 def test_no_number_of_threads_is_as_many_as_before() -> None:
