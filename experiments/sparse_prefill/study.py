@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from longspan.runner import Run
     from longspan.types import LayerGeometry, Partial
 
-# The authors' budgets are for 128k and more: a sixteenth of them for contexts of 8k to 32k.
+# The authors' budgets are for 128k and more: a sixteenth to a ninth of them for 8k to 32k.
 SHORT = {
     "vertical_tokens": 64, "slash_tokens": 384, "init_tokens": 64, "local_tokens": 384, "blocks": 8,
 }  # fmt: skip
