@@ -176,7 +176,6 @@ def main(arguments: Sequence[str]) -> None:
     key(grid[0])
     study.save(context=figure)
     shown["index MB"] = shown["index_bytes"] / 1e6
-    shown["search, ms a step"] = shown["search, ms a step"].round(3)
     columns = ["keys", "tokens", "index", *names.values(), "% of the keys scored", "index MB"]
     about = (
         f"one KV head, 4 (made) or the model's query heads; wave retrieves {100 * sizes.share:g}% "
