@@ -5,7 +5,7 @@
     ... --start src/longspan/models/nano --begin 20000    # the embedded weights go on, elsewhere
     python scripts/train_nano.py --minutes 5 --workers 1 --writers 14 --tokens 32768    # on a GPU
 
-Cost: the embedded weights took 73 million tokens, 6 hours on shared CPU cores. `--minutes`
+Cost: the embedded weights took 81 million tokens, 7 hours on shared CPU cores. `--minutes`
 counts from the start of the first run; the learning rate falls at the end. The state goes to
 results/nano/state.pt every `--save-every` seconds, one JSON line every 10 steps to log.jsonl, and
 the model in Hugging Face form to results/nano/export.
