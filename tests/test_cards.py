@@ -10,6 +10,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from pydantic import BaseModel, ConfigDict, Field
 
+from longspan.request import parse_tokens
+
 ROOT = Path(__file__).parents[1]
 CARDS = sorted((ROOT / "experiments/cards").glob("*.yaml"))
 PRESETS = sorted({path.stem for path in (ROOT / "conf/preset").glob("*.yaml")} - {"none"})
@@ -70,6 +72,9 @@ def test_its_commands_compose(path: Path) -> None:
         config = composed(row.command)
         assert config.method._target_
         assert config.task._target_
+        if config.model.path.startswith("Qwen/Qwen2.5"):
+            stretched = (config.model.config or {}).get("max_position_embeddings", 32_768)
+            assert (parse_tokens("ctx", config.ctx) or 0) <= stretched, row.command
 
 
 @pytest.mark.parametrize("preset", PRESETS)
