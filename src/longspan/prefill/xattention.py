@@ -25,7 +25,7 @@ class XAttention(SparsePrefill):
     """Xu et al., "XAttention: Block Sparse Attention with Antidiagonal Scoring", arXiv 2503.16428.
 
     stride: a square of stride x stride products is judged by one antidiagonal, so that scoring
-    costs 1 / stride of the attention. threshold: for each block of 128 positions, blocks are taken
+    costs 1 / stride of the attention. threshold: for each `block` of positions, blocks are taken
     best first until they hold this share of the estimated attention; the first block of the prompt
     and the diagonal one are always taken, and count.
 
