@@ -16,6 +16,7 @@ import re
 import sys
 import time
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,7 @@ def main() -> int:
 
 def write(settings: Settings, tables: list[str]) -> Path:
     """The file of this hardware and context length. What it says of other cases stays, where it was
-    measured in the same month with the same versions.
+    measured in the same month with the same versions; else the whole file is put aside.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", hardware().lower()).strip("-")
     if settings.tokens != DEFAULT_TOKENS:
@@ -111,6 +112,9 @@ def write(settings: Settings, tables: list[str]) -> Path:
     path = HERE / f"{slug}.md"
     before = path.read_text() if path.exists() else ""
     recorded = before if before.startswith(header(settings)) else ""
+    if before and not recorded:
+        asides = (path.with_stem(f"{path.stem}-before-{number}") for number in count(1))
+        path.rename(next(aside for aside in asides if not aside.exists()))
     # A section a case, by its first line.
     sections = [*re.split(r"(?m)^(?=## )", recorded)[1:], *tables]
     latest = {section.partition("\n")[0]: section.rstrip("\n") + "\n" for section in sections}

@@ -66,6 +66,9 @@ def test_a_record_keeps_the_cases_that_were_not_run(
     assert [line for line in text.split("\n") if line][2:] == [
         "## merge: 4", "new", "## search", "kept", "## sort", "first"
     ]  # fmt: skip
-    path.write_text(text.replace("torch", "an older torch", 1))
-    run.write(TINY, ["## sort\n\nlast\n"])
-    assert path.read_text() == header(TINY) + "\n## sort\n\nlast\n"
+    for number in (1, 2):
+        older = text.replace("torch", f"torch before {number},", 1)
+        path.write_text(older)
+        run.write(TINY, ["## sort\n\nlast\n"])
+        assert path.read_text() == header(TINY) + "\n## sort\n\nlast\n"
+        assert path.with_stem(f"{path.stem}-before-{number}").read_text() == older
