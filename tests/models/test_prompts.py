@@ -28,6 +28,7 @@ from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.models import session as sessions
 from longspan.models.prompts import Prompts
+from longspan.models.window import WindowState
 
 if TYPE_CHECKING:
     from tests.models.dense import Load
@@ -166,7 +167,7 @@ def test_rows_alike_are_kept_once_and_mix_with_new_ones(load: Load) -> None:
 
 
 def test_what_finds_no_room_is_counted_and_read_again(load: Load) -> None:
-    token_bytes = 2 * 2 * 2 * 16 * 4
+    token_bytes = 2 * (2 * 2 + 2 * 4) * 16 * 4  # the queries are in both samples
     known = Prompts(99 * token_bytes, LayerPrompt)
     right = said(opened(load, Full(), known))
     assert (known.given, known.left_out) == (0, 2)  # 97 fill it, before 3
@@ -176,6 +177,31 @@ def test_what_finds_no_room_is_counted_and_read_again(load: Load) -> None:
     for _ in range(2):
         opened(load, Full(), first).prefill(prompts(LENGTHS))
     assert first.counts == (2, 0)
+
+
+def test_windows_of_the_model_count_and_lie_in_host_memory(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[Any] = []
+    inner = WindowState.fork
+
+    def fork(self: WindowState, device: torch.device | None = None) -> WindowState:
+        moved.append(device)
+        return inner(self, device)
+
+    monkeypatch.setattr(WindowState, "fork", fork)
+    model, host = load("gemma3"), torch.device("cpu")  # one layer of three slides, over 12 tokens
+    known = Prompts(1 << 30, LayerPrompt)
+    session = model.session(Full(), prompts=known)
+    session.prefill([[5] * 40])
+    assert moved == [host]
+    window_bytes = 2 * 2 * (12 + 64) * 32 * 4
+    assert known.nbytes == 2 * (2 * 2 + 2 * 4) * 40 * 32 * 4 + window_bytes
+    model.session(Full(), prompts=known).prefill([[5] * 40])
+    assert moved == [host, model.geometries[0].device]
+    short = Prompts(known.nbytes - 1, LayerPrompt)
+    model.session(Full(), prompts=short).prefill([[5] * 40])
+    assert (short.nbytes, short.left_out) == (0, 1)
 
 
 def test_a_prompt_that_needs_the_room_has_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

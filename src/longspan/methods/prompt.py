@@ -11,6 +11,8 @@ from longspan.methods.queries import QuerySample
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from longspan.types import LayerGeometry
+
 WINDOW, CAP = 512, 4096
 """Of a prompt's queries: the last ones, and at most so many of the others. A method that learns
 from more has to read the prompt itself."""
@@ -35,6 +37,13 @@ class LayerPrompt:
         self._kv_2GTD[1, :, self._used : stop] = v_GQD
         self._used = stop
         self.queries.add(q_HQD)
+
+    @staticmethod
+    def expected_bytes(geometry: LayerGeometry, tokens: int) -> int:
+        """The most that so many tokens of a layer take."""
+        queries = min(tokens, WINDOW) + min(tokens, CAP)
+        vectors = 2 * geometry.kv_heads * tokens + geometry.query_heads * queries
+        return vectors * geometry.head_size * geometry.dtype.itemsize
 
     @property
     def nbytes(self) -> int:

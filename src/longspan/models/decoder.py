@@ -53,12 +53,6 @@ class Decoder:
     compiled: CompiledLayers | None = None
     """What takes the place of the layers in steps of fixed shape."""
 
-    @property
-    def token_bytes(self) -> int:
-        """Keys and values of a token, in the layers that a method owns."""
-        owned = (g for g, w in zip(self.geometries, self.windows, strict=True) if w is None)
-        return sum(2 * g.kv_heads * g.head_size * g.dtype.itemsize for g in owned)
-
     def states(self, method: Method, prefill: Prefill | None = None) -> list[RowState]:
         """The empty states of one sequence, by layer; sliding windows are exact in any case."""
         states: list[RowState] = []

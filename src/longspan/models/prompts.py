@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from longspan.models.decoder import whole
-from longspan.models.window import WindowState
+from longspan.models.room import HOST
+from longspan.models.window import WindowState, slots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    import torch
     from torch import Tensor
 
-    from longspan.models.decoder import Row
+    from longspan.models.decoder import Decoder, Row
 
 Key = tuple[Any, bytes]
 """What a prompt is known by: its tokens, and what else its keys and values depend on."""
@@ -25,12 +27,13 @@ Key = tuple[Any, bytes]
 class Prompt:
     """One of them, as it is being read, and then for good."""
 
-    def __init__(self, tokens: int, layer: Callable[[int], Any]) -> None:
+    def __init__(self, tokens: int, layer: Any) -> None:
         """`layer` makes what keeps a layer of so many tokens (methods.prompt.LayerPrompt)."""
         self.tokens, self._new = tokens, layer
         self._layers: dict[int, Any] = {}
         self._windows: dict[int, WindowState] = {}
-        self._logits_V: Tensor | None = None
+        self._logits_V: Tensor
+        self._device: torch.device
 
     def add(self, layer: int, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> None:
         """Take the next chunk of a layer that a method owns."""
@@ -40,15 +43,15 @@ class Prompt:
 
     @property
     def nbytes(self) -> int:
-        """Held by layers of methods."""
-        return sum(layer.nbytes for layer in self._layers.values())
+        """Held by all layers, those of sliding windows included."""
+        return sum(each.nbytes for each in (*self._layers.values(), *self._windows.values()))
 
     def end(self, row: Row) -> None:
         """The row has read all of it."""
         windows = ((n, each) for n, each in enumerate(row.states) if isinstance(each, WindowState))
-        self._windows = {number: state.fork() for number, state in windows}
+        self._windows = {number: state.fork(HOST) for number, state in windows}
         assert row.logits_V is not None
-        self._logits_V = row.logits_V.clone()
+        self._logits_V, self._device = row.logits_V.to(HOST, copy=True), row.logits_V.device
 
     def give(self, row: Row) -> bool:
         """Have an empty row stand where it would after reading; False, with nothing done, where a
@@ -61,8 +64,8 @@ class Prompt:
         for number in owned:
             states[number].take_over(self._layers[number])
         for number, window in self._windows.items():
-            states[number] = window.fork()
-        row.length, row.logits_V = self.tokens, self._logits_V
+            states[number] = window.fork(states[number].geometry.device)
+        row.length, row.logits_V = self.tokens, self._logits_V.to(self._device)
         return True
 
 
@@ -71,9 +74,7 @@ class Prompts:
     for all of them in the same order.
     """
 
-    def __init__(
-        self, most_bytes: int, layer: Callable[[int], Any], most: int | None = None
-    ) -> None:
+    def __init__(self, most_bytes: int, layer: Any, most: int | None = None) -> None:
         """`most`: no more than the first so many, if so many are asked for again."""
         self.most_bytes, self.most, self._layer = most_bytes, most, layer
         self._kept: dict[Key, Prompt] = {}
@@ -88,7 +89,7 @@ class Prompts:
 
     @contextmanager
     def known(
-        self, rows: Sequence[Row], prompts: Sequence[Sequence[int]], also: Any, token_bytes: int
+        self, rows: Sequence[Row], prompts: Sequence[Sequence[int]], also: Any, decoder: Decoder
     ) -> Iterator[list[Sequence[int]]]:
         """Empty rows whose prompt is known stand behind it; what is left to read, by row. What is
         read within, from a row's beginning, is kept, if it comes to its end and there is room.
@@ -105,8 +106,9 @@ class Prompts:
             self.given += given
             left.append([] if given else ids)
             new = ids and not row.length and known is None and key not in begun
-            if new and self._has_room(len(begun), coming + len(ids) * token_bytes):
-                coming += len(ids) * token_bytes
+            wanted = coming + self._expected_bytes(decoder, len(ids)) if new else 0
+            if new and self._has_room(len(begun), wanted):
+                coming = wanted
                 row.prompt = Prompt(len(ids), self._layer)
                 begun[key] = row, row.prompt
         try:
@@ -118,6 +120,17 @@ class Prompts:
         finally:
             for row, _ in begun.values():
                 row.prompt = None
+
+    def _expected_bytes(self, decoder: Decoder, tokens: int) -> int:
+        """The most that a prompt of so many tokens takes."""
+        total = 0
+        for geometry, window in zip(decoder.geometries, decoder.windows, strict=True):
+            if window is None:
+                total += self._layer.expected_bytes(geometry, tokens)
+            else:
+                slot_bytes = 2 * geometry.kv_heads * geometry.head_size * geometry.dtype.itemsize
+                total += slots(tokens, window) * slot_bytes
+        return total
 
     def _has_room(self, others: int, wanted: int) -> bool:
         if self.most is not None and len(self._kept) + others >= self.most:

@@ -66,8 +66,8 @@ class StoreSession(Session):
         if self._prompts is None:
             self._read(rows, progress)
         else:
-            also, token_bytes = self._context_tokens, decoder.token_bytes
-            with self._prompts.known(self._rows, rows, also, token_bytes) as left:
+            also = self._context_tokens
+            with self._prompts.known(self._rows, rows, also, decoder) as left:
                 self._read(left, progress)
         read = [row for row, ids in zip(self._rows, rows, strict=True) if ids]
         with whole(read):

@@ -98,13 +98,21 @@ class WindowState:
     def seal(self) -> None:
         """Nothing to index."""
 
-    def fork(self) -> WindowState:
-        """A second state that goes on from here; the window is copied."""
+    def fork(self, device: torch.device | None = None) -> WindowState:
+        """A second state that goes on from here; the window is copied, to another device where one
+        is named: a state that is kept there has to be forked back before it goes on.
+        """
         twin = WindowState(self.geometry, self.window)
         if self._k_GTD is not None and self._v_GTD is not None:
-            twin._k_GTD, twin._v_GTD = self._k_GTD.clone(), self._v_GTD.clone()
+            twin._k_GTD = self._k_GTD.to(device or self._k_GTD.device, copy=True)
+            twin._v_GTD = self._v_GTD.to(twin._k_GTD.device, copy=True)
             twin._kept = self._kept
         return twin
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, room for further tokens included."""
+        return sum(0 if each is None else each.nbytes for each in (self._k_GTD, self._v_GTD))
 
     def _with_past(self, k_GQD: Tensor, v_GQD: Tensor) -> tuple[Tensor, Tensor]:
         if self._k_GTD is None or self._v_GTD is None:
