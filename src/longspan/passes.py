@@ -194,7 +194,9 @@ def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
 def _subject(run: Run, tell: Any, *, timed: bool = False) -> Subject:
     from longspan.measures.base import Subject
 
-    known = None if timed or run.prefill.name != FULL else run.prompts
+    known = run.prompts
+    if known is not None and (timed or run.prefill.name != FULL):
+        known = known.aside()
     return Subject(
         model=run.model, method=run.method, protocol=run.request.protocol, prefill=run.prefill,
         context_tokens=run.request.ctx, prompts=known, tell=tell,

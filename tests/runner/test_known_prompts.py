@@ -7,13 +7,15 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from longspan.models import session as sessions
 from longspan.models.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import pytest
     from tests.runner.conftest import Cli, Done
 
 SWEEP = ("-m", "method=full,streaming_llm,quest", "measure=all", "measure.latency.steps=2")
@@ -76,6 +78,31 @@ def test_another_model_knows_no_prompts(cli: Cli) -> None:
     done = cli("-m", "model.dtype=float32,bfloat16")
     assert done.code == 0, done.err
     assert "known from" not in done.err
+
+
+@pytest.mark.parametrize("over", ["measure=all", "prefill=full,xattention"])
+def test_who_reads_for_himself_has_the_room_too(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, over: str
+) -> None:
+    made: list[Prompts] = []
+    held: list[int] = []
+    init, check = Prompts.__init__, sessions.check_room
+
+    def noted(self: Prompts, *facts: Any) -> None:
+        init(self, *facts)
+        made.append(self)
+
+    def short(*facts: Any) -> None:
+        if held_now := sum(each.nbytes for each in made):
+            held.append(held_now)
+            raise ValueError(f"{held_now} bytes would be enough")
+        check(*facts)
+
+    monkeypatch.setattr(Prompts, "__init__", noted)
+    monkeypatch.setattr(sessions, "check_room", short)
+    done = cli("-m", "samples=1", "measure.recall.enabled=false", "measure.latency.steps=2", over)
+    assert done.code == 0, done.err
+    assert len(held) == 1
 
 
 def test_memory_is_told_without_what_is_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,9 @@ class Subject:
     this. None: the model's positions.
     """
     prompts: Prompts | None = None
-    """Those that need not be read again; under a `prefill` in full."""
+    """Those that need not be read again, under a `prefill` in full; or, put aside, what makes room
+    where reading needs it.
+    """
     tell: Callable[[int], Any] | None = None
     """Gets the tokens read so far while a prompt is read."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from array import array
 from contextlib import contextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from longspan.models.decoder import whole
@@ -78,7 +79,7 @@ class Prompts:
         """`most`: no more than the first so many, if so many are asked for again."""
         self.most_bytes, self.most, self._layer = most_bytes, most, layer
         self._kept: dict[Key, Prompt] = {}
-        self.nbytes = 0
+        self._aside = False
         self.given = self.left_out = 0
         """Prompts that were not read again, and those for which there was no room."""
 
@@ -86,6 +87,19 @@ class Prompts:
     def counts(self) -> tuple[int, int]:
         """Prompts that were given, and left out, so far."""
         return self.given, self.left_out
+
+    @property
+    def nbytes(self) -> int:
+        """Of all that is kept."""
+        return sum(prompt.nbytes for prompt in self._kept.values())
+
+    def aside(self) -> Prompts:
+        """The same, for sessions that read for themselves: what is kept is cleared where they need
+        the room, and nothing else.
+        """
+        twin = copy(self)
+        twin._aside = True
+        return twin
 
     @contextmanager
     def known(
@@ -95,6 +109,9 @@ class Prompts:
         read within, from a row's beginning, is kept, if it comes to its end and there is room.
         `also`: what keys and values depend on beside the tokens.
         """
+        if self._aside:
+            yield list(prompts)
+            return
         left: list[Sequence[int]] = []
         begun: dict[Key, tuple[Row, Prompt]] = {}
         coming = 0
@@ -116,7 +133,6 @@ class Prompts:
             for key, (row, prompt) in begun.items():
                 prompt.end(row)
                 self._kept[key] = prompt
-                self.nbytes += prompt.nbytes
         finally:
             for row, _ in begun.values():
                 row.prompt = None
@@ -142,4 +158,3 @@ class Prompts:
     def clear(self) -> None:
         """Give the memory back."""
         self._kept.clear()
-        self.nbytes = 0
