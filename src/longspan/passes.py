@@ -67,10 +67,11 @@ def _known(run: Run, before: tuple[int, int]) -> str | None:
     if given:
         lines.append(f"{given} prompts were known from an earlier job")
     if left_out:
-        lines.append(
-            f"{left_out} prompts are not kept for later jobs: prompts_gb ="
-            f" {run.prompts.most_bytes / 1e9:.3g} is full"
-        )
+        full = f"prompts_gb = {run.prompts.most_bytes / 1e9:.3g} is full"
+        what = f"{left_out} prompts are not kept for later jobs"
+        if run.prompts.most is not None:  # there are none, and others than recall's were left out
+            what = "recall reads prompts again"
+        lines.append(f"{what}: {full}")
     return "; ".join(lines)
 
 

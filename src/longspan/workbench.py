@@ -80,7 +80,7 @@ class Workbench:
             most = None if sweep else again
             self._prompts = Prompts((available(HOST) or 0) // 4, LayerPrompt, most)
         if gigabytes is not None:
-            self._prompts.most_bytes = int(gigabytes * 1e9)
+            self._prompts.most_bytes = gigabytes * 1e9
         return self._prompts
 
     def clear(self) -> None:

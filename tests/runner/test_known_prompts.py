@@ -72,6 +72,11 @@ def test_what_finds_no_room_is_told(cli: Cli) -> None:
     known = re.findall(KNOWN, done.err)
     assert told
     assert [int(each) for each in known] == [4 - int(told[0])] * bool(known)
+    over = "measure=all", "measure.latency.enabled=false", "method=streaming_llm"
+    alone = cli(*over, "prompts_gb=1e-4")
+    assert "recall reads prompts again: prompts_gb = 0.0001 is full" in alone.err
+    assert "later jobs" not in alone.err
+    assert cli("-m", "prompts_gb=1e300").code == 0  # bytes of it are no number
 
 
 def test_another_model_knows_no_prompts(cli: Cli) -> None:

@@ -75,7 +75,7 @@ class Prompts:
     for all of them in the same order.
     """
 
-    def __init__(self, most_bytes: int, layer: Any, most: int | None = None) -> None:
+    def __init__(self, most_bytes: float, layer: Any, most: int | None = None) -> None:
         """`most`: no more than the first so many, if so many are asked for again."""
         self.most_bytes, self.most, self._layer = most_bytes, most, layer
         self._kept: dict[Key, Prompt] = {}
