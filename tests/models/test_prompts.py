@@ -168,11 +168,13 @@ def test_rows_alike_are_kept_once_and_mix_with_new_ones(load: Load) -> None:
 
 def test_what_finds_no_room_is_counted_and_read_again(load: Load) -> None:
     token_bytes = 2 * (2 * 2 + 2 * 4) * 16 * 4  # the queries are in both samples
-    known = Prompts(99 * token_bytes, LayerPrompt)
+    known = Prompts(249 * token_bytes, LayerPrompt)
     right = said(opened(load, Full(), known))
-    assert (known.given, known.left_out) == (0, 2)  # 97 fill it, before 3
-    assert torch.allclose(said(opened(load, Full(), known)), right, atol=1e-5)
-    assert known.counts == (1, 4)
+    assert (known.nbytes, *known.counts) == (0, 0, 3)  # 1 token is too many, and all are read again
+    assert torch.equal(said(opened(load, Full(), known)), right)
+    assert known.counts == (0, 6)
+    load("llama", layers=2).session(Full(), prompts=known).prefill(prompts((249,)))
+    assert (known.nbytes, known.left_out) == (known.most_bytes, 6)
     first = Prompts(1 << 30, LayerPrompt, most=2)
     for _ in range(2):
         opened(load, Full(), first).prefill(prompts(LENGTHS))

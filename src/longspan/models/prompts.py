@@ -106,7 +106,8 @@ class Prompts:
         self, rows: Sequence[Row], prompts: Sequence[Sequence[int]], also: Any, decoder: Decoder
     ) -> Iterator[list[Sequence[int]]]:
         """Empty rows whose prompt is known stand behind it; what is left to read, by row. What is
-        read within, from a row's beginning, is kept, if it comes to its end and there is room.
+        read within, from a row's beginning, is kept, if it comes to its end and there is room for
+        all of it: rows that were read beside others are rounded as if read so again.
         `also`: what keys and values depend on beside the tokens.
         """
         if self._aside:
@@ -114,7 +115,6 @@ class Prompts:
             return
         left: list[Sequence[int]] = []
         begun: dict[Key, tuple[Row, Prompt]] = {}
-        coming = 0
         for row, ids in zip(rows, prompts, strict=True):
             key = also, array("q", ids).tobytes()
             known = self._kept.get(key) if ids and not row.length else None
@@ -122,12 +122,15 @@ class Prompts:
                 given = known is not None and known.give(row)
             self.given += given
             left.append([] if given else ids)
-            new = ids and not row.length and known is None and key not in begun
-            wanted = coming + self._expected_bytes(decoder, len(ids)) if new else 0
-            if new and self._has_room(len(begun), wanted):
-                coming = wanted
-                row.prompt = Prompt(len(ids), self._layer)
-                begun[key] = row, row.prompt
+            more = self.most is None or len(self._kept) + len(begun) < self.most
+            if more and ids and not row.length and known is None:
+                begun.setdefault(key, (row, Prompt(len(ids), self._layer)))
+        coming = sum(self._expected_bytes(decoder, each.tokens) for _, each in begun.values())
+        if begun and self.nbytes + coming > self.most_bytes:
+            self.left_out += len(begun)
+            begun.clear()
+        for row, prompt in begun.values():
+            row.prompt = prompt
         try:
             yield left
             for key, (row, prompt) in begun.items():
@@ -147,13 +150,6 @@ class Prompts:
                 slot_bytes = 2 * geometry.kv_heads * geometry.head_size * geometry.dtype.itemsize
                 total += slots(tokens, window) * slot_bytes
         return total
-
-    def _has_room(self, others: int, wanted: int) -> bool:
-        if self.most is not None and len(self._kept) + others >= self.most:
-            return False
-        fits = self.nbytes + wanted <= self.most_bytes
-        self.left_out += not fits
-        return fits
 
     def clear(self) -> None:
         """Give the memory back."""
