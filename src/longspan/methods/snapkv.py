@@ -98,7 +98,7 @@ class SnapState(StoredState):
 
     def takes_over(self, prompt: LayerPrompt) -> bool:
         """See LayerState."""
-        return prompt.queries.covers(self._queries)
+        return prompt.queries.covers(self._queries) and type(self).prefill is SnapState.prefill
 
     def take_over(self, prompt: LayerPrompt) -> None:
         """See LayerState."""
