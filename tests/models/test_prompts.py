@@ -27,6 +27,7 @@ from longspan.methods.shadowkv import ShadowKV
 from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.models import session as sessions
+from longspan.models import static
 from longspan.models.prompts import Prompts
 from longspan.models.window import WindowState
 
@@ -140,13 +141,13 @@ def test_a_fork_and_a_prompt_that_was_interrupted(load: Load) -> None:
     with pytest.raises(KeyboardInterrupt):
         opened(load, Full(), known).prefill(prompts(LENGTHS), stop)
     assert known.nbytes == 0
-    said(opened(load, Full(), known).fork(1))  # of nothing
+    said(opened(load, Full(), known).fork(1))  # of nothing; it keeps what it reads
     session = opened(load, Full(), known)
     session.prefill(prompts(LENGTHS))
     right = session.fork(2).decode([5] * 6)
     again = opened(load, Full(), known)
     again.prefill(prompts(LENGTHS))
-    assert known.given == len(LENGTHS)
+    assert known.given == 2 * len(LENGTHS)
     assert torch.equal(again.fork(2).decode([5] * 6), right)
 
 
@@ -221,6 +222,25 @@ def test_a_prompt_that_needs_the_room_has_it(load: Load, monkeypatch: pytest.Mon
     session = opened(load, Full(), known)
     with pytest.raises(ValueError, match="not enough"):
         session.prefill([[5], [6], [7]])
+
+
+def test_buffers_that_need_the_room_have_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = static.check_pools
+
+    def check(*facts: Any) -> None:
+        if known.nbytes:
+            raise ValueError("not enough")
+        inner(*facts)
+
+    monkeypatch.setattr(static, "check_pools", check)
+    for copies in (1, 2):  # the fork asks
+        known = Prompts(1 << 30, LayerPrompt)
+        session = load("llama", graphs="eager").session(Full(), prompts=known)
+        session.prefill([[5, 6, 7]])
+        assert known.nbytes
+        session = session.fork(copies)
+        session.decode([5] * copies)
+        assert (known.nbytes, session.steps_by) == (0, "buffers")
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -12,7 +12,7 @@ import torch
 from longspan.models.static import StaticStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from longspan.methods.base import Method
     from longspan.models.decoder import Decoder, Graphs, Row
@@ -85,10 +85,15 @@ def obstacle(decoder: Decoder, method: Method) -> str | None:
 
 
 def opened(
-    decoder: Decoder, method: Method, rows: Sequence[Row], limit: int | None
+    decoder: Decoder,
+    method: Method,
+    rows: Sequence[Row],
+    limit: int | None,
+    make_room: Callable[[], bool] = lambda: False,
 ) -> StaticStep | None:
     """The step that decodes these rows, as `decoder.graphs` wants it; None where it leaves it to
-    the states. Raises ValueError where it wants what cannot be.
+    the states. Raises ValueError where it wants what cannot be. `make_room`: whether another try
+    may find more memory.
     """
     graphs, cuda = decoder.graphs, decoder.device.type == "cuda"
     if graphs == "off" or (graphs == "auto" and not cuda):
@@ -100,6 +105,8 @@ def opened(
     try:
         step = StaticStep(decoder, method, rows, limit)
     except (ValueError, RuntimeError):  # no memory, of the device's or of what can be pinned
+        if make_room():
+            return opened(decoder, method, rows, limit)
         if graphs == "auto":
             return None
         raise

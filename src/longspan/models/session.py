@@ -85,10 +85,16 @@ class StoreSession(Session):
         try:
             check_room(*facts)
         except ValueError:
-            if self._prompts is None or not self._prompts.nbytes:
+            if not self._make_room():
                 raise
-            self._prompts.clear()
             check_room(*facts)
+
+    def _make_room(self) -> bool:
+        """Whether something was kept for other sessions, which it is no longer."""
+        if self._prompts is None or not self._prompts.nbytes:
+            return False
+        self._prompts.clear()
+        return True
 
     def _read(self, rows: Sequence[Sequence[int]], progress: Callable[[int], None] | None) -> None:
         decoder = self._decoder
@@ -148,7 +154,7 @@ class StoreSession(Session):
             row.leave()
         if self._by_states or self.observer is not None:
             return None
-        step = opened(self._decoder, self._method, self._rows, self._limit)
+        step = opened(self._decoder, self._method, self._rows, self._limit, self._make_room)
         self._by_states = step is None
         return step
 
@@ -186,7 +192,9 @@ class StoreSession(Session):
         return self._with([self._rows[row] for row in rows])
 
     def _with(self, rows: Sequence[Row]) -> StoreSession:
-        session = StoreSession(self._decoder, self._method, rows, self._limit, self._context_tokens)
+        session = StoreSession(
+            self._decoder, self._method, rows, self._limit, self._context_tokens, self._prompts
+        )
         session.observer = self.observer
         session._by_states = self._by_states
         return session
