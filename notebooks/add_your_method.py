@@ -13,8 +13,9 @@
 #
 # A method is a class: its fields are its settings, `layer` opens the state of one layer of one
 # sequence, and the state says what a query reads. The frame does the rest: exact prefill, storage,
-# the merge of exact parts, forks, batches, counting of work. Here is a whole one, and its
-# comparison with what is there.
+# the merge of exact parts, forks, batches, counting of work. A prompt that another job of a sweep
+# has read is not read again, unless the state has a `prefill` of its own, as one has that looks at
+# the prompt's queries. Here is a whole one, and its comparison with what is there.
 
 # %% tags=["parameters"]
 common = [
