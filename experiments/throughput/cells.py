@@ -17,7 +17,7 @@ from longspan.methods.full import Full
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
 from longspan.models.compiled import NotCompiled
-from longspan.models.decoder import Graphs
+from longspan.models.decoder import Graphs, fixed_shapes
 from longspan.placement.base import PlacementName
 from longspan.studies.sizes import one_of
 
@@ -78,8 +78,7 @@ class Sizes:
         device = ("cuda" if cuda else "cpu") if self.device == "auto" else self.device
         if self.graphs == "on" and device == "cpu":
             raise ValueError("--graphs = 'on': a CPU has none; right would be auto, off or eager")
-        by_states = self.graphs == "off" or (self.graphs == "auto" and device == "cpu")
-        if self.compile == "yes" and by_states:
+        if self.compile == "yes" and not fixed_shapes(self.graphs, cuda=device == "cuda"):
             raise ValueError(
                 f"--compile = 'yes': with --graphs = {self.graphs!r} no step has a fixed shape on"
                 f" {device}; right would be --graphs eager"

@@ -42,6 +42,11 @@ class LayerGeometry:
     device: torch.device
     softcap: float | None = None
 
+    @property
+    def entry_bytes(self) -> int:
+        """Of the key and the value of a token, one KV head."""
+        return 2 * self.head_size * self.dtype.itemsize
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -195,14 +195,13 @@ class StoredState(LayerState):
         cache, rows = self.placement.last or Traffic(), geometry.kv_heads
         if reading.selection.retrieved is not None:
             rows = reading.selection.retrieved.count_N.shape[0]
-        token_bytes = 2 * geometry.head_size * geometry.dtype.itemsize
         return Work(
             exact_tokens=exact,
             estimated_tokens=0.0 if summary is None else estimated_tokens(summary),
             distances=reading.distances,
             hops=reading.hops,
             index_bytes=float(reading.index_bytes),
-            kv_bytes=rows_read * token_bytes,
+            kv_bytes=rows_read * geometry.entry_bytes,
             cached_tokens=cache.hit_entries / rows,
             missed_tokens=cache.miss_entries / rows,
             bus_bytes=float(cache.bus_bytes),

@@ -32,6 +32,11 @@ Graphs = Literal["auto", "on", "off", "eager"]
 holds it; `off`; `eager`, the same step on the same buffers, launched operation by operation."""
 
 
+def fixed_shapes(graphs: Graphs | str, *, cuda: bool) -> bool:
+    """Whether decode steps are to be of fixed shape where method and model allow it."""
+    return graphs != "off" and (graphs != "auto" or cuda)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
     """The parts of a loaded model that sessions run on."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.models.decoder import fixed_shapes
 from longspan.models.static import StaticStep
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def opened(
     the states. Raises ValueError where it wants what cannot be. `make_room`: whether another try
     may find more memory.
     """
-    graphs, cuda = decoder.graphs, decoder.device.type == "cuda"
-    if graphs == "off" or (graphs == "auto" and not cuda):
+    graphs = decoder.graphs
+    if not fixed_shapes(graphs, cuda=decoder.device.type == "cuda"):
         return None
     if (reason := obstacle(decoder, method)) is not None:
         if graphs == "auto":

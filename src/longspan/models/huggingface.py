@@ -9,7 +9,7 @@ import torch
 
 from longspan.models import attention, checks
 from longspan.models.adapter import HuggingFaceModel
-from longspan.models.decoder import Graphs
+from longspan.models.decoder import Graphs, fixed_shapes
 from longspan.models.hub import EMBEDDED, fetching, on_hub
 from longspan.options import Count, settings
 
@@ -149,8 +149,7 @@ class HuggingFace:
                 "model.graphs = 'on': there is no CUDA device; right would be auto, off, or eager,"
                 " the same step without a graph"
             )
-        by_states = self.graphs == "off" or (self.graphs == "auto" and self._device() == "cpu")
-        if self.compile and by_states:
+        if self.compile and not fixed_shapes(self.graphs, cuda=self._device() == "cuda"):
             raise ValueError(
                 f"model.compile = true: steps of fixed shape alone are compiled, and with"
                 f" model.graphs = {self.graphs!r} there are none here; right would be eager"

@@ -147,8 +147,7 @@ class Prompts:
             if window is None:
                 total += self._layer.expected_bytes(geometry, tokens)
             else:
-                slot_bytes = 2 * geometry.kv_heads * geometry.head_size * geometry.dtype.itemsize
-                total += slots(tokens, window) * slot_bytes
+                total += slots(tokens, window) * geometry.kv_heads * geometry.entry_bytes
         return total
 
     def clear(self) -> None:

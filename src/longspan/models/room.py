@@ -90,7 +90,7 @@ def needed(
     place = method.place
     need: dict[torch.device, int] = {}
     for geometry, window in zip(geometries, windows, strict=True):
-        token_bytes = 2 * geometry.kv_heads * geometry.head_size * geometry.dtype.itemsize
+        token_bytes = geometry.kv_heads * geometry.entry_bytes
         tokens = sum(rows) if window is None else sum(slots(row, window) for row in rows if row)
         shares = {geometry.device: 1.0}
         if window is None and place.placement != "gpu":
@@ -161,8 +161,7 @@ def check_pools(
         table = 4 * len(rows) * max(frozen)
     slots = len(rows) * tokens + cached
     layers = [
-        round(each.kv_heads * (slots * (2 * each.head_size * each.dtype.itemsize + 4) + table))
-        for each in geometries
+        round(each.kv_heads * (slots * (each.entry_bytes + 4) + table)) for each in geometries
     ]
     wanted, free = sum(layers) + max(layers) - freed, available(geometries[0].device)
     if free is not None and wanted > free:

@@ -105,7 +105,7 @@ class CachedPool(Pool):
         steps.read.copy_(packed(asked.start_NK, asked.size_NK, asked.count_N))
         steps.flag.fill_(1)
         for placement, count in zip(self.placements, steps.wait(), strict=True):
-            placement.traffic.prefetch_bytes += count.admitted_entries * self._token_bytes
+            placement.traffic.prefetch_bytes += count.admitted_entries * self.geometry.entry_bytes
         admit_pages(self.cached, steps.admitted_BA4, steps.count_B)
         wait_for_devices()  # the lists go now
 
@@ -162,13 +162,9 @@ class CachedPool(Pool):
             if row not in self._decoding:
                 continue  # what it reads while it rests is nobody's
             placement = self.placements[row]
-            crossed = (count.miss_entries + count.admitted_entries) * self._token_bytes
+            crossed = (count.miss_entries + count.admitted_entries) * self.geometry.entry_bytes
             placement.last = Traffic(count.hit_entries, count.miss_entries, crossed, waited)
             placement.traffic.add(placement.last)
-
-    @property
-    def _token_bytes(self) -> int:
-        return 2 * self.geometry.head_size * self.geometry.dtype.itemsize
 
     def release(self, row: int) -> None:
         """See Pool: the buffers are let go, and what was frozen in them goes home."""

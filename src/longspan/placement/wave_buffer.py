@@ -130,8 +130,8 @@ class WaveBuffer(Placement):
         cache = self.cache.fitted(CLUSTER_PAGE if size_NK is not None else 1)
         found = cache.look_up(asked, self.layer)
         cache.update(found)
-        token_bytes = 2 * self.geometry.head_size * self.geometry.dtype.itemsize
-        self.last = Traffic(found.hit_entries, found.miss_entries, found.miss_entries * token_bytes)
+        crossed = found.miss_entries * self.geometry.entry_bytes
+        self.last = Traffic(found.hit_entries, found.miss_entries, crossed)
         return found
 
     def _buffer(self, found: Found) -> tuple[Tensor, Tensor]:
