@@ -65,7 +65,7 @@ def _known(run: Run, before: tuple[int, int]) -> str | None:
     given, left_out = (now - then for now, then in zip(run.prompts.counts, before, strict=True))
     lines = []
     if given:
-        lines.append(f"{given} prompts were known from an earlier job")
+        lines.append(f"{given} prompts had been read before")
     if left_out:
         full = f"prompts_gb = {run.prompts.most_bytes / 1e9:.3g} is full"
         what = f"{left_out} prompts are not kept for later jobs"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.runner.conftest import Cli, Done
 
 SWEEP = ("-m", "method=full,streaming_llm,quest", "measure=all", "measure.latency.steps=2")
-KNOWN = r"(\d+) prompts were known from an earlier job"
+KNOWN = r"(\d+) prompts had been read before"
 
 
 def numbers(done: Done) -> dict[str, Any]:
@@ -37,16 +37,16 @@ def test_they_are_read_once_and_the_numbers_are_the_same(cli: Cli, tmp_path: Pat
     assert done.code == 0, done.err
     assert re.findall(KNOWN, done.err) == ["4", "4"]
     apart = cli(*SWEEP, "prompts_gb=0", f"results={tmp_path / 'apart'}")
-    assert "known from" not in apart.err
+    assert "been read before" not in apart.err
     assert "prompts_gb" not in apart.err
     assert numbers(done._replace(results=tmp_path / "apart")) == numbers(done)
     assert len(numbers(done)) == 3
 
 
 def test_a_single_job_and_a_sparse_prefill_read_for_themselves(cli: Cli) -> None:
-    assert "known from" not in cli().err
+    assert "been read before" not in cli().err
     done = cli("-m", "prefill=xattention,minference,full", "samples=5")
-    assert "known from" not in done.err, done.err
+    assert "been read before" not in done.err, done.err
 
 
 def test_recall_does_not_read_what_was_answered(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def test_what_finds_no_room_is_told(cli: Cli) -> None:
 def test_another_model_knows_no_prompts(cli: Cli) -> None:
     done = cli("-m", "model.dtype=float32,bfloat16")
     assert done.code == 0, done.err
-    assert "known from" not in done.err
+    assert "been read before" not in done.err
 
 
 @pytest.mark.parametrize("over", ["measure=all", "prefill=full,xattention"])
