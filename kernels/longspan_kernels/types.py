@@ -43,7 +43,7 @@ class Runs:
 
 
 class Chosen(NamedTuple):
-    """Clusters of N heads that a step reads, and what of B rows is indexed."""
+    """Clusters, or tokens, of N heads that a step reads, and what of B rows is indexed."""
 
     indexed_2B: Tensor
     """int64: first and one past the last indexed slot of each row; both 0 where none is."""
@@ -51,10 +51,10 @@ class Chosen(NamedTuple):
     """int32."""
     count_N: Tensor
     """int32: how many of the ids are read; the others are unspecified."""
-    start_NC: Tensor
-    """int32: first slot of each cluster."""
-    size_NC: Tensor
-    """int32."""
+    start_NC: Tensor | None = None
+    """int32: first slot of each cluster; None: the ids are slots, each read by itself."""
+    size_NC: Tensor | None = None
+    """int32; None as `start_NC` is."""
 
 
 @dataclass(frozen=True, slots=True)

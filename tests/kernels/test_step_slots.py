@@ -50,7 +50,9 @@ def test_a_token_goes_to_its_slot_and_nothing_else_changes(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("wide", [1, 5, 300])
-def test_zones_and_clusters(backend: Backend, wide: int) -> None:
+@pytest.mark.parametrize("single", [False, True])
+def test_zones_and_clusters(backend: Backend, wide: int, single: bool) -> None:
+    """`single`: slots are chosen, not clusters."""
     groups, clusters = 2, 400
     indexed_2B = torch.tensor([[4, 0, 7], [900, 0, 7]])
     at_B = torch.tensor([1000, 12, 7])
@@ -60,8 +62,10 @@ def test_zones_and_clusters(backend: Backend, wide: int) -> None:
     count_N = torch.tensor([wide, 0, 0, 0, wide // 2, 1]).int()
     beyond = torch.arange(wide) >= count_N[:, None]
     poisoned_NK = torch.where(beyond, 10**9, id_NK).int()
-    given = Chosen(indexed_2B, poisoned_NK, count_N, start_NC, size_NC)
-    there = Chosen(*(x.to(DEVICE) for x in given))
+    if single:
+        start_NC, size_NC = torch.arange(clusters).int().repeat(6, 1), torch.ones_like(size_NC)
+    given = indexed_2B, poisoned_NK, count_N, start_NC, size_NC
+    there = Chosen(*(x.to(DEVICE) for x in given[: 3 if single else 5]))
     found = zone_runs(at_B.to(DEVICE), 6, there, backend=backend)
     alone = zone_runs(at_B.to(DEVICE), 6, there, zones=False, backend=backend)
     assert found.size_NK is not None
@@ -101,6 +105,19 @@ def test_bad_calls_name_the_argument() -> None:
                 at_B, 2, Chosen(torch.zeros(2, 2).long(), *(torch.zeros(2, 3).int(),) * 4)
             ),
             r"count has shape \[2, 3\]",
+        ),
+        (
+            lambda: zone_runs(
+                at_B,
+                2,
+                Chosen(
+                    torch.zeros(2, 2).long(),
+                    torch.zeros(2, 3).int(),
+                    torch.zeros(2).int(),
+                    torch.zeros(2, 3).int(),
+                ),
+            ),
+            "right is both of them or neither",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -60,8 +60,8 @@ def zone_runs(
     backend: Backend = "auto",
 ) -> Runs:
     """What a step reads, [heads, 2 + K]: everything before the indexed slots of a row, everything
-    behind them, the last token (slot at_B[b], int64) included, and the chosen clusters. Without
-    `zones` [heads, K]: the clusters alone.
+    behind them, the last token (slot at_B[b], int64) included, and the chosen clusters or slots.
+    Without `zones` [heads, K]: those alone.
 
     Without `chosen` nothing is indexed. Waits for nothing. Raises ValueError naming what does not
     fit.
@@ -76,9 +76,12 @@ def zone_runs(
         _check("indexed", chosen.indexed_2B, (2, rows), torch.int64)
         _check("ids", chosen.id_NK, (heads, chosen.id_NK.shape[1]), torch.int32)
         _check("count", chosen.count_N, (heads,), torch.int32)
-        shape = (heads, chosen.size_NC.shape[1])
-        _check("starts", chosen.start_NC, shape, torch.int32)
-        _check("sizes", chosen.size_NC, shape, torch.int32)
+        if (chosen.start_NC is None) != (chosen.size_NC is None):
+            raise ValueError("starts and sizes are of clusters; right is both of them or neither")
+        if chosen.start_NC is not None and chosen.size_NC is not None:
+            shape = (heads, chosen.size_NC.shape[1])
+            _check("starts", chosen.start_NC, shape, torch.int32)
+            _check("sizes", chosen.size_NC, shape, torch.int32)
     if triton_serves(backend, (), (at_B, *(chosen or ()))):
         from longspan_kernels.step_slots import triton
 

@@ -39,8 +39,11 @@ def zone_runs(at_B: Tensor, heads: int, chosen: Chosen | None, zones: bool) -> R
             torch.stack([none_N, none_N], 1), torch.stack([none_N, length_N], 1), none_N + 2
         )
     live_NK = torch.arange(chosen.id_NK.shape[1], device=at_B.device) < chosen.count_N[:, None]
-    id_NK = torch.where(live_NK, chosen.id_NK, 0).long()
-    start_NK, size_NK = (x.gather(1, id_NK) for x in (chosen.start_NC, chosen.size_NC))
+    id_NK = torch.where(live_NK, chosen.id_NK, 0)
+    if chosen.start_NC is None or chosen.size_NC is None:
+        start_NK, size_NK = id_NK, torch.ones_like(id_NK)
+    else:
+        start_NK, size_NK = (x.gather(1, id_NK.long()) for x in (chosen.start_NC, chosen.size_NC))
     if not zones:
         return Runs(start_NK, size_NK, chosen.count_N)
     first_N, stop_N = (_spread(each_B, heads).int() for each_B in chosen.indexed_2B)

@@ -39,9 +39,9 @@ def store_row(
 @triton.jit
 def list_row(
     at, indexed, ids, counts, starts, sizes, start, size, count, G, B, K, C,
-    CHOSEN: tl.constexpr, LEAD: tl.constexpr, BLOCK: tl.constexpr,
+    CHOSEN: tl.constexpr, CLUSTERS: tl.constexpr, LEAD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The runs of one head: LEAD zones (two or none), then clusters."""
+    """The runs of one head: LEAD zones (two or none), then CLUSTERS, or slots by themselves."""
     n, block = tl.program_id(0), tl.program_id(1)
     row = n // G
     n = n.to(tl.int64)
@@ -56,9 +56,13 @@ def list_row(
     length = tl.where(k == -1, tl.load(at + row) + 1 - stop, first)
     if CHOSEN:
         mine = (k >= 0) & (k < live)
-        c = n * C + tl.load(ids + n * K + k, mine, 0)
-        begin = tl.where(k < 0, begin, tl.load(starts + c, mine, 0))
-        length = tl.where(k < 0, length, tl.load(sizes + c, mine, 0))
+        c = tl.load(ids + n * K + k, mine, 0)
+        if CLUSTERS:
+            begin = tl.where(k < 0, begin, tl.load(starts + n * C + c, mine, 0))
+            length = tl.where(k < 0, length, tl.load(sizes + n * C + c, mine, 0))
+        else:
+            begin = tl.where(k < 0, begin, c)
+            length = tl.where(k < 0, length, 1)
     out = n * (K + LEAD) + k + LEAD
     tl.store(start + out, begin.to(tl.int32), k < K)
     tl.store(size + out, length.to(tl.int32), k < K)
@@ -88,15 +92,16 @@ def append_token(
 def zone_runs(at_B: Tensor, heads: int, chosen: Chosen | None, zones: bool) -> Runs:
     """As the reference."""
     lead = 2 if zones else 0
-    wide, clusters = (0, 0) if chosen is None else (chosen.id_NK.shape[1], chosen.size_NC.shape[1])
+    wide, sizes_NC = (0, None) if chosen is None else (chosen.id_NK.shape[1], chosen.size_NC)
     start_NK = torch.empty(heads, wide + lead, dtype=torch.int32, device=at_B.device)
     size_NK = torch.empty_like(start_NK)
     count_N = torch.empty(heads, dtype=torch.int32, device=at_B.device)
-    given = (at_B,) * 5 if chosen is None else tuple(x.contiguous() for x in chosen)
+    given = [at_B if x is None else x.contiguous() for x in chosen or (None,) * 5]
     block = min(pow2(wide + lead), 256)
     with device_of(at_B):
         list_row[(heads, triton.cdiv(wide + lead, block))](
-            at_B, *given, start_NK, size_NK, count_N, heads // len(at_B), len(at_B), wide, clusters,
-            CHOSEN=chosen is not None, LEAD=lead, BLOCK=block, num_warps=1,
+            at_B, *given, start_NK, size_NK, count_N, heads // len(at_B), len(at_B), wide,
+            0 if sizes_NC is None else sizes_NC.shape[1], CHOSEN=chosen is not None,
+            CLUSTERS=sizes_NC is not None, LEAD=lead, BLOCK=block, num_warps=1,
         )  # fmt: skip
     return Runs(start_NK, size_NK, count_N)

@@ -33,7 +33,7 @@ class StaticPages:
         heads, groups, rows = geometry.query_heads, geometry.kv_heads, len(indexes)
         one = torch.zeros(1, heads, 1), torch.zeros(1, groups, 1, dtype=torch.bool)
         self.sets = self.first.voted(*one).shape[1]
-        page = self.first.page_tokens
+        self.run_tokens = page = self.first.page_tokens
         shape = rows, groups, max(1, tokens // page)
         self.most = min(shape[2], max(each.most(most) for each in indexes))
         """Pages that are read at once."""
@@ -84,3 +84,7 @@ class StaticPages:
     def rows_of(self, row: int) -> slice:
         """Of what is read, those of an index."""
         return slice(row * self.sets, (row + 1) * self.sets)
+
+    def cost(self, row: int) -> tuple[float, float]:
+        """Distances that a search of an index takes, and bytes that it reads."""
+        return self.indexes[row].distances, float(self.indexes[row].nbytes)
