@@ -1,4 +1,4 @@
-"""Composing configurations: the only file that knows Hydra's inside (1.3, the last of its line)."""
+"""Composing configurations: what knows Hydra's inside (1.3, the last of its line)."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ def opened(arguments: Namespace, conf: Path) -> Hydra:
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
     from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+
+    from longspan.composed import Loader
 
     for flag, right in ELSEWHERE.items():
         if (value := getattr(arguments, flag)) is not None:
@@ -56,7 +59,9 @@ def opened(arguments: Namespace, conf: Path) -> Hydra:
             raise ValueError(f"--config-dir = {arguments.config_dir!r}: there is no such folder")
         anchor = SearchPathQuery(provider="schema")
         search.prepend(provider="command-line", path=f"file://{extra}", anchor=anchor)
-    return Hydra.create_main_hydra2(task_name="longspan", config_search_path=search)
+    hydra = Hydra(task_name="longspan", config_loader=Loader(search))
+    GlobalHydra.instance().initialize(hydra)
+    return hydra
 
 
 def _parsed(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
