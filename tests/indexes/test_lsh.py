@@ -44,6 +44,10 @@ def test_candidates_are_those_of_a_full_comparison(
         assert 0 < len(row) < 70
         entries += sum(times)
     assert hits.bytes == 4 * (entries + 2 * 12 * groups * heads) + planes_LDK.nbytes
+    whole = tables.look_up(codes(q_HD, planes_LDK).T, whole=True)
+    assert whole.found.start_NK.shape == (groups * heads, 70)
+    assert torch.equal(whole.found.count_N, hits.found.count_N)
+    assert float(whole.bytes) == hits.bytes
     kept = 4 * groups * 12 * (70 + 2**3 + 1) + 4 * groups * (8 + 70)
     assert tables.nbytes == kept + planes_LDK.nbytes
 

@@ -71,6 +71,36 @@ def test_collisions(case: str, threads: int, isa: Any) -> None:
         assert 0 < found.count_N.float().mean() < keys_GTD.shape[1]
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("case", CASES)
+def test_rows_with_room_for_all_tokens(case: str, backend: Any) -> None:
+    keys_GTD, mean_GD, q_HD, planes_LDK = inputs(**CASES[case])
+    tables = hash_build(keys_GTD, mean_GD, planes_LDK, backend="reference")
+    code_HL = codes(q_HD, planes_LDK).T
+    found, read = hash_search(code_HL, tables, first=9, whole=True, backend=backend)
+    right, entries = hash_search(code_HL, tables, first=9, backend="reference")
+    assert isinstance(read, torch.Tensor)
+    assert read == entries
+    assert found.start_NK.shape == (len(q_HD), keys_GTD.shape[1])
+    assert found.start_NK.dtype == found.count_N.dtype == torch.int32
+    assert torch.equal(found.count_N, right.count_N)
+    for mine, theirs, count in zip(found.start_NK, right.start_NK, right.count_N, strict=True):
+        assert torch.equal(mine[:count], theirs[:count])
+
+
+def test_such_rows_ask_for_no_number() -> None:
+    """There is none in these tensors, which have shapes alone."""
+    keys_GTD, mean_GD, q_HD, planes_LDK = inputs()
+    tables = hash_build(keys_GTD, mean_GD, planes_LDK)
+    there = tables._make(each.to("meta") for each in tables)
+    code_HL = codes(q_HD.to("meta"), planes_LDK.to("meta")).T
+    found, read = hash_search(code_HL, there, whole=True, backend="reference")
+    assert found.start_NK.shape == (8, 700)
+    assert isinstance(read, torch.Tensor)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        hash_search(code_HL, there, backend="reference")
+
+
 def test_what_does_not_fit_is_refused() -> None:
     keys_GTD, mean_GD, q_HD, planes_LDK = inputs()
     with pytest.raises(ValueError, match=r"planes \[20, 24, 5\]"):
@@ -83,3 +113,5 @@ def test_what_does_not_fit_is_refused() -> None:
         hash_search(code_HL[:, :19], tables)
     with pytest.raises(ValueError, match="a code is out of range"):
         hash_search(code_HL + 32, tables, backend="native")
+    with pytest.raises(ValueError, match="a native row is as long as what was found"):
+        hash_search(code_HL, tables, whole=True, backend="native")

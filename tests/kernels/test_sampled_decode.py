@@ -111,6 +111,47 @@ def test_keys_at_their_mean_are_at_a_right_angle(isa: Any) -> None:
         torch.testing.assert_close(found.lse, lse_H, atol=1e-4, rtol=1e-5)
 
 
+def test_what_is_not_sampled_is_not_read(isa: Any) -> None:
+    """By any path, whatever lies there and behind the counts."""
+    (q_HD, keys_GTD, values_GTD, runs, sampling), options = inputs(groups=1)
+    beyond_HK = torch.arange(runs.start_NK.shape[1]) >= runs.count_N[:, None]
+    slot_HK = runs.start_NK.masked_fill(beyond_HK, -(2**31))
+    slot_HK[:, :-1] += 20  # the first entries are nobody's, and the last lie outside
+    runs = Runs(slot_HK, None, runs.count_N)
+    right = sampled_decode(q_HD, keys_GTD, values_GTD, runs, sampling, **options, backend=isa)
+    for tensor in (keys_GTD, values_GTD, sampling.norm_GT):
+        tensor[:, :20] = float("nan")
+    for backend in (isa, "reference"):
+        given = q_HD, keys_GTD, values_GTD, runs, sampling
+        found = sampled_decode(*given, **options, backend=backend)
+        torch.testing.assert_close(found.out, right.out, atol=2e-4, rtol=2e-4)
+        torch.testing.assert_close(found.lse, right.lse, atol=2e-4, rtol=1e-5)
+        one = sampled_decode(*given, **options, stacked=True, backend=backend)
+        assert torch.equal(one.out, found.out[None])
+        assert torch.equal(one.lse, found.lse[None])
+
+
+def test_the_reference_asks_for_no_number() -> None:
+    """There is none in these tensors, which have shapes alone."""
+    (q_HD, keys_GTD, values_GTD, runs, sampling), options = inputs()
+    there = Runs(runs.start_NK.to("meta"), None, runs.count_N.to("meta"))
+    mean_GD, norm_GT = sampling.mean_GD.to("meta"), sampling.norm_GT.to("meta")
+    found = sampled_decode(
+        *(x.to("meta") for x in (q_HD, keys_GTD, values_GTD)), there,
+        sampling._replace(mean_GD=mean_GD, norm_GT=norm_GT), **options, backend="reference",
+    )  # fmt: skip
+    assert found.out.shape == q_HD.shape
+
+
+def test_no_entry_at_all() -> None:
+    (q_HD, keys_GTD, values_GTD, runs, sampling), options = inputs()
+    none = sampling._replace(norm_GT=sampling.norm_GT[:, :0])
+    given = q_HD, keys_GTD[:, :0], values_GTD[:, :0], runs, none
+    found = sampled_decode(*given, **options, backend="reference")
+    assert not found.out.any()
+    assert found.lse.isneginf().all()
+
+
 def test_what_does_not_fit_is_refused() -> None:
     (q_HD, keys_GTD, values_GTD, runs, sampling), options = inputs()
     short = sampling._replace(norm_GT=sampling.norm_GT[:, 1:])

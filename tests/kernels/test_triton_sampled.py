@@ -13,7 +13,7 @@ from triton_cases import DTYPES, TOLERANCE, both, moved
 from longspan_kernels.merge import merge
 from longspan_kernels.sampled_decode import sampled_decode
 from longspan_kernels.sampled_decode.reference import LEAST_CHANCE, probability
-from longspan_kernels.types import Runs, Sampling
+from longspan_kernels.types import Partial, Runs, Sampling
 
 pytestmark = pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
 EMPTY = float("-inf")
@@ -91,6 +91,22 @@ def test_parts_of_a_store_make_the_whole() -> None:
         )
     whole = sampled_decode(q_HD, keys_GTD, values_GTD, which, sampling, **options)
     assert_same(merge(parts, backend="triton"), whole)
+
+
+def test_the_pieces_are_as_many_as_are_expected_to_be_worth_it() -> None:
+    given = inputs(1, 2, 300, 64, torch.float32, 4, 30)
+    whole = sampled_decode(*given, scale=0.2, backend="reference")
+    options = {"scale": 0.2, "stacked": True, "backend": "triton"}
+    few, many = (
+        sampled_decode(*moved(list(given)), **options, expected=most) for most in (1, 100_000)
+    )
+    assert len(few.out) == 1 < len(many.out)
+    for found in (few, many):
+        assert_same(moved_back(merge([found], stacked=True, backend="triton")), whole)
+
+
+def moved_back(part: Partial) -> Partial:
+    return Partial(part.out.cpu(), part.lse.cpu())
 
 
 @pytest.mark.parametrize(("bits", "tables"), [(10, 150), (11, 300), (1, 2), (16, 3), (4, 1000)])

@@ -70,15 +70,16 @@ def hash_search(
     tables: HashTables,
     *,
     first: int = 0,
+    whole: bool = False,
     backend: Backend = "auto",
     threads: int | None = None,
 ) -> tuple[Runs, int | Tensor]:
     """The tokens that share the code of a query head in two tables or more, ascending, a row a
-    query head; and how many entries of the tables were read, all heads together: of the Triton
-    kernels a tensor, so that the host need not wait.
+    query head; and how many entries of the tables were read, all heads together.
 
-    `code_HL` (int32) is `codes` of the queries, transposed. Token t is number first + t. MagicPIG,
-    arXiv 2410.16179.
+    `code_HL` (int32) is `codes` of the queries, transposed. Token t is number first + t. `whole`:
+    rows have room for all tokens, whatever is found, what was read is a tensor, and the host waits
+    for nothing; the Triton kernels always do so. MagicPIG, arXiv 2410.16179.
     """
     groups, count, _ = tables.token_GLT.shape
     if code_HL.dim() != 2 or code_HL.shape[1] != count or code_HL.shape[0] % groups:
@@ -90,7 +91,10 @@ def hash_search(
         from longspan_kernels.hash_tables import triton
 
         return triton.hash_search(code_HL, tables, first)
-    isa = path(backend, not_plain((code_HL, *tables)))
+    obstacle = "a native row is as long as what was found" if whole else None
+    isa = path(backend, obstacle or not_plain((code_HL, *tables)))
+    if isa is None and whole:
+        return reference.hash_search_whole(code_HL, tables, first)
     if isa is None:
         return reference.hash_search(code_HL, tables, first)
     return cpu.hash_search(code_HL, tables, first, threads=threads, isa=isa)

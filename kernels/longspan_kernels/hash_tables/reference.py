@@ -56,6 +56,28 @@ def hash_search(code_HL: Tensor, tables: HashTables, first: int) -> tuple[Runs, 
     return Runs(found_HK + first, None, count_H), read
 
 
+def hash_search_whole(code_HL: Tensor, tables: HashTables, first: int) -> tuple[Runs, Tensor]:
+    """The same from all entries of the tables, so that no shape depends on the codes: a row has as
+    many places as there are tokens.
+    """
+    groups, _, tokens = tables.token_GLT.shape
+    heads, device = code_HL.shape[0] // groups, code_HL.device
+    place_T = torch.arange(tokens, device=device)
+    missed_Hs, read_Hs = [], []
+    for head, code_L in enumerate(code_HL):
+        token_LT, bound_LC = (each[head // heads] for each in tables)
+        begin_L1, end_L1 = (bound_LC.gather(1, code_L.long()[:, None] + n) for n in (0, 1))
+        inside_LT = ((begin_L1 <= place_T) & (place_T < end_L1)).int()
+        times_T = torch.zeros(tokens, dtype=torch.int32, device=device)
+        times_T.index_add_(0, token_LT.flatten(), inside_LT.flatten())
+        missed_Hs.append(times_T < LEAST)
+        read_Hs.append((end_L1 - begin_L1).sum())
+    missed_HT = torch.stack(missed_Hs)
+    token_HT = missed_HT.int().argsort(dim=1, stable=True).int()  # those found come first
+    count_H = (~missed_HT).sum(1, dtype=torch.int32)
+    return Runs(token_HT + first, None, count_H), torch.stack(read_Hs).sum()
+
+
 def _bucketed(tables: HashTables, group: int, code_L: Tensor) -> Tensor:
     """int32 [N]: the tokens of these codes, table after table."""
     table_L = torch.arange(len(code_L), device=code_L.device)

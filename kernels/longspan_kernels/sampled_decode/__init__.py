@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from longspan_kernels.checks import check_per_entry, check_rows, check_runs, check_softcap
 from longspan_kernels.dense_decode.cpu import numbers_obstacle, rows_obstacle
 from longspan_kernels.dispatch import not_plain, path
 from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.sampled_decode import cpu, reference
+from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan_kernels.dispatch import Backend
-    from longspan_kernels.types import Partial, Runs, Sampling
+    from longspan_kernels.types import Runs, Sampling
 
 __all__ = ["sampled_decode"]
 
@@ -29,6 +30,8 @@ def sampled_decode(
     scale: float,
     first: int = 0,
     softcap: float | None = None,
+    expected: int | None = None,
+    stacked: bool = False,
     backend: Backend = "auto",
     threads: int | None = None,
 ) -> Partial:
@@ -36,7 +39,8 @@ def sampled_decode(
     inverse of how likely it was to be sampled, plus 1e-4 (MagicPIG, arXiv 2410.16179).
 
     Entry t of the tensors is number first + t; those outside are ignored. `runs` are of single
-    entries, a row a query head. Raises ValueError naming what does not fit.
+    entries, a row a query head. `expected`, `stacked`: as in `sparse_decode`. Waits for nothing.
+    Raises ValueError naming what does not fit.
     """
     check_rows(q_HD, keys_GTD, values_GTD)
     check_runs(runs, q_HD.shape[0], q_HD.shape[0])
@@ -50,16 +54,16 @@ def sampled_decode(
 
         return triton.decode(
             q_HD, keys_GTD, values_GTD, runs=runs, first=first, scale=scale, softcap=softcap,
+            expected=expected, stacked=stacked,
             bias_GT=None, key_scale_GT=None, value_scale_GT=None,
             sampling=sampling._replace(mean_GD=sampling.mean_GD.contiguous()),
         )  # fmt: skip
     obstacle = rows_obstacle(q_HD, keys_GTD, values_GTD) or numbers_obstacle(sampling.norm_GT)
     isa = path(backend, obstacle or not_plain((sampling.mean_GD, runs.start_NK, runs.count_N)))
+    given = q_HD, keys_GTD, values_GTD, runs, sampling
+    options: dict[str, Any] = {"first": first, "scale": scale, "softcap": softcap}
     if isa is None:
-        return reference.sampled_decode(
-            q_HD, keys_GTD, values_GTD, runs, sampling, first=first, scale=scale, softcap=softcap
-        )
-    return cpu.sampled_decode(
-        q_HD, keys_GTD, values_GTD, runs, sampling,
-        first=first, scale=scale, softcap=softcap, threads=threads, isa=isa,
-    )  # fmt: skip
+        found = reference.sampled_decode(*given, **options)
+    else:
+        found = cpu.sampled_decode(*given, **options, threads=threads, isa=isa)
+    return Partial(found.out[None], found.lse[None]) if stacked else found

@@ -48,15 +48,20 @@ def sampled_decode(
     scale: float,
     softcap: float | None,
 ) -> Partial:
-    """Attend the entries that lie in these tensors, each head's own."""
+    """Attend the entries that lie in these tensors, each head's own. No shape depends on counts;
+    of what is not to be read the first entry stands in, without weight.
+    """
     groups, entries, _ = keys_GTD.shape
+    row_HK = runs.start_NK[:, : None if entries else 0].long() - first
+    inside_HK = (row_HK >= 0) & (row_HK < entries)
+    live_HK = torch.arange(row_HK.shape[1], device=row_HK.device) < runs.count_N[:, None]
     partials = []
-    for head, (q_D, slot_K, count) in enumerate(
-        zip(q_HD, runs.start_NK.long(), runs.count_N.tolist(), strict=True)
+    for head, (q_D, row_K, live_K) in enumerate(
+        zip(q_HD, row_HK, live_HK & inside_HK, strict=True)
     ):
-        group, row_K = head * groups // len(q_HD), slot_K[:count] - first
-        row_K = row_K[(row_K >= 0) & (row_K < entries)]
+        group, row_K = head * groups // len(q_HD), torch.where(live_K, row_K, 0)
         key_KD, value_KD = (rows[group, row_K].float() for rows in (keys_GTD, values_GTD))
+        value_KD = torch.where(live_K[:, None], value_KD, 0.0)
         length_K = sampling.norm_GT[group, row_K].clamp(min=TINY) * q_D.float().norm().clamp(
             min=TINY
         )
@@ -65,5 +70,7 @@ def sampled_decode(
         cosine_K = torch.where(off_K > FAINT * mean_D.norm(), cosine_K, 0.0)
         chance_K = probability(cosine_K, sampling.bits, sampling.tables).float()
         score_11K = scores(q_D[None], key_KD[None], scale, softcap)
-        partials.append(weigh(score_11K - (chance_K + LEAST_CHANCE).log(), value_KD[None]))
+        score_11K = score_11K - (chance_K + LEAST_CHANCE).log()
+        score_11K = score_11K.masked_fill(~live_K, float("-inf"))
+        partials.append(weigh(score_11K, value_KD[None]))
     return Partial(torch.cat([p.out for p in partials]), torch.cat([p.lse for p in partials]))

@@ -19,15 +19,26 @@ if TYPE_CHECKING:
     from longspan.types import Runs
 
 
+ENTRY_BYTES = 4
+"""Of a token or a bound in a table."""
+
+
 @dataclass(frozen=True, slots=True)
 class Collisions:
     """What a search found, and what it read."""
 
     found: Runs
     """Ascending slots, a row a query head."""
-    bytes: float | Tensor
-    """Planes, bounds and entries, all heads together; a tensor where a GPU counted them, for which
-    nothing waits until somebody asks."""
+    entries: int | Tensor
+    """Of the tables, all heads together; a tensor where a GPU counted them, for which nothing waits
+    until somebody asks."""
+    fixed_bytes: int
+    """Planes and bounds."""
+
+    @property
+    def bytes(self) -> float | Tensor:
+        """Planes, bounds and entries, as `entries` are counted."""
+        return self.entries * ENTRY_BYTES + self.fixed_bytes
 
 
 def hyperplanes(tables: int, bits: int, size: int, seed: int) -> Tensor:
@@ -64,6 +75,11 @@ class HashIndex:
         return self.norm_GT.shape[1]
 
     @property
+    def slots(self) -> tuple[int, int]:
+        """The first of them, and one past the last."""
+        return self.first_slot, self.first_slot + self.tokens
+
+    @property
     def nbytes(self) -> int:
         """Memory of the tables and planes."""
         held = (self.planes_LDK, self.mean_GD, self.norm_GT, *self._tables)
@@ -71,8 +87,12 @@ class HashIndex:
 
     def search(self, q_HD: Tensor) -> Collisions:
         """The slots of the tokens that share the code of a query head in two tables or more."""
-        code_HL = codes(q_HD, self.planes_LDK).T
-        found, read = hash_search(code_HL, self._tables, first=self.first_slot)
-        size = code_HL.element_size()
-        fixed = 2 * code_HL.numel() * size + self.planes_LDK.nbytes
-        return Collisions(found, read * size + fixed)
+        return self.look_up(codes(q_HD, self.planes_LDK).T)
+
+    def look_up(self, code_HL: Tensor, *, whole: bool = False) -> Collisions:
+        """As `search`, of query heads with these codes. `whole`: rows of `found` have room for all
+        tokens, and nothing waits.
+        """
+        found, read = hash_search(code_HL, self._tables, first=self.first_slot, whole=whole)
+        fixed_bytes = 2 * code_HL.numel() * ENTRY_BYTES + self.planes_LDK.nbytes
+        return Collisions(found, read, fixed_bytes)
