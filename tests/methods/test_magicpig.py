@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.methods.cases import assert_close, layer
+from tests.methods.cases import Layer, assert_close, layer
 
 from longspan.methods.frame import StoredState
 from longspan.methods.magicpig import MagicPIG
-from longspan.types import Partial
+from longspan.types import Partial, Work
 from longspan_kernels.merge import merge
 
 SMALL: dict[str, Any] = {"sink_tokens": 3, "local_tokens": 8, "dense_layers": ()}
@@ -135,6 +135,75 @@ def test_dense_layers_and_what_came_after_the_prompt_are_attended_in_full() -> N
     state.seal()
     given.step(state, 399)
     assert state.selection.steady == ((0, 3), (192, 400))
+
+
+@pytest.mark.parametrize(("kernels", "steps"), [("a CPU's", 4), ("a GPU's", 1)])
+def test_buffers_of_fixed_shape_read_what_the_states_read(
+    kernels: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of different lengths, of which the last has no tables."""
+    method, prompts = MagicPIG(**SMALL, bits=3, tables=10, placement="gpu"), (150, 60, 9)
+    rows = [layer(n + steps, size=16, seed=n) for n in prompts]
+    states, right = [], []
+    for given, prompt in zip(rows, prompts, strict=True):
+        state = method.layer(given.geometry)
+        given.prefill(state, 0, prompt)
+        state.seal()
+        states.append(state)
+        twin = state.fork()
+        right.append([(given.step(twin, prompt + n), *said(twin)) for n in range(steps)])
+    if kernels == "a GPU's":
+        pytest.importorskip("triton")
+        if torch.cuda.is_available():
+            pytest.skip("tests/models/test_on_gpu.py runs the steps there")
+        for name in ("hash_tables", "sampled_decode", "sparse_decode", "merge", "step_slots"):
+            monkeypatch.setattr(f"longspan_kernels.{name}.triton_serves", lambda *_, **__: True)
+    step = method.static_layer(states, [prompt + steps for prompt in prompts])
+    for n in range(steps):
+        at_B = torch.tensor(prompts) + n
+        step.update(at_B.tolist(), range(3))
+        found = step.step(*(torch.stack(each) for each in tokens(rows, at_B.tolist())), at_B)
+        step.settle((at_B + 1).tolist())
+        for row, (state, expected) in enumerate(zip(states, right, strict=True)):
+            partial, *others = expected[n]
+            assert_close(Partial(found.out[row], found.lse[row]), partial, 1e-4)
+            assert [*said(state)] == others
+    slots = [said(state)[2] for state in states]
+    assert [len(each) for each in slots] == [4, 4, 0]
+    assert all(any(each) for each in slots[:2])
+
+
+def tokens(rows: list[Layer], at: list[int]) -> list[list[torch.Tensor]]:
+    """Queries, keys and values of a position a row."""
+    names = ("q_HTD", "k_GTD", "v_GTD")
+    return [[getattr(row, name)[:, n] for row, n in zip(rows, at, strict=True)] for name in names]
+
+
+def said(state: StoredState) -> tuple[Work, Any, list[list[int]]]:
+    """What a step cost, its static slots, and those that each query head sampled."""
+    steady, runs = state.selection.steady, state.selection.retrieved
+    if runs is None:
+        return state.work(), steady, []
+    named = zip(runs.start_NK.tolist(), runs.count_N.tolist(), strict=True)
+    return state.work(), steady, [slots[:count] for slots, count in named]
+
+
+def test_rows_without_tables_are_attended_in_full() -> None:
+    given = layer(12)
+    method = MagicPIG(**SMALL, placement="gpu")
+    state = method.layer(given.geometry)
+    given.prefill(state, 0, 11)
+    state.seal()
+    step = method.static_layer([state], [12])
+    step.update([11], [0])
+    new = (x[None, :, 11] for x in (given.q_HTD, given.k_GTD, given.v_GTD))
+    found = step.step(*new, torch.tensor([11]))
+    assert_close(Partial(found.out[0], found.lse[0]), given.oracle(11))
+    step.settle([12])
+    assert state.selection.steady == ((0, 12),)
+    assert "placement = 'cpu'" in str(MagicPIG().static_obstacle(torch.device("cuda")))
+    for where in (torch.device("cuda"), torch.device("cpu")):
+        assert method.static_obstacle(where) is None
 
 
 def test_settings_outside_their_range_are_refused() -> None:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from longspan.methods.full import Full
 from longspan.methods.loki import Loki
+from longspan.methods.magicpig import MagicPIG
 from longspan.methods.quest import Quest
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.shadowkv import ShadowKV
@@ -61,6 +62,11 @@ METHODS: dict[str, Method] = {
         placement="wave_buffer", cache_budget=0.5, sink_tokens=3, local_tokens=10,
     ),
     "shadowkv": ShadowKV(update_tokens=30, outlier_budget=0.1, retrieval_budget=0.2),
+    "magicpig": MagicPIG(
+        sink_tokens=3, local_tokens=8, bits=3, tables=12, dense_layers=(), placement="gpu"
+    ),
+    "magicpig, no sinks": MagicPIG(sink_tokens=0, local_tokens=1, bits=2, tables=6),
+    "magicpig, nothing sampled": MagicPIG(local_tokens=30, bits=16, tables=2, dense_layers=(1,)),
     "snapkv": SnapKV(budget=0.3, window_tokens=8),
     "streaming_llm": StreamingLLM(budget=0.3, sink_tokens=2),
     "streaming_llm, window": StreamingLLM(window_tokens=40),
@@ -182,7 +188,7 @@ def test_steps_wait_for_nothing_and_are_the_same_operations(
 
 @pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it has the real thing")
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig"])
 def test_the_kernels_of_a_gpu_do_so_too(
     load: Load, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,8 +197,8 @@ def test_the_kernels_of_a_gpu_do_so_too(
     # no token 0: its embedding is zero, so that all clusters score the same
     tokens = [5, 6]
     right_BV = right.decode(tokens)
-    reached = "wave_search", "wave_decode.mass", "merge", "step_slots"
-    for operation in ("sparse_decode", "cached_decode", *reached):
+    reached = "wave_search", "wave_decode.mass", "merge", "step_slots", "hash_tables"
+    for operation in ("sparse_decode", "cached_decode", "sampled_decode", *reached):
         served = f"longspan_kernels.{operation}.triton_serves"
         monkeypatch.setattr(served, lambda *_, **__: True)
     torch.testing.assert_close(found.decode(tokens), right_BV, atol=2e-4, rtol=1e-4)
@@ -203,7 +209,7 @@ def test_the_kernels_of_a_gpu_do_so_too(
         assert found.states[0][0].placement.traffic.hit_entries > 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig"])
 def test_a_step_done_again_changes_nothing(load: Load, name: str) -> None:
     """Warming up before the capture does that."""
     _, session = sessions(load, METHODS[name])
@@ -215,7 +221,9 @@ def test_a_step_done_again_changes_nothing(load: Load, name: str) -> None:
     assert torch.equal(first_BV, again_BV)
 
 
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv"])
+@pytest.mark.parametrize(
+    "name", ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv", "magicpig"]
+)
 def test_views_forks_turns_and_tapes(load: Load, name: str) -> None:
     right, found = sessions(load, METHODS[name])
     both = []
@@ -293,7 +301,7 @@ def test_indexes_built_while_layers_read_are_done_before_it(load: Load, name: st
     assert torch.equal(*said)
 
 
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig"])
 def test_a_step_that_is_interrupted_is_done_again(
     load: Load, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
@@ -10,6 +11,8 @@ from pydantic import Field
 from longspan.indexes.lsh import HashIndex, hyperplanes
 from longspan.methods.base import Method
 from longspan.methods.frame import Reading, StoredState
+from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_sampled import StaticSampled
 from longspan.options import Count, Layers, Seed, Tokens, settings
 from longspan.placement.base import OnePlace
 from longspan.types import Selection
@@ -18,8 +21,12 @@ from longspan_kernels.sampled_decode import sampled_decode
 from longspan_kernels.types import Sampling
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from longspan.indexes.lsh import Collisions
+    from longspan.methods.base import LayerState
     from longspan.placement.store import Part
     from longspan.types import LayerGeometry, Partial, Runs
 
@@ -61,6 +68,15 @@ class MagicPIG(Method):
             return StoredState(geometry, self.placement)
         return MagicPIGState(self, geometry)
 
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        return elsewhere(self.placement, device)
+
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
+        """See Method."""
+        sampled = isinstance(states[0], MagicPIGState)
+        return (StaticSampled if sampled else StaticStored)(states, limits)
+
 
 class MagicPIGState(StoredState):
     """One layer of one sequence."""
@@ -85,21 +101,35 @@ class MagicPIGState(StoredState):
         """See StoredState."""
         if self.index is None:
             return super().read(q_HD)
-        start, stop = self.index.first_slot, self.index.first_slot + self.index.tokens
-        ranges = self.zones(start, len(self.store) - stop)
         hits = self.index.search(q_HD)
-        partials = self.placement.attend_ranges(q_HD, ranges)
-        for part in self.store.slices(start, stop):
+        reading = self.sampled(self.index, hits, len(self.store))
+        partials = self.placement.attend_ranges(q_HD, reading.selection.steady)
+        for part in self.store.slices(*self.index.slots):
             partials.append(self.attend_sampled(q_HD, part, hits.found))
+        return replace(reading, partials=partials)
+
+    def sampled(self, index: HashIndex, hits: Collisions, tokens: int) -> Reading:
+        """What a step reads of so many tokens where these collide; nothing is attended yet."""
+        start, stop = index.slots
         return Reading(
-            partials,
-            Selection(ranges, hits.found),
+            [],
+            Selection(self.zones(start, tokens - stop, tokens), hits.found),
             distances=float(self.method.bits * self.method.tables),
             index_bytes=hits.bytes,
         )
 
-    def attend_sampled(self, q_HD: Tensor, part: Part, found: Runs) -> Partial:
-        """Attention over those of the sampled slots that lie in `part`, which are indexed."""
+    def attend_sampled(
+        self,
+        q_HD: Tensor,
+        part: Part,
+        found: Runs,
+        *,
+        expected: int | None = None,
+        stacked: bool = False,
+    ) -> Partial:
+        """Attention over those of the sampled slots that lie in `part`, which are indexed; the
+        options are of `sampled_decode`.
+        """
         assert self.index is not None
         first = part.first - self.index.first_slot
         sampling = Sampling(
@@ -117,6 +147,8 @@ class MagicPIGState(StoredState):
             first=part.first,
             scale=self.geometry.scale,
             softcap=self.geometry.softcap,
+            expected=expected,
+            stacked=stacked,
         )
 
     def memory(self) -> dict[str, int]:
