@@ -23,6 +23,7 @@ from longspan_kernels.cached_decode import CachedStore, PagePool, admit_pages, c
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.hash_tables import codes, hash_build, hash_search
 from longspan_kernels.key_scan import Coordinates, KeyCodes, best_keys
+from longspan_kernels.key_scan.steps import Candidates, SlotCodes, best_slots
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.product_codes import best_tokens, encode
@@ -161,7 +162,15 @@ def scanned(rank: int, a_group: int) -> None:
     """Codes of so many columns, two stretches of them."""
     where = Coordinates(*torch.zeros(3, 2, 128, rank))
     parts = [KeyCodes(torch.zeros(2, some, rank).char(), where.mean_GD[:, 0]) for some in (3000, 7)]
-    best_keys(torch.zeros(2 * a_group, 128), parts, where, 50, backend="triton")
+    q_HD = torch.zeros(2 * a_group, 128)
+    best_keys(q_HD, parts, where, 50, backend="triton")
+    whole_BT, count_B = torch.zeros(2, 3000).int(), torch.zeros(2).int()
+    steps_NSW = torch.zeros(2, 9, rank)
+    codes = SlotCodes(
+        parts[0].code_GTW, steps_NSW, where.to_queries_GDW, whole_BT, count_B, count_B
+    )
+    keys_NCD = torch.zeros(2, 3000, 128, dtype=torch.bfloat16)
+    best_slots(q_HD.bfloat16(), codes, 50, Candidates(keys_NCD, 60, count_B), backend="triton")
 
 
 def sampled(dtype: torch.dtype, width: int, softcap: float | None) -> None:

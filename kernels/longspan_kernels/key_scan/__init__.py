@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import torch
 
-from longspan_kernels.attention_graph.maps import score_maps
+from longspan_kernels.attention_graph.maps import COLUMNS, score_maps
 from longspan_kernels.attention_graph.options import Metric
 from longspan_kernels.dispatch import path
 from longspan_kernels.key_scan import cpu, reference
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LARGEST = 1e30
 """Of keys, queries and weights: sums of their products stay within float32."""
 
-__all__ = ["Coordinates", "KeyCodes", "best_keys", "coordinates", "encode"]
+__all__ = ["Coordinates", "KeyCodes", "best_keys", "columns", "coordinates", "encode"]
 
 
 class Coordinates(NamedTuple):
@@ -42,6 +42,11 @@ class KeyCodes(NamedTuple):
     """int8."""
     step_GW: Tensor
     """float32."""
+
+
+def columns(rank: int) -> int:
+    """W, for codes of such a rank."""
+    return rank + -rank % COLUMNS
 
 
 def coordinates(
