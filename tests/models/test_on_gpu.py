@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from longspan.methods.full import Full
+from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.prompt import LayerPrompt
 from longspan.methods.quest import Quest
@@ -113,6 +114,7 @@ def test_full_attention(graphs: str) -> None:
 OTHERS: dict[str, Method] = {
     "quest": Quest(placement="gpu", retrieval_budget=0.1, dense_layers=(0,)),
     "shadowkv": ShadowKV(placement="gpu", retrieval_budget=0.1, outlier_budget=0.02),
+    "loki": Loki(placement="gpu", retrieval_budget=0.1, update_tokens=40),
     "magicpig": MagicPIG(placement="gpu", bits=5, tables=40),
     "snapkv": SnapKV(placement="gpu", budget=0.2),
     "streaming_llm": StreamingLLM(placement="gpu", budget=0.2),

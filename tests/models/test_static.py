@@ -16,6 +16,7 @@ from tests.models.test_exactness import prompts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longspan.methods.full import Full
+from longspan.methods.h2o import H2O
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.quest import Quest
@@ -62,6 +63,14 @@ METHODS: dict[str, Method] = {
         placement="wave_buffer", cache_budget=0.5, sink_tokens=3, local_tokens=10,
     ),
     "shadowkv": ShadowKV(update_tokens=30, outlier_budget=0.1, retrieval_budget=0.2),
+    "loki": Loki(update_tokens=32, local_tokens=16, retrieval_budget=0.2, candidates=1.5),
+    "loki, as in the paper": Loki(
+        update_tokens=7, local_tokens=9, retrieval_budget=0.3, candidates=1, metric="keys",
+        rank=0.25, dense_layers=(1,),
+    ),
+    "loki, a count": Loki(
+        update_tokens=40, local_tokens=8, sink_tokens=0, top_tokens=30, placement="gpu",
+    ),
     "magicpig": MagicPIG(
         sink_tokens=3, local_tokens=8, bits=3, tables=12, dense_layers=(), placement="gpu"
     ),
@@ -188,7 +197,7 @@ def test_steps_wait_for_nothing_and_are_the_same_operations(
 
 @pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it has the real thing")
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig"])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig", "loki"])
 def test_the_kernels_of_a_gpu_do_so_too(
     load: Load, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +207,8 @@ def test_the_kernels_of_a_gpu_do_so_too(
     tokens = [5, 6]
     right_BV = right.decode(tokens)
     reached = "wave_search", "wave_decode.mass", "merge", "step_slots", "hash_tables"
-    for operation in ("sparse_decode", "cached_decode", "sampled_decode", *reached):
+    attending = "sparse_decode", "cached_decode", "sampled_decode"
+    for operation in (*attending, *reached, "key_scan.steps"):
         served = f"longspan_kernels.{operation}.triton_serves"
         monkeypatch.setattr(served, lambda *_, **__: True)
     torch.testing.assert_close(found.decode(tokens), right_BV, atol=2e-4, rtol=1e-4)
@@ -222,7 +232,7 @@ def test_a_step_done_again_changes_nothing(load: Load, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv", "magicpig"]
+    "name", ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv", "magicpig", "loki"]
 )
 def test_views_forks_turns_and_tapes(load: Load, name: str) -> None:
     right, found = sessions(load, METHODS[name])
@@ -244,7 +254,7 @@ def test_views_forks_turns_and_tapes(load: Load, name: str) -> None:
         assert len(a) == len(b) > 0
 
 
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "loki"])
 def test_a_full_buffer_is_made_anew(load: Load, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longspan.models.static.AHEAD_TOKENS", 10)
     right, found = sessions(load, METHODS[name])
@@ -454,8 +464,28 @@ def test_where_memory_ends_half_way_the_states_go_on(
         torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
 
 
+def test_codes_and_the_keys_that_an_index_reads_lie_in_the_buffers(load: Load) -> None:
+    """Not in memory of their own beside them, also after updates, and in buffers made anew."""
+    _, session = sessions(load, METHODS["loki"])
+    for _ in range(2):
+        greedy(session, 40)
+        step = session._rows[0].static
+        assert step is not None
+        layers: list[Any] = step.layers
+        for layer in layers:
+            here = {layer.pool.keys_BGCD.untyped_storage().data_ptr()}
+            codes = {layer.searched.code_BGTW.untyped_storage().data_ptr()}
+            indexes = [row.index for row in layer.rows if row.index.tokens]
+            assert indexes
+            for index in indexes:
+                lying = {part.code_GTW.untyped_storage().data_ptr() for part in index.coded}
+                assert lying == codes
+                assert {x.untyped_storage().data_ptr() for x in index._keys_GTDs} == here
+        session.prefill([[5, 6], [7], [8]])
+
+
 @pytest.mark.parametrize("graphs", ["off", "eager"])
-@pytest.mark.parametrize("name", ["full", "retroinfer", BUFFERED])
+@pytest.mark.parametrize("name", ["full", "retroinfer", BUFFERED, "loki"])
 def test_keys_and_values_go_with_the_session(load: Load, name: str, graphs: str) -> None:
     """Not when Python looks for cycles next, by which time a GPU may be full."""
     gc.collect()
@@ -483,7 +513,8 @@ def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(ValueError, match=r"model\.graphs = 'on': there is no CUDA device"):
             load("llama", graphs="on")
     for method, family, reason in (
-        (Loki(), "llama", "'loki' has no decode step of fixed shapes"),
+        (H2O(), "llama", "'h2o' has no decode step of fixed shapes"),
+        (Loki(placement="wave_buffer"), "llama", "'wave_buffer' reads by KV head"),
         (Quest(placement="wave_buffer"), "llama", "method.share = 'query_head'"),
         (ShadowKV(placement="wave_buffer", dense_layers=(1,)), "llama", r"dense_layers = \[1\]"),
         (RetroInfer(tail="segment_mean"), "llama", "method.tail = 'segment_mean'"),

@@ -7,6 +7,7 @@ and the best candidates ordered by the keys themselves.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import TYPE_CHECKING
@@ -43,6 +44,14 @@ class CodeOptions:
     are not where the codes are, as in a wave buffer, are not read: their codes decide.
     """
 
+    def kept(self, head_size: int) -> int:
+        """Columns of a code, but for those that fill it up."""
+        return max(1, ceil(self.rank * head_size))
+
+    def ordered(self, wanted: int, tokens: int) -> int:
+        """Of how many of the keys the products are taken; 0: codes decide."""
+        return ceil(min(self.candidates * wanted, tokens)) if self.candidates > 1 else 0
+
 
 class KeyCodesIndex(KeyIndex):
     """Codes of one layer of one sequence; the best tokens of each query head. Stretches are
@@ -51,10 +60,11 @@ class KeyCodesIndex(KeyIndex):
 
     def __init__(self, options: CodeOptions) -> None:
         self.options = options
-        self._where: Coordinates | None = None
-        self._coded: tuple[KeyCodes, ...] = ()
+        self.where: Coordinates | None = None
+        self.coded: tuple[KeyCodes, ...] = ()
+        """By stretches."""
         self._keys_GTDs: tuple[Tensor, ...] = ()
-        self._first_slot = 0
+        self.first_slot = 0
 
     @property
     def wants_queries(self) -> bool:
@@ -63,24 +73,24 @@ class KeyCodesIndex(KeyIndex):
 
     def build(self, segment: Segment) -> None:
         """Write a stretch of the prompt in codes. Raises ValueError on NaN or infinity."""
-        keys_GTD, where = segment.keys_GTD, self._where
+        keys_GTD, where = segment.keys_GTD, self.where
         if where is None:
             queries_GSD = None
             if segment.queries_HSD is not None:
                 queries_GSD = segment.queries_HSD.reshape(len(keys_GTD), -1, keys_GTD.shape[2])
-            rank = max(1, ceil(self.options.rank * keys_GTD.shape[2]))
+            rank = self.options.kept(keys_GTD.shape[2])
             where = coordinates(keys_GTD, queries_GSD, rank, self.options.metric)
-        elif segment.first_slot != self._first_slot + self.tokens:
+        elif segment.first_slot != self.first_slot + self.tokens:
             raise ValueError(
                 f"segment begins at slot {segment.first_slot}; it should begin at"
-                f" {self._first_slot + self.tokens}, where the last one ended"
+                f" {self.first_slot + self.tokens}, where the last one ended"
             )
         coded = encode(keys_GTD, where)
-        if self._where is None:
-            self._where, self._first_slot = where, segment.first_slot
-        if self.options.candidates > 1 and (self._keys_GTDs or not self._coded):
+        if self.where is None:
+            self.where, self.first_slot = where, segment.first_slot
+        if self.options.candidates > 1 and (self._keys_GTDs or not self.coded):
             self._keys_GTDs = (*self._keys_GTDs, keys_GTD)
-        self._coded = (*self._coded, coded)
+        self.coded = (*self.coded, coded)
 
     def append(self, segment: Segment) -> None:
         """As `build`."""
@@ -89,25 +99,35 @@ class KeyCodesIndex(KeyIndex):
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
         """The `retrieve_tokens` slots of largest score, per query head."""
         wanted = budget.retrieve_tokens
-        if self._where is None or not 0 < wanted <= self.tokens:
+        if self.where is None or not 0 < wanted <= self.tokens:
             raise ValueError(
                 f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
             )
         here = all(keys_GTD.device == q_HD.device for keys_GTD in self._keys_GTDs)
         keys_GTDs = self._keys_GTDs if here else ()
-        candidates = wanted
-        if keys_GTDs:
-            candidates = ceil(min(self.options.candidates * wanted, self.tokens))
+        ordered = self.options.ordered(wanted, self.tokens) if keys_GTDs else 0
         ids_HK = best_keys(
-            q_HD, self._coded, self._where, wanted, keys_GTDs=keys_GTDs, candidates=candidates
+            q_HD, self.coded, self.where, wanted, keys_GTDs=keys_GTDs, candidates=ordered or wanted
         )
-        read = candidates * len(q_HD) * keys_GTDs[0][0, 0].nbytes if keys_GTDs else 0
+        distances, read = self.cost(len(q_HD), ordered)
         return SearchResult(
-            retrieved=Runs(ids_HK + self._first_slot, None, torch.full_like(ids_HK[:, 0], wanted)),
+            retrieved=Runs(ids_HK + self.first_slot, None, torch.full_like(ids_HK[:, 0], wanted)),
             estimated=None,
-            distances=float(self.tokens + (candidates if keys_GTDs else 0)),
-            bytes=float(sum(each.code_GTW.nbytes for each in self._coded) + read),
+            distances=distances,
+            bytes=read,
         )
+
+    def cost(self, heads: int, ordered: int) -> tuple[float, float]:
+        """Distances of a search for so many query heads that takes the products of so many keys
+        each, and the bytes that it reads.
+        """
+        codes = sum(each.code_GTW.nbytes for each in self.coded)
+        keys = ordered * heads * self._keys_GTDs[0][0, 0].nbytes if ordered else 0
+        return float(self.tokens + ordered), float(codes + keys)
+
+    def lie_in(self, coded: Sequence[KeyCodes]) -> None:
+        """The same codes lie here now."""
+        self.coded = tuple(coded)
 
     def keys_at(self, keys_GTDs: Sequence[Tensor]) -> None:
         """See KeyIndex; what was read of before may go."""
@@ -116,35 +136,32 @@ class KeyCodesIndex(KeyIndex):
 
     def fork(self) -> KeyCodesIndex:
         """Codes are never changed, so they are shared."""
-        twin = KeyCodesIndex(self.options)
-        twin._where, twin._coded, twin._keys_GTDs = self._where, self._coded, self._keys_GTDs
-        twin._first_slot = self._first_slot
-        return twin
+        return copy(self)
 
     @property
     def tokens(self) -> int:
         """See KeyIndex."""
-        return sum(each.code_GTW.shape[1] for each in self._coded)
+        return sum(each.code_GTW.shape[1] for each in self.coded)
 
     @property
     def nbytes(self) -> int:
         """See KeyIndex."""
-        held = [tensor for each in self._coded for tensor in each]
-        return sum(tensor.nbytes for tensor in (*held, *(self._where or ())))
+        held = [tensor for each in self.coded for tensor in each]
+        return sum(tensor.nbytes for tensor in (*held, *(self.where or ())))
 
     def save(self, folder: Path) -> None:
         """Write codes and coordinates; the keys are the store's."""
-        if self._where is None:
+        if self.where is None:
             raise ValueError("nothing is indexed; build a segment before saving")
-        tensors = self._where._asdict()
-        for number, each in enumerate(self._coded):
+        tensors = self.where._asdict()
+        for number, each in enumerate(self.coded):
             tensors |= {f"{name}.{number}": part for name, part in each._asdict().items()}
         write_tensors(folder / CODES, tensors)
         facts = {
             "options": asdict(self.options),
-            "first_slot": self._first_slot,
+            "first_slot": self.first_slot,
             "tokens": self.tokens,
-            "stretches": len(self._coded),
+            "stretches": len(self.coded),
         }
         write_facts(folder, KIND, VERSION, facts)
 
@@ -157,20 +174,20 @@ class KeyCodesIndex(KeyIndex):
         try:
             index = cls(CodeOptions(**facts["options"]))
             stretches, tokens = int(facts["stretches"]), int(facts["tokens"])
-            index._first_slot = int(facts["first_slot"])
+            index.first_slot = int(facts["first_slot"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{folder} holds key codes of other settings ({error}): build the index again"
             ) from error
-        index._where = Coordinates(*(read_tensor(path, name) for name in Coordinates._fields))
-        index._coded = tuple(
+        index.where = Coordinates(*(read_tensor(path, name) for name in Coordinates._fields))
+        index.coded = tuple(
             KeyCodes(*(read_tensor(path, f"{name}.{number}") for name in KeyCodes._fields))
             for number in range(stretches)
         )
         if not index.tokens == tokens > 0:
             raise ValueError(f"{path} holds {index.tokens} tokens; it should hold {tokens}")
         if keys_GTD is not None:
-            groups, size = index._where.mean_GD.shape
+            groups, size = index.where.mean_GD.shape
             if tuple(keys_GTD.shape) != (groups, tokens, size):
                 raise ValueError(
                     f"keys has shape {list(keys_GTD.shape)}; it should be {[groups, tokens, size]}"

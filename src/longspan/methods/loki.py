@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
+from longspan.methods.retrieval import RetrievalState
+from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_codes import StaticScanned
 from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, Fraction, Slack, Tokens, settings
 from longspan_kernels.attention_graph import Metric
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
 
@@ -31,6 +39,8 @@ class Loki(ShareRetrieval):
     keys themselves and reads their first columns. There are static tokens, and generated tokens
     are written in codes in stretches of update_tokens, in the columns of the first stretch, however
     short that was.
+
+    Decode steps of fixed shape are those of placement=gpu (cpu where the model is on a CPU).
     """
 
     name: ClassVar[str] = "loki"
@@ -55,3 +65,14 @@ class Loki(ShareRetrieval):
         if self.metric == "keys":
             return 0, 0
         return self.query_window, self.query_tokens
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        if self.placement == "wave_buffer":
+            return f"method.placement = {self.placement!r} reads by KV head, and query heads choose"
+        return elsewhere(self.placement, device)
+
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
+        """See Method."""
+        scanned = isinstance(states[0], RetrievalState)
+        return StaticScanned(states, limits) if scanned else StaticStored(states, limits)

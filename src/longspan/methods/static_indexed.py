@@ -98,4 +98,6 @@ class StaticIndexed(StaticStored):
         state = self.rows[row]
         if state.index.tokens:
             self.indexed_2B[0, row], self.indexed_2B[1, row] = state.indexed
+            # an index that reads keys reads them in the buffers, lest others be held for it
+            state.index.keys_at([each.keys_GTD for each in state.store.slices(*state.indexed)])
             self.refresh(row, self.budget(state.index.tokens))
