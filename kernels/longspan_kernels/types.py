@@ -130,6 +130,20 @@ class Coded(NamedTuple):
     """uint8."""
 
 
+class CodedRows(NamedTuple):
+    """Tokens of B rows in codes, in buffers with room for T tokens of each; N = B G KV heads, those
+    of a row side by side. A row has up to S codebooks, each for tokens behind those of the last.
+    """
+
+    centroids_NPCE: Tensor
+    """float32: C / S centroids of each codebook, codebook by codebook."""
+    code_NPT: Tensor
+    """uint8: numbers within a codebook."""
+    stop_BS: Tensor
+    """int32: one past the last token of each codebook; the last of them: how many the row has. What
+    lies beyond is unspecified, as are centroids that no code names."""
+
+
 class HashTables(NamedTuple):
     """T tokens in each of L tables, sorted by one of C codes."""
 

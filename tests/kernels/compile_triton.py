@@ -26,13 +26,13 @@ from longspan_kernels.key_scan import Coordinates, KeyCodes, best_keys
 from longspan_kernels.key_scan.steps import Candidates, SlotCodes, best_slots
 from longspan_kernels.merge import merge
 from longspan_kernels.page_gather import page_admit, page_gather
-from longspan_kernels.product_codes import best_tokens, encode
+from longspan_kernels.product_codes import best_tokens, encode, step_tokens
 from longspan_kernels.sampled_decode import sampled_decode
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 from longspan_kernels.segmented_kmeans.seeds_triton import picked
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.step_slots import append_token, zone_runs
-from longspan_kernels.types import Chosen, Coded, Pages, Partial, Runs, Sampling
+from longspan_kernels.types import Chosen, Coded, CodedRows, Pages, Partial, Runs, Sampling
 from longspan_kernels.wave_decode.mass import promoted, spread_bias
 from longspan_kernels.wave_search import wave_search
 
@@ -146,16 +146,20 @@ def places(dtype: torch.dtype) -> None:
 
 
 def coded(dtype: torch.dtype, parts: int, bits: int) -> None:
-    """Codes, and searching by them, a set a KV head and a set a query head."""
+    """Codes, and searching by them, a set a KV head and a set a query head; in steps too."""
     centroids_GPCE = torch.zeros(2, parts, 2**bits, 128 // parts)
     encode(torch.zeros(2, 300, 128, dtype=dtype), centroids_GPCE, backend="triton")
     codes = [
         Coded(centroids_GPCE, torch.zeros(2, parts, some, dtype=torch.uint8)) for some in (3000, 70)
     ]
+    q_HD, code_NPT = torch.zeros(8, 128, dtype=dtype), torch.zeros(4, parts, 3008).byte()
     for share in ("kv_head", "query_head"):
-        best_tokens(
-            torch.zeros(8, 128, dtype=dtype), codes, 50, scale=0.1, share=share, backend="triton"
-        )
+        options: dict[str, Any] = {"scale": 0.1, "share": share, "backend": "triton"}
+        best_tokens(q_HD, codes, 50, **options)
+        for books in (1, 2):
+            books_NPCE = centroids_GPCE.repeat(2, 1, books, 1)
+            rows = CodedRows(books_NPCE, code_NPT, torch.zeros(2, books, dtype=torch.int32))
+            step_tokens(q_HD.repeat(2, 1), rows, 50, **options)
 
 
 def scanned(rank: int, a_group: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+import torch
+
 from longspan_kernels.dense_decode.cpu import rows_obstacle
 from longspan_kernels.dispatch import path
 from longspan_kernels.on_gpu import triton_serves
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan_kernels.dispatch import Backend
-    from longspan_kernels.types import Coded
+    from longspan_kernels.types import Coded, CodedRows
 
-__all__ = ["best_tokens", "encode", "train"]
+__all__ = ["best_tokens", "encode", "step_tokens", "train"]
 
 KEYS_A_CENTROID = 256
 """Training looks at no more keys than this for each centroid."""
@@ -101,8 +103,7 @@ def best_tokens(
     tokens = sum(each.code_GPT.shape[2] for each in coded)
     if not 1 <= wanted <= tokens:
         raise ValueError(f"wanted is {wanted}; it should be 1 to {tokens}, the tokens in codes")
-    if share not in get_args(Sharing):
-        raise ValueError(f"share is {share!r}; right is one of {', '.join(get_args(Sharing))}")
+    _check_share(share)
     if triton_serves(backend, (q_HD,), [tensor for each in coded for tensor in each]):
         from longspan_kernels.product_codes import triton
 
@@ -111,3 +112,51 @@ def best_tokens(
     if isa is None:
         return reference.best_tokens(q_HD, coded, wanted, scale, share)
     return cpu.best_tokens(q_HD, coded, wanted, scale, share, threads=threads, isa=isa)
+
+
+def step_tokens(
+    q_XD: Tensor,
+    coded: CodedRows,
+    most: int,
+    *,
+    scale: float,
+    share: Sharing = "kv_head",
+    backend: Backend = "auto",
+) -> Tensor:
+    """int32 [N, most] (one set a KV head) or [X, most] (one a query head), N = B G and X = B H: as
+    `best_tokens`, of all rows at once, but best first, for rows that read fewer. A row's tokens
+    come before numbers of tokens that it does not have. Waits for nothing. Raises ValueError naming
+    what does not fit.
+    """
+    centroids_NPCE, code_NPT, stop_BS = coded
+    heads, parts, centroids, size = centroids_NPCE.shape
+    room, (rows, books) = code_NPT.shape[2], stop_BS.shape
+    if code_NPT.shape[:2] != (heads, parts) or heads % rows or centroids % books:
+        raise ValueError(
+            f"centroids {list(centroids_NPCE.shape)}, codes {list(code_NPT.shape)} and stops"
+            f" {list(stop_BS.shape)} should be [N, P, C, E], [N, P, T] and [B, S], with N a"
+            " multiple of B and C of S"
+        )
+    if q_XD.shape[0] % heads or q_XD.shape[1] != parts * size:
+        raise ValueError(
+            f"q has shape {list(q_XD.shape)}; with centroids {list(centroids_NPCE.shape)} it should"
+            f" be [X, {parts * size}], X a multiple of {heads}"
+        )
+    if code_NPT.dtype != torch.uint8 or stop_BS.dtype != torch.int32:
+        raise ValueError(
+            f"codes are {code_NPT.dtype} and stops {stop_BS.dtype}; they should be torch.uint8 and"
+            " torch.int32"
+        )
+    if not 1 <= most <= room:
+        raise ValueError(f"most is {most}; it should be 1 to {room}, the room of a row")
+    _check_share(share)
+    if triton_serves(backend, (q_XD,), coded):
+        from longspan_kernels.product_codes import triton
+
+        return triton.step_tokens(q_XD, coded, most, scale, share)
+    return reference.step_tokens(q_XD, coded, most, scale, share)
+
+
+def _check_share(share: Sharing) -> None:
+    if share not in get_args(Sharing):
+        raise ValueError(f"share is {share!r}; right is one of {', '.join(get_args(Sharing))}")

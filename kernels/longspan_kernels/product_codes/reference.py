@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan_kernels.types import Coded
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from longspan_kernels.types import Coded, Sharing
+    from longspan_kernels.types import CodedRows, Sharing
 
 BLOCK = 2**24
 """Distances held at once."""
@@ -71,11 +73,31 @@ def best_tokens(
 ) -> Tensor:
     """int32 [N, K]: the numbers of the tokens of largest weight, best first."""
     score_GRT = torch.cat([look_up(q_HD, each) for each in coded], dim=2) * scale
+    return _best(score_GRT, wanted, share)
+
+
+def step_tokens(q_XD: Tensor, coded: CodedRows, most: int, scale: float, share: Sharing) -> Tensor:
+    """int32 [N or X, K]: the numbers of the tokens of largest weight, best first, then of some that
+    are not there. Waits for nothing.
+    """
+    centroids_NPCE, code_NPT, stop_BS = coded
+    heads, books = len(code_NPT) // len(stop_BS), stop_BS.shape[1]
+    number_T = torch.arange(code_NPT.shape[2], device=code_NPT.device)
+    stop_NS = stop_BS.repeat_interleave(heads, dim=0, output_size=len(code_NPT))
+    beyond_N1T = number_T >= stop_NS[:, -1:, None]
+    book_NT = (number_T[:, None] >= stop_NS[:, None, :-1]).sum(-1)
+    centroid_NPT = code_NPT + (book_NT * (centroids_NPCE.shape[2] // books))[:, None]
+    there = Coded(centroids_NPCE, centroid_NPT.masked_fill(beyond_N1T, 0))
+    score_NRT = look_up(q_XD, there) * scale
+    return _best(score_NRT.masked_fill(beyond_N1T, float("-inf")), most, share)
+
+
+def _best(score_GRT: Tensor, wanted: int, share: Sharing) -> Tensor:
     if share == "query_head":
-        score_NT = score_GRT.flatten(0, 1)
+        weight_NT = score_GRT.flatten(0, 1)
     else:  # the logarithm of the sum of weights, so that small ones still differ
-        score_NT = score_GRT.log_softmax(-1).logsumexp(1)
-    return score_NT.topk(wanted).indices.int()
+        weight_NT = score_GRT.log_softmax(-1).logsumexp(1)
+    return weight_NT.topk(wanted).indices.int()
 
 
 def even(tokens: int, wanted: int) -> Tensor:
