@@ -10,6 +10,7 @@ import torch
 from longspan.methods.full import Full
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
+from longspan.methods.pqcache import PQCache
 from longspan.methods.prompt import LayerPrompt
 from longspan.methods.quest import Quest
 from longspan.methods.retroinfer import RetroInfer
@@ -128,6 +129,18 @@ def test_other_methods(name: str, graphs: str) -> None:
     tokens, session = said(OTHERS[name], "cuda", graphs)
     assert tokens == right
     assert (session._rows[0].static is not None) == (graphs == "on")
+
+
+@pytest.mark.parametrize("share", ["kv_head", "query_head"])
+def test_tokens_by_codes(share: Any) -> None:
+    """Beside the GPU's states: its codebooks are not a CPU's to the last bit. With many parts few
+    tokens have equal codes, of which either may be read.
+    """
+    method = PQCache(placement="gpu", retrieval_budget=0.1, parts=16, bits=8, share=share)
+    right, _ = said(method, "cuda")
+    tokens, session = said(method, "cuda", "on")
+    assert tokens == right
+    assert session._rows[0].static.graph is not None
 
 
 def test_a_step_of_chunks_finds_out_what_is_cached() -> None:

@@ -19,6 +19,7 @@ from longspan.methods.full import Full
 from longspan.methods.h2o import H2O
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
+from longspan.methods.pqcache import PQCache
 from longspan.methods.quest import Quest
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.shadowkv import ShadowKV
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 LENGTHS = (180, 75, 3)
 BUFFERED = "retroinfer, wave_buffer"
+BY_CODES = ("pqcache", "pqcache, a set a query head")
 METHODS: dict[str, Method] = {
     "full": Full(),
     "retroinfer": RetroInfer(
@@ -76,6 +78,14 @@ METHODS: dict[str, Method] = {
     ),
     "magicpig, no sinks": MagicPIG(sink_tokens=0, local_tokens=1, bits=2, tables=6),
     "magicpig, nothing sampled": MagicPIG(local_tokens=30, bits=16, tables=2, dense_layers=(1,)),
+    # a code a coordinate: tokens whose codes are equal weigh the same, and either may be read
+    "pqcache": PQCache(
+        update_tokens=24, sink_tokens=5, local_tokens=10, parts=16, bits=5, retrieval_budget=0.2,
+    ),
+    "pqcache, a set a query head": PQCache(
+        update_tokens=40, sink_tokens=3, local_tokens=8, parts=16, bits=5, top_tokens=20,
+        share="query_head", dense_layers=(1,), placement="gpu",
+    ),
     "snapkv": SnapKV(budget=0.3, window_tokens=8),
     "streaming_llm": StreamingLLM(budget=0.3, sink_tokens=2),
     "streaming_llm, window": StreamingLLM(window_tokens=40),
@@ -197,7 +207,7 @@ def test_steps_wait_for_nothing_and_are_the_same_operations(
 
 @pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it has the real thing")
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig", "loki"])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig", "loki", *BY_CODES])
 def test_the_kernels_of_a_gpu_do_so_too(
     load: Load, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +218,7 @@ def test_the_kernels_of_a_gpu_do_so_too(
     right_BV = right.decode(tokens)
     reached = "wave_search", "wave_decode.mass", "merge", "step_slots", "hash_tables"
     attending = "sparse_decode", "cached_decode", "sampled_decode"
-    for operation in (*attending, *reached, "key_scan.steps"):
+    for operation in (*attending, *reached, "key_scan.steps", "product_codes"):
         served = f"longspan_kernels.{operation}.triton_serves"
         monkeypatch.setattr(served, lambda *_, **__: True)
     torch.testing.assert_close(found.decode(tokens), right_BV, atol=2e-4, rtol=1e-4)
@@ -232,7 +242,8 @@ def test_a_step_done_again_changes_nothing(load: Load, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv", "magicpig", "loki"]
+    "name",
+    ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv", "magicpig", "loki", "pqcache"],
 )
 def test_views_forks_turns_and_tapes(load: Load, name: str) -> None:
     right, found = sessions(load, METHODS[name])
@@ -286,6 +297,26 @@ def test_full_buffers_go_before_others_are_made(
     assert most == [*range(1, layers + 1)] * 2
     # nor does what the states say of the step before hold them
     assert all(state._reading is None for row in session._rows for state in row.states)
+
+
+@pytest.mark.parametrize("name", BY_CODES)
+def test_a_longer_turn_has_a_codebook_of_its_own(load: Load, name: str) -> None:
+    """Rows then have one, two and three of them, and buffers are made for all."""
+    right, found = sessions(load, METHODS[name], (60, 75, 60), layers=1)
+    for a_BV, b_BV in zip(greedy(right, 30), greedy(found, 30), strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+    for seed, lengths in enumerate(((1, 160, 160), (1, 1, 400))):
+        for session in (right, found):
+            session.prefill(prompts(lengths, seed=seed + 5))
+        for a_BV, b_BV in zip(greedy(right, 45), greedy(found, 45), strict=True):
+            torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+    for session in (right, found):
+        states: Any = session.states[0]
+        assert [len(state.index.stretches) for state in states] == [1, 2, 3]
+    for rights, founds in zip(right.states, found.states, strict=True):
+        for a, b in zip(rights, founds, strict=True):
+            assert a.work() == b.work()
+            assert a.memory()["index_bytes"] == b.memory()["index_bytes"]
 
 
 def test_stretches_that_round_up_find_room(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,6 +548,7 @@ def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
         (Loki(placement="wave_buffer"), "llama", "'wave_buffer' reads by KV head"),
         (Quest(placement="wave_buffer"), "llama", "method.share = 'query_head'"),
         (ShadowKV(placement="wave_buffer", dense_layers=(1,)), "llama", r"dense_layers = \[1\]"),
+        (PQCache(placement="wave_buffer"), "llama", "pages of several tokens"),
         (RetroInfer(tail="segment_mean"), "llama", "method.tail = 'segment_mean'"),
         (RetroInfer(clusters_per_group=8), "llama", "method.clusters_per_group = 8"),
         (Full(), "gemma2", "sliding window"),

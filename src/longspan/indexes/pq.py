@@ -13,6 +13,7 @@ from longspan_kernels.product_codes import best_tokens, encode, train
 from longspan_kernels.types import Coded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -51,7 +52,7 @@ class PQIndex(KeyIndex):
             raise ValueError(f"method.bits is {bits}; it should be 1 to {MOST_BITS}")
         self.parts, self.bits, self.rounds, self.share = parts, bits, rounds, share
         self._stretches: tuple[Coded, ...] = ()
-        self._first_slot = 0
+        self.first_slot = 0
 
     @property
     def wants_queries(self) -> bool:
@@ -68,26 +69,45 @@ class PQIndex(KeyIndex):
 
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
         """The `retrieve_tokens` slots of largest approximate weight, per KV head or query head."""
-        wanted = budget.retrieve_tokens
-        if not 0 < wanted <= self.tokens:
-            raise ValueError(
-                f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
-            )
-        slot_NK = self._first_slot + best_tokens(
+        wanted = self.wanted(budget)
+        slot_NK = self.first_slot + best_tokens(
             q_HD, self._stretches, wanted, scale=scale, share=self.share
         )
         return SearchResult(
             retrieved=Runs(slot_NK, None, torch.full_like(slot_NK[:, 0], wanted)),
             estimated=None,
-            distances=float(sum(s.centroids_GPCE.shape[2] for s in self._stretches)),
+            distances=self.distances,
             bytes=float(self.nbytes),
         )
+
+    def wanted(self, budget: Budget) -> int:
+        """How many tokens a search gives. Raises ValueError for a budget beyond what there is."""
+        wanted = budget.retrieve_tokens
+        if not 0 < wanted <= self.tokens:
+            raise ValueError(
+                f"retrieve_tokens is {wanted}; it should be 1 to {self.tokens}, the keys indexed"
+            )
+        return wanted
+
+    def lie_in(self, stretches: Sequence[Coded]) -> None:
+        """All codebooks and codes lie here now."""
+        self._stretches = tuple(stretches)
 
     def fork(self) -> PQIndex:
         """Stretches are never changed, so they are shared."""
         twin = PQIndex(**self._options)
-        twin._stretches, twin._first_slot = self._stretches, self._first_slot
+        twin._stretches, twin.first_slot = self._stretches, self.first_slot
         return twin
+
+    @property
+    def stretches(self) -> tuple[Coded, ...]:
+        """A codebook each, in the order of their tokens."""
+        return self._stretches
+
+    @property
+    def distances(self) -> float:
+        """Products a search makes for a query head."""
+        return float(sum(s.centroids_GPCE.shape[2] for s in self._stretches))
 
     @property
     def tokens(self) -> int:
@@ -110,7 +130,7 @@ class PQIndex(KeyIndex):
         write_tensors(folder / CODES, tensors)
         facts = {
             "options": self._options,
-            "first_slot": self._first_slot,
+            "first_slot": self.first_slot,
             "tokens": self.tokens,
             "stretches": len(self._stretches),
         }
@@ -121,7 +141,7 @@ class PQIndex(KeyIndex):
         """The index that `save` wrote. Raises ValueError naming a file that is not one."""
         facts = read_facts(folder, KIND, VERSION)
         index = cls(**facts["options"])
-        index._first_slot = facts["first_slot"]
+        index.first_slot = facts["first_slot"]
         index._stretches = tuple(
             Coded(
                 read_tensor(folder / CODES, f"centroids_{number}"),
@@ -142,15 +162,15 @@ class PQIndex(KeyIndex):
     def _take(self, segment: Segment, *, anew: bool) -> None:
         keys_GTD = segment.keys_GTD.detach()
         check_parts(self.parts, keys_GTD.shape[2])
-        if self._stretches and segment.first_slot != self._first_slot + self.tokens:
+        if self._stretches and segment.first_slot != self.first_slot + self.tokens:
             raise ValueError(
                 f"segment begins at slot {segment.first_slot}; it should begin at"
-                f" {self._first_slot + self.tokens}, where the last one ended"
+                f" {self.first_slot + self.tokens}, where the last one ended"
             )
         if not bool(keys_GTD.isfinite().all()):
             raise ValueError("keys holds NaN or infinity; every value must be finite")
         if not self._stretches:
-            self._first_slot = segment.first_slot
+            self.first_slot = segment.first_slot
         if anew:
             centroids_GPCE = train(keys_GTD, self.parts, 2**self.bits, self.rounds)
             new = Coded(centroids_GPCE, encode(keys_GTD, centroids_GPCE))

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from longspan.indexes.pq import MOST_BITS, PQIndex, check_parts
+from longspan.methods.retrieval import RetrievalState
+from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_pq import StaticPQ
 from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, Tokens, settings
 from longspan_kernels.types import Sharing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
 
@@ -33,7 +41,8 @@ class PQCache(ShareRetrieval):
     spaced keys, on 256 keys a centroid at most, before decoding begins; the paper clusters all keys
     while the prompt is read, in as many rounds as that leaves time for. A turn longer than all that
     is indexed gets a codebook of its own. The paper's cache on the GPU, blocks of 128 tokens, is
-    placement=wave_buffer's, token by token.
+    placement=wave_buffer's, token by token. Of tokens with equal codes, which weigh the same, steps
+    of fixed shape may read others than the states do.
     """
 
     name: ClassVar[str] = "pqcache"
@@ -50,3 +59,14 @@ class PQCache(ShareRetrieval):
         """See VectorRetrieval. Raises ValueError where `parts` does not divide the head size."""
         check_parts(self.parts, geometry.head_size)
         return PQIndex(self.parts, self.bits, self.kmeans_rounds, self.share)
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        if self.placement == "wave_buffer":
+            return "method.placement = 'wave_buffer' has pages of several tokens in such steps"
+        return elsewhere(self.placement, device)
+
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
+        """See Method."""
+        coded = isinstance(states[0], RetrievalState)
+        return StaticPQ(states, limits) if coded else StaticStored(states, limits)
