@@ -120,11 +120,11 @@ def copies(dtype: torch.dtype) -> None:
     page_admit(buffer, buffer, pages, cache, cache, backend="triton")
 
 
-def cached(dtype: torch.dtype, width: int) -> None:
+def cached(dtype: torch.dtype, width: int, page: int) -> None:
     """Attention to what lies near, in the pool and at home; pages into the pool."""
     near, gap_2N = torch.zeros(2, 40, width, dtype=dtype), torch.zeros(2, 2, dtype=torch.int32)
     home = [SimpleNamespace(first=n, keys_GTD=near[:1], values_GTD=near[:1]) for n in (0, 40)]
-    store = CachedStore.of([home, []], near, near, gap_2N, PagePool.of(9, 8, near))
+    store = CachedStore.of([home, []], near, near, gap_2N, PagePool.of(9, page, near))
     list_NK = torch.zeros(2, 50, dtype=torch.int32)
     q_HD, runs = torch.zeros(8, width, dtype=dtype), Runs(list_NK, list_NK, list_NK[:, 0].clone())
     cached_decode(q_HD, store, runs, scale=0.1, backend="triton")
@@ -202,8 +202,8 @@ def main() -> None:
     cluster(torch.bfloat16, 80)
     prefill(torch.bfloat16, 128)
     copies(torch.bfloat16)
-    cached(torch.bfloat16, 128)
-    cached(torch.float16, 80)
+    cached(torch.bfloat16, 128, 8)
+    cached(torch.float16, 80, 1)
     places(torch.bfloat16)
     coded(torch.bfloat16, 2, 6)
     coded(torch.float16, 4, 8)

@@ -143,6 +143,16 @@ def test_tokens_by_codes(share: Any) -> None:
     assert session._rows[0].static.graph is not None
 
 
+def test_a_step_of_single_tokens_finds_out_what_is_cached() -> None:
+    options: dict[str, Any] = {"retrieval_budget": 0.1, "parts": 16, "bits": 8}
+    right, _ = said(PQCache(placement="gpu", **options), "cuda")
+    method = PQCache(placement="wave_buffer", cache_budget=0.2, **options)
+    tokens, session = said(method, "cuda", "on")
+    assert tokens == right
+    assert session._rows[0].static.graph is not None
+    assert session.states[0][0].placement.traffic.hit_entries > 0
+
+
 def test_a_step_of_chunks_finds_out_what_is_cached() -> None:
     method = ShadowKV(placement="wave_buffer", retrieval_budget=0.1, cache_budget=0.2)
     tokens, session = said(method, "cuda", "on")

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 LENGTHS = (180, 75, 3)
 BUFFERED = "retroinfer, wave_buffer"
-BY_CODES = ("pqcache", "pqcache, a set a query head")
+BUFFERED_TOKENS = "pqcache, wave_buffer"
+BY_CODES = ("pqcache", "pqcache, a set a query head", BUFFERED_TOKENS)
 METHODS: dict[str, Method] = {
     "full": Full(),
     "retroinfer": RetroInfer(
@@ -85,6 +86,10 @@ METHODS: dict[str, Method] = {
     "pqcache, a set a query head": PQCache(
         update_tokens=40, sink_tokens=3, local_tokens=8, parts=16, bits=5, top_tokens=20,
         share="query_head", dense_layers=(1,), placement="gpu",
+    ),
+    BUFFERED_TOKENS: PQCache(
+        update_tokens=30, sink_tokens=2, local_tokens=9, parts=16, bits=5, retrieval_budget=0.3,
+        placement="wave_buffer", cache_budget=0.5,
     ),
     "snapkv": SnapKV(budget=0.3, window_tokens=8),
     "streaming_llm": StreamingLLM(budget=0.3, sink_tokens=2),
@@ -225,7 +230,7 @@ def test_the_kernels_of_a_gpu_do_so_too(
     assert found._rows[0].states[0].index.tokens  # type: ignore[attr-defined]
     seen = watched(found, 2, monkeypatch)
     assert seen[0] == seen[1]
-    if name == BUFFERED:
+    if name in (BUFFERED, BUFFERED_TOKENS):
         assert found.states[0][0].placement.traffic.hit_entries > 0  # type: ignore[attr-defined]
 
 
@@ -243,7 +248,7 @@ def test_a_step_done_again_changes_nothing(load: Load, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv", "magicpig", "loki", "pqcache"],
+    ["retroinfer", BUFFERED, "quest", "shadowkv", "snapkv", "magicpig", "loki", *BY_CODES[::2]],
 )
 def test_views_forks_turns_and_tapes(load: Load, name: str) -> None:
     right, found = sessions(load, METHODS[name])
@@ -315,8 +320,17 @@ def test_a_longer_turn_has_a_codebook_of_its_own(load: Load, name: str) -> None:
         assert [len(state.index.stretches) for state in states] == [1, 2, 3]
     for rights, founds in zip(right.states, found.states, strict=True):
         for a, b in zip(rights, founds, strict=True):
-            assert a.work() == b.work()
+            a_work, b_work = a.work(), b.work()
+            for name in ("exact_tokens", "distances", "index_bytes", "kv_bytes"):
+                assert getattr(a_work, name) == getattr(b_work, name)
             assert a.memory()["index_bytes"] == b.memory()["index_bytes"]
+            assert slots(a.selection.retrieved) == slots(b.selection.retrieved)
+
+
+def slots(runs: Any) -> list[set[int]]:
+    """Of runs of a token each, a set a row."""
+    lists = zip(runs.start_NK.tolist(), runs.count_N.tolist(), strict=True)
+    return [set(start[:count]) for start, count in lists]
 
 
 def test_stretches_that_round_up_find_room(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,7 +562,8 @@ def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
         (Loki(placement="wave_buffer"), "llama", "'wave_buffer' reads by KV head"),
         (Quest(placement="wave_buffer"), "llama", "method.share = 'query_head'"),
         (ShadowKV(placement="wave_buffer", dense_layers=(1,)), "llama", r"dense_layers = \[1\]"),
-        (PQCache(placement="wave_buffer"), "llama", "pages of several tokens"),
+        (PQCache(placement="wave_buffer", dense_layers=(0,)), "llama", r"dense_layers = \[0\]"),
+        (PQCache(placement="wave_buffer", share="query_head"), "llama", "which reads by KV head"),
         (RetroInfer(tail="segment_mean"), "llama", "method.tail = 'segment_mean'"),
         (RetroInfer(clusters_per_group=8), "llama", "method.clusters_per_group = 8"),
         (Full(), "gemma2", "sliding window"),

@@ -62,8 +62,11 @@ class PQCache(ShareRetrieval):
 
     def static_obstacle(self, device: torch.device) -> str | None:
         """See Method."""
-        if self.placement == "wave_buffer":
-            return "method.placement = 'wave_buffer' has pages of several tokens in such steps"
+        if self.placement == "wave_buffer" and self.share == "query_head":
+            return "method.share = 'query_head' with placement=wave_buffer, which reads by KV head"
+        if self.placement == "wave_buffer" and self.dense_layers:
+            dense = list(self.dense_layers)
+            return f"method.dense_layers = {dense} with placement=wave_buffer read host memory"
         return elsewhere(self.placement, device)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:

@@ -62,6 +62,11 @@ class StaticChosen(StaticIndexed):
         """See StaticIndexed."""
         return self.searched.most + ZONES, self.searched.most + ZONES
 
+    @property
+    def single(self) -> bool:
+        """See StaticIndexed."""
+        return self.searched.run_tokens == 1
+
     def refresh(self, row: int, budget: Budget) -> None:
         """See StaticIndexed."""
         self.searched.refresh(row, budget)

@@ -46,6 +46,11 @@ class StaticIndexed(StaticStored):
     def runs(self) -> tuple[int, int]:
         """The most runs that a step reads of a KV head, and how many it is meant to."""
 
+    @property
+    def single(self) -> bool:
+        """Whether each of these runs is a token."""
+        return False
+
     @abstractmethod
     def refresh(self, row: int, budget: Budget) -> None:
         """Take over what the row's index, which is not empty, holds now."""
@@ -63,6 +68,7 @@ class StaticIndexed(StaticStored):
             sink_tokens=self.plan.sink_tokens,
             width=width,
             usual=usual,
+            single=self.single,
         )
 
     def prefetch(self) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from longspan.placement.base import Traffic
 from longspan.placement.pool import Pool
-from longspan.placement.shared_cache import StepPages
+from longspan.placement.shared_cache import CLUSTER_PAGE, StepPages
 from longspan.tensors import wait_for_devices
 from longspan.types import Runs
 from longspan_kernels.block_cache import CacheSteps, packed
@@ -50,16 +50,19 @@ class CachedPool(Pool):
         sink_tokens: int,
         width: int,
         usual: int,
+        single: bool = False,
     ) -> None:
         """`sink_tokens`: at the start of every row, read at every step. `width`, `usual`:
-        the most runs that a step reads a KV head, and how many it is meant to.
+        the most runs that a step reads a KV head, and how many it is meant to. `single`: each run
+        is a token, and so is a page of the cache.
         """
         self.placements = placements
         stores = [placement.store for placement in placements]
         gaps = [(min(sink_tokens, store.frozen), store.frozen) for store in stores]
         super().__init__(geometry, stores, limits, gaps)
         device, layer = geometry.device, placements[0].layer
-        self.shared = StepPages.of([each.cache for each in placements], layer, sink_tokens)
+        caches, page = [each.cache for each in placements], 1 if single else CLUSTER_PAGE
+        self.shared = StepPages.of(caches, layer, sink_tokens, page)
         gap_2B = torch.tensor(gaps, device=device).T
         self._skipped_B = gap_2B[1] - gap_2B[0]
         self._gap_2N = gap_2B.repeat_interleave(geometry.kv_heads, 1).int()
@@ -75,7 +78,7 @@ class CachedPool(Pool):
             self.shared.tables,
             layer,
             width=width,
-            most=min(max(self.shared.pages), PAGES_A_RUN * geometry.kv_heads * usual),
+            most=min(max(self.shared.pages), min(page, PAGES_A_RUN) * geometry.kv_heads * usual),
             pinned=device.type == "cuda",
         )
         self._decoding: Sequence[int] = ()
@@ -194,9 +197,8 @@ def _side_by_side(runs: Sequence[Runs | None], heads: int) -> Runs:
     for row, each in enumerate(runs):
         if each is None:
             continue
-        assert each.size_NK is not None
-        here = slice(row * heads, (row + 1) * heads)
-        both_2NK[0, here, : each.start_NK.shape[1]] = each.start_NK
-        both_2NK[1, here, : each.size_NK.shape[1]] = each.size_NK
+        here, wide = slice(row * heads, (row + 1) * heads), each.start_NK.shape[1]
+        both_2NK[0, here, :wide] = each.start_NK
+        both_2NK[1, here, :wide] = 1 if each.size_NK is None else each.size_NK
         count_N[here] = each.count_N
     return Runs(both_2NK[0], both_2NK[1], count_N)

@@ -99,26 +99,29 @@ class StepPages:
     other takes part.
     """
 
-    def __init__(self, caches: Sequence[SharedCache], sink_tokens: int) -> None:
+    def __init__(self, caches: Sequence[SharedCache], sink_tokens: int, page: int) -> None:
+        """`page`: vectors of one."""
         self.caches, self.taken = list(caches), set[int]()
         first = caches[0]
-        self.pages = [round(cache.entries(sink_tokens) / CLUSTER_PAGE) for cache in caches]
+        self.pages = [round(cache.entries(sink_tokens) / page) for cache in caches]
         """Of each sequence."""
         self.tables = StepCaches(
             self.pages,
-            page=CLUSTER_PAGE,
+            page=page,
             groups=first.geometry.kv_heads,
             layers=first.layers,
             policy=first.where.cache_policy,
         )
-        self.pool = PagePool.of(sum(self.pages), CLUSTER_PAGE, first.pool[0])
+        self.pool = PagePool.of(sum(self.pages), page, first.pool[0])
 
     @classmethod
-    def of(cls, caches: Sequence[SharedCache], layer: int, sink_tokens: int) -> StepPages:
+    def of(
+        cls, caches: Sequence[SharedCache], layer: int, sink_tokens: int, page: int
+    ) -> StepPages:
         """Those that the layers before took part in, or new ones."""
         known = None if caches[0].stepped is None else caches[0].stepped()
         if known is None or layer in known.taken or known.caches != list(caches):
-            known = cls(caches, sink_tokens)
+            known = cls(caches, sink_tokens, page)
             caches[0].stepped = weakref.ref(known)
         known.taken.add(layer)
         return known
