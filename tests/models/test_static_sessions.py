@@ -14,6 +14,7 @@ import torch
 from tests.models.test_exactness import prompts
 
 from longspan.methods.retroinfer import RetroInfer
+from longspan.models.graphs import no_finalizers
 from longspan.placement.pool import Pool
 
 if TYPE_CHECKING:
@@ -277,5 +278,16 @@ def test_keys_and_values_go_with_the_session(load: Load, name: str, graphs: str)
         greedy(view, 2)  # of a row that is left
         del view
         assert [each() for each in held] == [None] * len(held)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_garbage_that_a_timer_keeps_is_kept_behind_a_capture(timed: bool) -> None:
+    try:
+        (gc.disable if timed else gc.enable)()
+        with no_finalizers():
+            assert not gc.isenabled()
+        assert gc.isenabled() == (not timed)
     finally:
         gc.enable()

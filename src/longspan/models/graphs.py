@@ -52,14 +52,16 @@ def capture(step: StaticStep) -> None:
 @contextmanager
 def no_finalizers() -> Iterator[None]:
     """Nothing is collected: what goes then may wait for the device, which a capture does not
-    survive.
+    survive. Who had it off before, to time steps, has it off behind.
     """
+    before = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if before:
+            gc.enable()
 
 
 @contextmanager
