@@ -24,6 +24,7 @@ from longspan.types import Example
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from longspan.methods.base import Method
     from longspan.models.huggingface import HuggingFaceModel
@@ -197,6 +198,17 @@ def test_a_ragged_batch_is_fed_like_its_rows_alone(model: HuggingFaceModel) -> N
         session, logits_BV = subject(model, Full()).read([prompts[number]], 4)
         alone_BV = feed(session, logits_BV, [row]) if row else logits_BV
         torch.testing.assert_close(together_BV[number], alone_BV[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("graphs", ["off", "eager"])
+def test_the_last_step_is_in_what_the_cache_did(graphs: Any, tmp_path: Path) -> None:
+    """Steps of fixed shape close their accounts only when the next one begins."""
+    path = save_tiny("llama", tmp_path, initializer_range=0.3)
+    model = HuggingFace(path=str(path), dtype="float32", device="cpu", graphs=graphs).load()
+    method = replace(RETRO, placement="wave_buffer", cache_budget=0.5)
+    timing, _ = latency(subject(model, method), EXAMPLES[:1], warmup=1, steps=1)
+    assert timing["steps_by"] == {"off": "states", "eager": "buffers"}[graphs]
+    assert timing["ledger"]["hit_ratio"] is not None
 
 
 @pytest.mark.parametrize("rows", [1, 3])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from longspan.measures.base import Subject
+    from longspan.methods.base import LayerState
     from longspan.models.base import Session
     from longspan.types import Example
 
@@ -54,11 +55,10 @@ def latency(
         ttft_s = time.perf_counter() - start
         tokens = _decode(session, tokens, warmup)[0]
         taken_in: dict[str, float] = defaultdict(float)
-        states = [state for layer in session.states for state in layer]
-        before = traffic(states)
+        before = traffic(_states(session))
         with clocked(session, taken_in, ("absorb_ms",)):
             tokens, step_ms, absorb_ms = _decode_clocked(session, tokens, steps, taken_in)
-        cache = between(before, traffic(states), steps)
+        cache = between(before, traffic(_states(session)), steps)
         with clocked(session, ledger, STEP):
             _, ledger_ms = _decode(session, tokens, ledger_steps)
     build_s = ledger.pop("build_s", None)
@@ -87,7 +87,12 @@ def latency(
             "absorb_ms": sum(absorb_ms) / steps if taken_in else None,
         },
     }
-    return timing, {**peak, **held(states)}
+    return timing, {**peak, **held(_states(session))}
+
+
+def _states(session: Session) -> list[LayerState]:
+    """Of all layers and rows. To ask a session for them closes the accounts of its last step."""
+    return [state for layer in session.states for state in layer]
 
 
 def _per_token(step_ms: Sequence[float], rows: int) -> dict[str, float]:
