@@ -38,6 +38,7 @@ def stepped(session: StoreSession, rows: int, sizes: Sizes) -> dict[str, Any]:
     found: dict[str, Any] = {"step_s": median(taken), "graph": False}
     static = session._rows[0].static
     if static is not None and static.graph is not None:
+        static.settle()  # replays read the lists that a wave buffer still writes behind a step
         found |= {"graph": True, "device_s": replayed(static.graph, sizes.steps)}
     return found
 

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -118,6 +119,20 @@ def test_a_study_makes_its_files_and_measures_once(name: str, tmp_path: Path) ->
     assert {"table.csv", "table.md"} <= files.keys()
     assert len(files) > 2 or name == "wave_ablations", "figures"
     assert all(len(data) < 150_000 for file, data in files.items() if file.endswith(".svg"))
+
+
+def test_graphs_are_replayed_when_steps_have_nothing_left_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Or they read lists that a wave buffer is writing."""
+    timing, seen = sys.modules[study("throughput").prefill_s.__module__], list[str]()
+    monkeypatch.setattr(timing, "replayed", lambda *_: seen.append("replayed"))
+    static = SimpleNamespace(graph=object(), settle=lambda: seen.append("settled"))
+    session: Any = SimpleNamespace(
+        decode=lambda _: seen.append("step"), _rows=[SimpleNamespace(static=static)]
+    )
+    timing.stepped(session, 1, SimpleNamespace(warmup=0, steps=2))
+    assert seen == ["step", "step", "settled", "replayed"]
 
 
 def test_throughput_without_buffers(tmp_path: Path) -> None:
