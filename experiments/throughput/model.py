@@ -108,16 +108,15 @@ def data(geometry: LayerGeometry, tokens: int) -> tuple[torch.Tensor, torch.Tens
     """Keys [G, T, D], their prefill queries [H, S, D] and decode queries [H, N, D], bfloat16, where
     the model is.
     """
-    heads = geometry.query_heads // geometry.kv_heads
+    heads, here = geometry.query_heads // geometry.kv_heads, (geometry.device, torch.bfloat16)
     if geometry.head_size <= 32:  # too small for the generator: a test
         shape = (geometry.kv_heads, tokens, geometry.head_size)
-        q_HSD = torch.randn(geometry.query_heads, TRAIN + 64, geometry.head_size).bfloat16()
-        return torch.randn(shape).bfloat16(), q_HSD[:, :TRAIN], q_HSD[:, TRAIN:]
+        q_HSD = torch.randn(geometry.query_heads, TRAIN + 64, geometry.head_size).to(*here)
+        return torch.randn(shape).to(*here), q_HSD[:, :TRAIN], q_HSD[:, TRAIN:]
     found = [
         ood_keys(tokens, train=TRAIN, heads=heads, size=geometry.head_size, seed=group)
         for group in range(geometry.kv_heads)
     ]
-    here = geometry.device, torch.bfloat16
     return (
         torch.stack([each.keys_TD.to(*here) for each in found]),
         torch.cat([each.train_RSD.to(*here) for each in found]),

@@ -16,6 +16,7 @@ import torch
 from longspan.prefill.minference import MInference
 from longspan.prefill.xattention import XAttention
 from longspan.studies.study import launch
+from longspan.types import LayerGeometry
 
 pytest.importorskip("matplotlib", reason="no plots extra")
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -119,6 +120,14 @@ def test_a_study_makes_its_files_and_measures_once(name: str, tmp_path: Path) ->
     assert {"table.csv", "table.md"} <= files.keys()
     assert len(files) > 2 or name == "wave_ablations", "figures"
     assert all(len(data) < 150_000 for file, data in files.items() if file.endswith(".svg"))
+
+
+def test_made_up_contexts_lie_where_the_model_does() -> None:
+    study("throughput")
+    geometry = LayerGeometry(0, 4, 2, 16, 0.25, torch.bfloat16, torch.device("meta"))
+    for made in sys.modules["model"].data.__wrapped__(geometry, 20):
+        assert made.device == geometry.device
+        assert made.dtype == torch.bfloat16
 
 
 def test_graphs_are_replayed_when_steps_have_nothing_left_to_do(
