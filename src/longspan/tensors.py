@@ -46,4 +46,6 @@ def wait_for_devices() -> None:
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return  # nothing was given to any; to look for them would take milliseconds
     for index in range(torch.cuda.device_count()):
-        torch.cuda.synchronize(index)
+        # what nobody here uses would be opened by waiting, and others may have it for themselves
+        if torch._C._cuda_hasPrimaryContext(index):  # type: ignore[attr-defined]
+            torch.cuda.synchronize(index)
