@@ -72,7 +72,8 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(tiny_path: Path, questions: Path, tmp_path: Path) -> list[str]:
     """A run of seconds: full attention, four samples of six tokens, the score alone."""
     return [
-        "model=hf", f"model.path={tiny_path}", "model.dtype=float32", "method=full",
+        "model=hf", f"model.path={tiny_path}", "model.dtype=float32", "model.device=cpu",
+        "method=full",
         "task=json_file", f"task.path={questions}", "samples=4", "generation.max_new_tokens=6",
         "measure=quality", "recorder=local", f"results={tmp_path / 'results'}",
     ]  # fmt: skip

@@ -42,7 +42,7 @@ PROMPT, STEPS = 1301, 3
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     path = tmp_path_factory.mktemp("tiny") / "llama"
     save_tiny("llama", path, initializer_range=0.3, max_position_embeddings=2048)
-    return HuggingFace(path=str(path), dtype="float32").load()
+    return HuggingFace(path=str(path), dtype="float32", device="cpu").load()
 
 
 @pytest.fixture(scope="module")
