@@ -27,7 +27,7 @@ def elsewhere(placement: PlacementName, device: torch.device) -> str | None:
     """Why keys and values so placed cannot be read by a step that only the device knows of."""
     if placement != "cpu" or device.type == "cpu":
         return None
-    return f"method.placement = {placement!r} reads host memory; right would be gpu or wave_buffer"
+    return f"method.placement = {placement!r} reads host memory; right would be gpu"
 
 
 class StaticStored(StaticLayer):
