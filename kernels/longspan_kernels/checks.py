@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from longspan_kernels.types import Runs
 
 
+def check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """It has this shape and type."""
+    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype:
+        raise ValueError(
+            f"{name} has shape {list(tensor.shape)} and is {tensor.dtype}; it should be"
+            f" {list(shape)} of {dtype}"
+        )
+
+
 def check_rows(q_HD: Tensor, keys_GTD: Tensor, values_GTD: Tensor) -> None:
     """Queries, keys and values fit one another."""
     if keys_GTD.dim() != 3 or keys_GTD.shape != values_GTD.shape:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from longspan_kernels.checks import check_tensor
 from longspan_kernels.key_scan import reference_steps
 from longspan_kernels.on_gpu import triton_serves
 
@@ -79,8 +80,8 @@ def best_slots(
         )
     if candidates is not None:
         keys_NCD = candidates.keys_NCD
-        _check("keys", keys_NCD, (heads, keys_NCD.shape[1], size), keys_NCD.dtype)
-        _check("candidates' count", candidates.count_B, codes.tokens_B.shape, torch.int32)
+        check_tensor("keys", keys_NCD, (heads, keys_NCD.shape[1], size), keys_NCD.dtype)
+        check_tensor("candidates' count", candidates.count_B, codes.tokens_B.shape, torch.int32)
     rows, numbers = [q_XD, codes.code_NTW], [*codes[1:]]
     if candidates is not None:
         rows.append(candidates.keys_NCD)
@@ -97,17 +98,9 @@ def _check_codes(codes: SlotCodes) -> None:
     stretches, size = codes.step_NSW.shape[1], codes.to_queries_NDW.shape[1]
     if heads % rows:
         raise ValueError(f"codes have {heads} heads; it should be a multiple of the {rows} rows")
-    _check("codes", codes.code_NTW, (heads, room, columns), torch.int8)
-    _check("steps", codes.step_NSW, (heads, stretches, columns), torch.float32)
-    _check("to_queries", codes.to_queries_NDW, (heads, size, columns), torch.float32)
-    _check("stretch", codes.stretch_BT, (rows, room), torch.int32)
-    _check("first", codes.first_B, (rows,), torch.int32)
-    _check("tokens", codes.tokens_B, (rows,), torch.int32)
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype:
-        raise ValueError(
-            f"{name} has shape {list(tensor.shape)} and is {tensor.dtype}; it should be"
-            f" {list(shape)} of {dtype}"
-        )
+    check_tensor("codes", codes.code_NTW, (heads, room, columns), torch.int8)
+    check_tensor("steps", codes.step_NSW, (heads, stretches, columns), torch.float32)
+    check_tensor("to_queries", codes.to_queries_NDW, (heads, size, columns), torch.float32)
+    check_tensor("stretch", codes.stretch_BT, (rows, room), torch.int32)
+    check_tensor("first", codes.first_B, (rows,), torch.int32)
+    check_tensor("tokens", codes.tokens_B, (rows,), torch.int32)

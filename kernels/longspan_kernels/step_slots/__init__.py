@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan_kernels.checks import check_tensor
 from longspan_kernels.on_gpu import triton_serves
 from longspan_kernels.step_slots import reference
 
@@ -39,10 +40,10 @@ def append_token(
             f"buffers have shape {list(keys_NCD.shape)} and {list(values_NCD.shape)}; with k"
             f" {list(k_BGD.shape)} both should be [{rows * groups}, C, {width}]"
         )
-    _check("v", v_BGD, k_BGD.shape, k_BGD.dtype)
-    _check("at", at_B, (rows,), torch.int64)
+    check_tensor("v", v_BGD, k_BGD.shape, k_BGD.dtype)
+    check_tensor("at", at_B, (rows,), torch.int64)
     if skipped_B is not None:
-        _check("skipped", skipped_B, (rows,), torch.int64)
+        check_tensor("skipped", skipped_B, (rows,), torch.int64)
     if triton_serves(backend, (keys_NCD, values_NCD, k_BGD, v_BGD), (at_B, skipped_B)):
         from longspan_kernels.step_slots import triton
 
@@ -69,29 +70,21 @@ def zone_runs(
     rows = len(at_B)
     if heads % rows:
         raise ValueError(f"heads is {heads}; it should be a multiple of the {rows} rows")
-    _check("at", at_B, (rows,), torch.int64)
+    check_tensor("at", at_B, (rows,), torch.int64)
     if chosen is None and not zones:
         raise ValueError("neither zones nor clusters are asked for; right is one of them or both")
     if chosen is not None:
-        _check("indexed", chosen.indexed_2B, (2, rows), torch.int64)
-        _check("ids", chosen.id_NK, (heads, chosen.id_NK.shape[1]), torch.int32)
-        _check("count", chosen.count_N, (heads,), torch.int32)
+        check_tensor("indexed", chosen.indexed_2B, (2, rows), torch.int64)
+        check_tensor("ids", chosen.id_NK, (heads, chosen.id_NK.shape[1]), torch.int32)
+        check_tensor("count", chosen.count_N, (heads,), torch.int32)
         if (chosen.start_NC is None) != (chosen.size_NC is None):
             raise ValueError("starts and sizes are of clusters; right is both of them or neither")
         if chosen.start_NC is not None and chosen.size_NC is not None:
             shape = (heads, chosen.size_NC.shape[1])
-            _check("starts", chosen.start_NC, shape, torch.int32)
-            _check("sizes", chosen.size_NC, shape, torch.int32)
+            check_tensor("starts", chosen.start_NC, shape, torch.int32)
+            check_tensor("sizes", chosen.size_NC, shape, torch.int32)
     if triton_serves(backend, (), (at_B, *(chosen or ()))):
         from longspan_kernels.step_slots import triton
 
         return triton.zone_runs(at_B, heads, chosen, zones)
     return reference.zone_runs(at_B, heads, chosen, zones)
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype:
-        raise ValueError(
-            f"{name} has shape {list(tensor.shape)} and is {tensor.dtype}; it should be"
-            f" {list(shape)} of {dtype}"
-        )

@@ -42,10 +42,7 @@ class PagedRetrieval(ShareRetrieval):
 
     def static_obstacle(self, device: torch.device) -> str | None:
         """See Method."""
-        if self.placement == "wave_buffer" and self.dense_layers:
-            dense = list(self.dense_layers)
-            return f"method.dense_layers = {dense} with placement=wave_buffer read host memory"
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, device, self.dense_layers)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

@@ -64,10 +64,7 @@ class PQCache(ShareRetrieval):
         """See Method."""
         if self.placement == "wave_buffer" and self.share == "query_head":
             return "method.share = 'query_head' with placement=wave_buffer, which reads by KV head"
-        if self.placement == "wave_buffer" and self.dense_layers:
-            dense = list(self.dense_layers)
-            return f"method.dense_layers = {dense} with placement=wave_buffer read host memory"
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, device, self.dense_layers)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from longspan.placement.base import PlacementName
 
 
-def elsewhere(placement: PlacementName, device: torch.device) -> str | None:
+def elsewhere(
+    placement: PlacementName, device: torch.device, dense_layers: Sequence[int] = ()
+) -> str | None:
     """Why keys and values so placed cannot be read by a step that only the device knows of."""
+    if placement == "wave_buffer" and dense_layers:
+        dense = list(dense_layers)
+        return f"method.dense_layers = {dense} with placement=wave_buffer read host memory"
     if placement != "cpu" or device.type == "cpu":
         return None
     return f"method.placement = {placement!r} reads host memory; right would be gpu"
