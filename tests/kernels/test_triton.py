@@ -443,13 +443,13 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     kernels = [json.loads(line) for line in done.stdout.splitlines()]
     named = {kernel["kernel"] for kernel in kernels}
-    written = (Path(__file__).parents[2] / "kernels/longspan_kernels").glob("*/*triton.py")
-    for path in written:
-        text = path.read_text()
+    written = sorted((Path(__file__).parents[2] / "kernels/longspan_kernels").glob("*/*triton.py"))
+    for folder in {path.parent for path in written}:  # some are launched by the file beside theirs
+        text = "\n".join(path.read_text() for path in written if path.parent == folder)
         kept = re.findall(r"@triton\.jit(?:\(.*\))?\ndef (\w+)", text)
         launched = {name for name in kept if re.search(rf"\b{name}\[[^]]*\]\(", text)}
         assert launched
-        assert launched <= named, f"{path} launches {sorted(launched - named)}, never compiled"
+        assert launched <= named, f"{folder} launches {sorted(launched - named)}, never compiled"
     assert max(kernel["shared"] for kernel in kernels) <= 227 * 1024, "more than a Hopper SM has"
 
 
