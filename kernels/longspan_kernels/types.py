@@ -56,6 +56,12 @@ class Chosen(NamedTuple):
     size_NC: Tensor | None = None
     """int32; None as `start_NC` is."""
 
+    @classmethod
+    def nothing(cls, indexed_2B: Tensor, heads: int) -> Chosen:
+        """Of the indexed slots none is read."""
+        none_N1 = indexed_2B.new_zeros(heads, 1).int()
+        return cls(indexed_2B, none_N1, none_N1[:, 0].clone())
+
 
 @dataclass(frozen=True, slots=True)
 class Pages:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from longspan.screen import Screen
-
 if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
     from omegaconf import DictConfig
@@ -43,5 +41,7 @@ class Loader(ConfigLoaderImpl):
         self._made[job] = pickle.dumps(config)
         number = len(self._made)
         if number > FEW and number.bit_count() == 1:  # each line comes after twice the time
+            from longspan.screen import Screen
+
             Screen().note(f"composing the jobs: {number} so far")
         return config

@@ -98,11 +98,6 @@ class StaticCodes:
             candidates = Candidates(self.keys_NCD, ordered, self.ordered_B)
         return best_slots(q_XD, codes, self.most, candidates), self.count_BH.flatten()
 
-    def rows_of(self, row: int) -> slice:
-        """Of what is read, that of the query heads of a row."""
-        heads = self.geometry.query_heads
-        return slice(row * heads, (row + 1) * heads)
-
     def cost(self, row: int) -> tuple[float, float]:
         """Distances that a search of a row takes, and bytes of its index that it reads."""
         ordered = 0 if self.keys_NCD is None else self._ordered[row]

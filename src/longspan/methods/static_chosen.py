@@ -36,9 +36,6 @@ class Searched(Protocol):
         nothing.
         """
 
-    def rows_of(self, row: int) -> slice:
-        """Of what is read, those of a row."""
-
     def cost(self, row: int) -> tuple[float, float]:
         """Distances that a search of the row takes, and bytes of its index that it reads."""
 
@@ -81,7 +78,8 @@ class StaticChosen(StaticIndexed):
         """See StaticStored."""
         if not self.rows[row].index.tokens or self._last is None:
             return super().reading(row, length)
-        chosen = self._last.of(self.searched.rows_of(row), ZONES)
+        sets = len(self._last.count_N) // len(self.rows)
+        chosen = self._last.of(slice(row * sets, (row + 1) * sets), ZONES)
         selection = Selection(self.steady_zones(row, length), chosen)
         distances, index_bytes = self.searched.cost(row)
         return Reading([], selection, distances=distances, index_bytes=index_bytes)

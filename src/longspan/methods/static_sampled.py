@@ -38,9 +38,8 @@ class StaticSampled(StaticStored):
         heads, device = len(self.pool.keys_NCD), self.geometry.device
         indexes = [state.index for state in self.states]
         slots = [(0, 0) if index is None else index.slots for index in indexes]
-        none_N1 = torch.zeros(heads, 1, dtype=torch.int32, device=device)
         indexed_2B = torch.tensor(slots, device=device).T.contiguous()
-        self.around = Chosen(indexed_2B, none_N1, none_N1[:, 0].clone(), none_N1, none_N1)
+        self.around = Chosen.nothing(indexed_2B, heads)
         hashed = [stop - start for start, stop in slots]
         self.most = max(hashed)
         held = (len(state.store) for state in self.states)

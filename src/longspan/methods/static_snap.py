@@ -42,13 +42,9 @@ class StaticSnap(StaticStored):
             if each is not None:
                 start_BGK[row, :, : each.start_NK.shape[1]] = each.start_NK
                 count_BG[row] = each.count_N
-        start_NK = start_BGK.flatten(0, 1)
-        id_NK = torch.arange(self.most, dtype=torch.int32, device=device).repeat(len(start_NK), 1)
         stop_B = torch.tensor([each.steady[0][0] for each in chosen], device=device)
         indexed_2B = torch.stack([torch.zeros_like(stop_B), stop_B])
-        self.chosen = Chosen(
-            indexed_2B, id_NK, count_BG.flatten(), start_NK, torch.ones_like(start_NK)
-        )
+        self.chosen = Chosen(indexed_2B, start_BGK.flatten(0, 1), count_BG.flatten())
 
     def attend(self, q_XD: Tensor, at_B: Tensor) -> list[Partial]:
         """See StaticStored."""

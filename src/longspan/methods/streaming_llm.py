@@ -89,9 +89,7 @@ class StaticStreaming(StaticStored):
         apart_B = start_B > sink
         indexed_2B = torch.stack([apart_B * sink, apart_B * start_B])
         heads = len(self.pool.keys_NCD)
-        none_N1 = torch.zeros(heads, 1, dtype=torch.int32, device=at_B.device)
-        chosen = Chosen(indexed_2B, none_N1, none_N1[:, 0].clone(), none_N1, none_N1)
-        runs = zone_runs(at_B, heads, chosen)
+        runs = zone_runs(at_B, heads, Chosen.nothing(indexed_2B, heads))
         most = method.window_tokens or round(method.budget * self.capacity)
         return [self.pool.attend(q_XD, runs, sink + most)]
 
