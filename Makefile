@@ -5,6 +5,8 @@ BIN     = $(VENV)/bin
 # The torch to install: the CPU build where there is no NVIDIA GPU, the registry's CUDA build otherwise.
 TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
 STAMP   = $(VENV)/.installed
+# Bytecode is written where a module is first imported; all of it beforehand takes a minute.
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format bench clean
@@ -14,9 +16,9 @@ help:    ## list the targets
 
 $(STAMP): pyproject.toml kernels/CMakeLists.txt $(shell find kernels/cpp -type f 2>/dev/null)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(INSTALL) --upgrade pip
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(INSTALL) "$(TORCH)"
+	$(INSTALL) -e '.[dev]'
 	touch $@
 
 setup: $(STAMP)   ## create .venv, install, build the native kernels
