@@ -63,6 +63,12 @@ class Estimate:
     tokens_GC: Tensor
     """How many tokens each pseudo-token stands for."""
 
+    def of(self, groups: slice) -> Estimate:
+        """Those of some KV heads."""
+        parts = (self.keys_GCD, self.values_GCD, self.bias_GC)
+        keys, values, bias = (part[groups] for part in parts)
+        return Estimate(keys, values, bias, self.ids.of(groups), self.tokens_GC[groups])
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:

@@ -9,6 +9,7 @@ from tests.models.test_exactness import prompts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longspan.methods.full import Full
+from longspan.methods.hybrid import Hybrid
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.pqcache import PQCache
@@ -65,6 +66,18 @@ METHODS: dict[str, Method] = {
     ),
     "loki, a count": Loki(
         update_tokens=40, local_tokens=8, sink_tokens=0, top_tokens=30, placement="gpu",
+    ),
+    "hybrid": Hybrid(
+        update_tokens=32, sink_tokens=3, local_tokens=16, segment_tokens=64, tokens_per_cluster=4,
+        top_tokens=16, placement="gpu",
+    ),
+    "hybrid, the best clusters": Hybrid(
+        update_tokens=24, sink_tokens=0, local_tokens=8, estimation_budget=0.4, rank=0.5,
+        top_tokens=None, retrieval_budget=0.1, dense_layers=(1,),
+    ),
+    "hybrid, wave_buffer": Hybrid(
+        update_tokens=40, sink_tokens=2, local_tokens=9, estimation_budget=0, top_tokens=9,
+        placement="wave_buffer", cache_budget=0.5,
     ),
     "magicpig": MagicPIG(
         sink_tokens=3, local_tokens=8, bits=3, tables=12, dense_layers=(), placement="gpu"

@@ -11,6 +11,7 @@ import torch
 
 from longspan.methods.full import Full
 from longspan.methods.h2o import H2O
+from longspan.methods.hybrid import Hybrid
 from longspan.methods.loki import Loki
 from longspan.methods.pqcache import PQCache
 from longspan.methods.quest import Quest
@@ -77,7 +78,9 @@ def test_steps_wait_for_nothing_and_are_the_same_operations(
 
 @pytest.mark.skipif(not find_spec("triton"), reason="Triton is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it has the real thing")
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig", "loki", *BY_CODES[1:]])
+@pytest.mark.parametrize(
+    "name", ["retroinfer", BUFFERED, "magicpig", "loki", "hybrid", *BY_CODES[1:]]
+)
 def test_the_kernels_of_a_gpu_do_so_too(
     load: Load, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +176,7 @@ def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
         (PQCache(placement="wave_buffer", share="query_head"), "llama", "which reads by KV head"),
         (RetroInfer(tail="segment_mean"), "llama", "method.tail = 'segment_mean'"),
         (RetroInfer(clusters_per_group=8), "llama", "method.clusters_per_group = 8"),
+        (Hybrid(tokens_by="graph"), "llama", r"method\.tokens_by = 'graph' walks on a CPU"),
         (Full(), "gemma2", "sliding window"),
     ):
         session = load(family, graphs="eager").session(method)

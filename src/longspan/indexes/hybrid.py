@@ -47,9 +47,9 @@ class HybridIndex(KeyIndex):
                 " keys"
             )
         self.finder, self.wave = finder, wave
-        self._place_GT: Tensor | None = None
+        self.place_GT: Tensor | None = None
         """int32: where, in the order of the clusters, the finder's tokens are."""
-        self._first_slot = 0
+        self.first_slot = 0
 
     @property
     def wants_queries(self) -> bool:
@@ -74,20 +74,19 @@ class HybridIndex(KeyIndex):
     def search(self, q_HD: Tensor, budget: Budget, scale: float) -> SearchResult:
         """`retrieve_tokens` are found per query head; `estimate_tokens` may be summarised."""
         found = self.finder.search(q_HD, budget, scale)
-        assert self._place_GT is not None
+        assert self.place_GT is not None
         start_HK, count_H = found.retrieved.start_NK, found.retrieved.count_N
         read = token_union(
-            start_HK - self._first_slot, count_H, self._place_GT, self.wave.meta.size_GC
+            start_HK - self.first_slot, count_H, self.place_GT, self.wave.meta.size_GC
         )
         estimate, products = self._estimate(q_HD, read.left_GC, budget, scale)
-        row_bytes = 2 * self.wave.meta.centroids_GCD[0, 0].nbytes
         summaries = 0 if estimate is None else int(estimate.ids.count_N.sum())
         return replace(
             found,
-            retrieved=Runs(read.place_GK + self._first_slot, None, read.count_G),
+            retrieved=Runs(read.place_GK + self.first_slot, None, read.count_G),
             estimated=estimate,
             distances=found.distances + products,
-            bytes=found.bytes + summaries * row_bytes,
+            bytes=found.bytes + summaries * self.summary_bytes,
         )
 
     def remember(self, q_HD: Tensor) -> None:
@@ -97,7 +96,7 @@ class HybridIndex(KeyIndex):
     def fork(self) -> HybridIndex:
         """See KeyIndex."""
         twin = HybridIndex(self.finder.fork(), self.wave.fork())
-        twin._place_GT, twin._first_slot = self._place_GT, self._first_slot
+        twin.place_GT, twin.first_slot = self.place_GT, self.first_slot
         return twin
 
     @property
@@ -108,18 +107,18 @@ class HybridIndex(KeyIndex):
     @property
     def nbytes(self) -> int:
         """See KeyIndex."""
-        places = 0 if self._place_GT is None else self._place_GT.nbytes
+        places = 0 if self.place_GT is None else self.place_GT.nbytes
         return self.finder.nbytes + self.wave.nbytes + places
 
     def save(self, folder: Path) -> None:
         """Write both indexes; a token's place follows from the order of the clusters' tokens."""
-        if self._place_GT is None:
+        if self.place_GT is None:
             raise ValueError("nothing is indexed; build a segment before saving")
         (name,) = (name for name, kind in FINDERS.items() if isinstance(self.finder, kind))
         self.finder.save(folder / name)
         self.wave.save(folder / "clusters")
-        write_tensors(folder / PLACES, {"place_GT": self._place_GT})
-        write_facts(folder, KIND, VERSION, {"first_slot": self._first_slot, "finder": name})
+        write_tensors(folder / PLACES, {"place_GT": self.place_GT})
+        write_facts(folder, KIND, VERSION, {"first_slot": self.first_slot, "finder": name})
 
     @classmethod
     def load(cls, folder: Path) -> HybridIndex:
@@ -127,59 +126,90 @@ class HybridIndex(KeyIndex):
         facts = read_facts(folder, KIND, VERSION)
         name = facts["finder"]
         index = cls(FINDERS[name].load(folder / name), WaveIndex.load(folder / "clusters"))
-        index._place_GT = read_tensor(folder / PLACES, "place_GT")
-        index._first_slot = facts["first_slot"]
-        if index.finder.tokens != index.tokens or index._place_GT.shape[1] != index.tokens:
+        index.place_GT = read_tensor(folder / PLACES, "place_GT")
+        index.first_slot = facts["first_slot"]
+        if index.finder.tokens != index.tokens or index.place_GT.shape[1] != index.tokens:
             raise ValueError(
                 f"{folder} holds {index.finder.tokens} tokens in its {name},"
-                f" {index.tokens} in clusters and {index._place_GT.shape[1]} places; they should"
+                f" {index.tokens} in clusters and {index.place_GT.shape[1]} places; they should"
                 " be the same"
             )
         return index
 
     def _order(self, segment: Segment, order_GT: Tensor) -> Tensor:
-        before = 0 if self._place_GT is None else self._place_GT.shape[1]
-        if self._place_GT is None:
-            self._first_slot = segment.first_slot
+        before = 0 if self.place_GT is None else self.place_GT.shape[1]
+        if self.place_GT is None:
+            self.first_slot = segment.first_slot
         place_GT = order_GT.argsort(dim=1).int() + before
-        old_GT = place_GT[:, :0] if self._place_GT is None else self._place_GT
-        self._place_GT = torch.cat([old_GT, place_GT], dim=1)
+        old_GT = place_GT[:, :0] if self.place_GT is None else self.place_GT
+        self.place_GT = torch.cat([old_GT, place_GT], dim=1)
         return order_GT
 
     def _estimate(
         self, q_HD: Tensor, left_GC: Tensor, budget: Budget, scale: float
     ) -> tuple[Estimate | None, float]:
         """The clusters that stand for what is not read, and the products it took to rank them."""
-        meta, clusters = self.wave.meta, left_GC.shape[1]
-        wanted = min(round(budget.estimate_tokens / self.tokens * clusters), clusters)
+        wanted = self.wanted(budget)
         if not wanted:
             return None, 0.0
-        open_GC = left_GC > 0
-        if wanted < clusters:
-            hits = wave_search(
-                q_HD,
-                meta.centroids_GCD,
-                left_GC,
-                retrieve=0,
-                estimate=wanted,
-                scale=scale,
-                softcap=self.wave.options.softcap,
-                want_scores=False,
-            )
-            ids_GE, products = hits.estimate_GK, float(clusters)
-            open_GE = open_GC.gather(1, ids_GE.long().clamp(0, clusters - 1))
-            open_GE &= torch.arange(wanted, device=ids_GE.device) < hits.live_G[:, None]
-        else:
-            ids_GE = torch.arange(clusters, device=left_GC.device, dtype=torch.int32)
-            ids_GE, open_GE, products = ids_GE.expand_as(left_GC), open_GC, 0.0
-        first_GE = (~open_GE).int().argsort(dim=1, stable=True)
-        return (
-            Estimate(
-                keys_GCD=meta.centroids_GCD,
-                values_GCD=meta.values_GCD,
-                bias_GC=left_GC.clamp(min=1).float().log(),
-                ids=Runs(ids_GE.gather(1, first_GE), None, open_GE.sum(1, dtype=torch.int32)),
-                tokens_GC=left_GC,
-            ),
-            products,
+        meta, softcap = self.wave.meta, self.wave.options.softcap
+        means = meta.centroids_GCD, meta.values_GCD
+        estimate = standing(q_HD, *means, left_GC, wanted, scale=scale, softcap=softcap)
+        return estimate, self.ranking(wanted)
+
+    @property
+    def summary_bytes(self) -> int:
+        """Of what stands for a cluster."""
+        return 2 * self.wave.meta.centroids_GCD[0, 0].nbytes
+
+    def wanted(self, budget: Budget) -> int:
+        """Clusters that may stand for what is not read."""
+        clusters = self.wave.clusters
+        return min(round(budget.estimate_tokens / self.tokens * clusters), clusters)
+
+    def ranking(self, wanted: int) -> float:
+        """Products with centroids that it takes to find so many clusters."""
+        return float(self.wave.clusters) if 0 < wanted < self.wave.clusters else 0.0
+
+
+def standing(
+    q_HD: Tensor,
+    centroids_GCD: Tensor,
+    values_GCD: Tensor,
+    left_GC: Tensor,
+    wanted: int,
+    *,
+    scale: float,
+    softcap: float | None,
+    most_2G: Tensor | None = None,
+) -> Estimate:
+    """The `wanted` best clusters of those that have left_GC tokens to stand for, or all of them;
+    of each KV head no more than most_2G[1], where that is given. Waits for nothing.
+    """
+    clusters, device = left_GC.shape[1], left_GC.device
+    open_GE = left_GC > 0
+    ids_GE = torch.arange(clusters, device=device, dtype=torch.int32).expand_as(left_GC)
+    if wanted < clusters or most_2G is not None:
+        hits = wave_search(
+            q_HD,
+            centroids_GCD,
+            left_GC,
+            retrieve=0,
+            estimate=wanted,
+            scale=scale,
+            softcap=softcap,
+            want_scores=False,
+            most_2G=most_2G,
         )
+        live_G = hits.live_G if hits.count_2G is None else hits.count_2G[1]
+        ids_GE = hits.estimate_GK
+        open_GE = open_GE.gather(1, ids_GE.long().clamp(0, clusters - 1))
+        open_GE &= torch.arange(wanted, device=device) < live_G[:, None]
+    first_GE = (~open_GE).int().argsort(dim=1, stable=True)
+    return Estimate(
+        keys_GCD=centroids_GCD,
+        values_GCD=values_GCD,
+        bias_GC=left_GC.clamp(min=1).float().log(),
+        ids=Runs(ids_GE.gather(1, first_GE), None, open_GE.sum(1, dtype=torch.int32)),
+        tokens_GC=left_GC,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from longspan.types import LayerGeometry
 
 BUFFERED = ("centroids_GCD", "values_GCD", "spread_GC", "start_GC", "size_GC")
+
+
+class Means(NamedTuple):
+    """Of the clusters of all rows' KV heads."""
+
+    centroids_NCD: Tensor
+    values_NCD: Tensor
+    size_NC: Tensor
+    """int32."""
 
 
 class StaticClusters:
@@ -86,6 +95,12 @@ class StaticClusters:
         self._counts_2N[0, heads], self._counts_2N[1, heads] = index.ranked(budget)
 
     @property
+    def means(self) -> Means:
+        """Of all clusters, those not there yet included."""
+        names = "centroids_GCD", "values_GCD", "size_GC"
+        return Means(*(self._buffers[name].flatten(0, 1) for name in names))
+
+    @property
     def none(self) -> tuple[Tensor, ...]:
         """As `search` gives it, of a step that reads no cluster."""
         start, size = (self._buffers[name].flatten(0, 1) for name in ("start_GC", "size_GC"))
@@ -133,9 +148,4 @@ class StaticClusters:
     ) -> tuple[Runs, Estimate | None]:
         """A row's share of a search; the first `zones` runs are none of it."""
         heads = slice(row * self.groups, (row + 1) * self.groups)
-        mine = runs.of(heads, zones)
-        if estimate is None:
-            return mine, None
-        keys, values, bias = estimate.keys_GCD, estimate.values_GCD, estimate.bias_GC
-        ids, tokens = estimate.ids.of(heads), estimate.tokens_GC
-        return mine, Estimate(keys[heads], values[heads], bias[heads], ids, tokens[heads])
+        return runs.of(heads, zones), None if estimate is None else estimate.of(heads)

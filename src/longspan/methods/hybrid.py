@@ -10,11 +10,19 @@ from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
 from longspan.indexes.wave import WaveIndex
 from longspan.indexes.wave_options import WaveOptions
 from longspan.methods.plan import Amount
+from longspan.methods.retrieval import RetrievalState
+from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_hybrid import StaticHybrid
 from longspan.methods.vector_retrieval import VectorRetrieval
 from longspan.options import Count, Fraction, Share, Tokens, settings
 from longspan_kernels.attention_graph import GraphOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
 
@@ -32,6 +40,8 @@ class Hybrid(VectorRetrieval):
     columns), or by a walk through an attention `graph` with `beam` candidates, slow to build and
     faster for few tokens of very many. query_window, query_tokens: prefill queries that either is
     made of.
+
+    Decode steps of fixed shape are those of tokens_by=scan.
     """
 
     name: ClassVar[str] = "hybrid"
@@ -58,6 +68,17 @@ class Hybrid(VectorRetrieval):
         if self.tokens_by == "graph":
             finder = AttentionGraphIndex(GraphOptions(), WalkOptions(beam=self.beam, exact=False))
         return HybridIndex(finder, WaveIndex(wave))
+
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        if self.tokens_by == "graph":
+            return "method.tokens_by = 'graph' walks on a CPU; right would be scan"
+        return elsewhere(self.placement, device, self.dense_layers)
+
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
+        """See Method."""
+        indexed = isinstance(states[0], RetrievalState)
+        return StaticHybrid(states, limits) if indexed else StaticStored(states, limits)
 
     @property
     def query_sample(self) -> tuple[int, int]:

@@ -106,8 +106,9 @@ def kept(reading: Reading) -> Reading:
     if retrieved is not None:
         retrieved = _own(retrieved)
     if estimated is not None:
-        bias_GC = estimated.bias_GC.clone()
-        estimated = replace(estimated, bias_GC=bias_GC, ids=_own(estimated.ids))
+        bias_GC, tokens_GC = estimated.bias_GC.clone(), estimated.tokens_GC.clone()
+        ids = _own(estimated.ids)
+        estimated = replace(estimated, bias_GC=bias_GC, ids=ids, tokens_GC=tokens_GC)
     selection = replace(reading.selection, retrieved=retrieved, estimated=estimated)
     return replace(reading, selection=selection)
 
