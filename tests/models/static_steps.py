@@ -9,7 +9,9 @@ from tests.models.test_exactness import prompts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from longspan.methods.full import Full
+from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.pqcache import PQCache
@@ -31,6 +33,7 @@ LENGTHS = (180, 75, 3)
 BUFFERED = "retroinfer, wave_buffer"
 BUFFERED_TOKENS = "pqcache, wave_buffer"
 BY_CODES = ("pqcache", "pqcache, a set a query head", BUFFERED_TOKENS)
+WEIGHED = ("h2o", "h2o, what is full later", "infllm", "infllm, wave_buffer")
 METHODS: dict[str, Method] = {
     "full": Full(),
     "retroinfer": RetroInfer(
@@ -78,6 +81,16 @@ METHODS: dict[str, Method] = {
     "hybrid, wave_buffer": Hybrid(
         update_tokens=40, sink_tokens=2, local_tokens=9, estimation_budget=0, top_tokens=9,
         placement="wave_buffer", cache_budget=0.5,
+    ),
+    "h2o": H2O(budget=0.3),
+    "h2o, what is full later": H2O(kept_tokens=71, score="mean"),
+    "infllm": InfLLM(
+        page_tokens=4, update_tokens=16, local_tokens=12, sink_tokens=3, retrieval_budget=0.3,
+        representatives=2, placement="gpu", dense_layers=(1,),
+    ),
+    "infllm, wave_buffer": InfLLM(
+        page_tokens=8, update_tokens=8, local_tokens=20, sink_tokens=5, retrieval_budget=0.2,
+        representatives=3, placement="wave_buffer", cache_budget=0.5,
     ),
     "magicpig": MagicPIG(
         sink_tokens=3, local_tokens=8, bits=3, tables=12, dense_layers=(), placement="gpu"

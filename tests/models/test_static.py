@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from longspan.methods.full import Full
-from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
 from longspan.methods.loki import Loki
 from longspan.methods.pqcache import PQCache
 from longspan.methods.quest import Quest
+from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.shadowkv import ShadowKV
 
@@ -29,6 +29,7 @@ from tests.models.static_steps import (
     LENGTHS,
     METHODS,
     STEPS,
+    WEIGHED,
     greedy,
     joined,
     sessions,
@@ -102,7 +103,7 @@ def test_the_kernels_of_a_gpu_do_so_too(
         assert found.states[0][0].placement.traffic.hit_entries > 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig"])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig", *WEIGHED])
 def test_a_step_done_again_changes_nothing(load: Load, name: str) -> None:
     """Warming up before the capture does that."""
     _, session = sessions(load, METHODS[name])
@@ -168,7 +169,7 @@ def test_what_cannot_be_is_said(load: Load, monkeypatch: pytest.MonkeyPatch) -> 
         with pytest.raises(ValueError, match=r"model\.graphs = 'on': there is no CUDA device"):
             load("llama", graphs="on")
     for method, family, reason in (
-        (H2O(), "llama", "'h2o' has no decode step of fixed shapes"),
+        (RetrievalAttention(), "llama", "'retrieval_attention' has no decode step of fixed shapes"),
         (Loki(placement="wave_buffer"), "llama", "'wave_buffer' reads by KV head"),
         (Quest(placement="wave_buffer"), "llama", "method.share = 'query_head'"),
         (ShadowKV(placement="wave_buffer", dense_layers=(1,)), "llama", r"dense_layers = \[1\]"),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.models.test_exactness import prompts
 
+from longspan.methods.h2o import H2OState
 from longspan.methods.retroinfer import RetroInfer
 from longspan.models.graphs import no_finalizers
 from longspan.placement.pool import Pool
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from tests.models.dense import Load
 
 
-from tests.models.static_steps import BUFFERED, BY_CODES, LENGTHS, METHODS, greedy, sessions
+from tests.models.static_steps import (
+    BUFFERED,
+    BY_CODES,
+    LENGTHS,
+    METHODS,
+    WEIGHED,
+    greedy,
+    sessions,
+)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +143,7 @@ def test_indexes_built_while_layers_read_are_done_before_it(load: Load, name: st
     assert torch.equal(*said)
 
 
-@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig"])
+@pytest.mark.parametrize("name", ["retroinfer", BUFFERED, "magicpig", *WEIGHED])
 def test_a_step_that_is_interrupted_is_done_again(
     load: Load, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +163,32 @@ def test_a_step_that_is_interrupted_is_done_again(
         torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
     assert found.states[0]
     assert time.perf_counter() - start < 50, "a step that was given up was waited for"
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_tokens_have_received_as_much(load: Load, name: str) -> None:
+    """Also of the steps of a row beside which others rest, and replayed from a tape."""
+    right, found = sessions(load, METHODS[name])
+    found.record()
+    for session in (right, found):
+        greedy(session, 30)
+        greedy(session.select([1]), 5)
+    again, _ = sessions(load, METHODS[name])
+    for row, tokens in enumerate((30, 35, 30)):
+        again.replay(row, tokens, found.recorded(row))
+    for session in (right, found, again):
+        greedy(session, 3)
+    for layers in zip(right.states, found.states, again.states, strict=True):
+        for row in zip(*layers, strict=True):
+            sums = [received(state) for state in row]
+            assert sums[0] is None or sums[0].shape[1] == len(row[0].store)  # type: ignore[attr-defined]
+            for other in sums[1:]:
+                torch.testing.assert_close(other, sums[0], atol=1e-5, rtol=1e-4)
+
+
+def received(state: Any) -> torch.Tensor | None:
+    sums = getattr(state, "received" if isinstance(state, H2OState) else "weighed", None)
+    return None if sums is None else sums.of(0, len(state.store))
 
 
 def interrupt(*_: Any) -> Any:

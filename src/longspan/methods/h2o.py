@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import Field
@@ -11,13 +11,18 @@ from longspan.methods.base import Method
 from longspan.methods.frame import Reading, StoredState
 from longspan.methods.plan import share_of_layer
 from longspan.methods.received import Received, check_whole
+from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_heavy import StaticHeavy
 from longspan.options import Fraction, Fractions, settings
 from longspan.placement.base import OnePlace
 from longspan.types import Runs, Selection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry, Partial
 
 LEAST = 2
@@ -55,6 +60,16 @@ class H2O(Method):
         """See Method."""
         return H2OState(self, geometry)
 
+    def static_obstacle(self, device: torch.device) -> str | None:
+        """See Method."""
+        return elsewhere(self.placement, device)
+
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
+        """See Method."""
+        # every row reads all that it holds, or none does
+        evicts = cast("H2OState", states[0]).room is not None
+        return StaticHeavy(states, limits) if evicts else StaticStored(states, limits)
+
     def kept(self, prompt: int, layer: int) -> int | None:
         """Tokens that a step of this layer reads behind such a prompt; None: all there are."""
         if self.kept_tokens is not None:
@@ -73,16 +88,16 @@ class H2OState(StoredState):
         self.method = method
         self.received = Received(geometry, self.placement.device)
         self._unsealed = False
-        self._room: int | None = None
+        self.room: int | None = None
         """Tokens that a step reads; None: all."""
-        self._heavy_GK: Tensor | None = None
+        self.heavy_GK: Tensor | None = None
         """Slots of the heavy hitters, in order; None while there is room for all."""
 
     def prefill(self, q_HQD: Tensor, k_GQD: Tensor, v_GQD: Tensor) -> Partial:
         """See LayerState."""
         total = super().prefill(q_HQD, k_GQD, v_GQD)
         self.received.add(q_HQD, total.lse, self.store)
-        self._unsealed, self._room, self._heavy_GK = True, None, None
+        self._unsealed, self.room, self.heavy_GK = True, None, None
         return total
 
     def adopt(self, k_GTD: Tensor, v_GTD: Tensor, q_HSD: Tensor | None = None) -> None:
@@ -94,7 +109,7 @@ class H2OState(StoredState):
         super().seal()
         if self._unsealed:
             self._unsealed = False
-            self._room = self.method.kept(len(self.store), self.geometry.layer)
+            self.room = self.method.kept(len(self.store), self.geometry.layer)
             self._evict(len(self.store))
 
     def append(self, k_GD: Tensor, v_GD: Tensor) -> None:
@@ -107,9 +122,10 @@ class H2OState(StoredState):
         total = super().decode(q_HD)
         device = self.placement.device
         q_here_HD, lse_H = q_HD.to(device), total.lse.to(device)
-        self.received.add(q_here_HD[:, None], lse_H[:, None], self.store, self._recent_from)
-        if self._heavy_GK is not None:
-            self.received.add_to(self._heavy_GK, q_here_HD, lse_H, self.store)
+        start = self.recent_from(len(self.store))
+        self.received.add(q_here_HD[:, None], lse_H[:, None], self.store, start)
+        if self.heavy_GK is not None:
+            self.received.add_to(self.heavy_GK, q_here_HD, lse_H, self.store)
         return total
 
     @property
@@ -123,10 +139,10 @@ class H2OState(StoredState):
 
     def read(self, q_HD: Tensor) -> Reading:
         """Heavy hitters and last tokens."""
-        if self._heavy_GK is None:
+        if self.heavy_GK is None:
             return super().read(q_HD)
-        start = self._recent_from
-        slot_GK = self._heavy_GK.int()
+        start = self.recent_from(len(self.store))
+        slot_GK = self.heavy_GK.int()
         runs = Runs(slot_GK, None, torch.full_like(slot_GK[:, 0], slot_GK.shape[1]))
         ranges = ((start, len(self.store)),)
         partials = self.placement.attend_ranges(q_HD, ranges)
@@ -143,31 +159,30 @@ class H2OState(StoredState):
         """See LayerState."""
         return {**super().memory(), "index_bytes": self.received.nbytes}
 
-    @property
-    def _recent_from(self) -> int:
-        """The first of the last tokens; 0 where all are read."""
-        if self._room is None or self._heavy_GK is None:
+    def recent_from(self, tokens: int) -> int:
+        """The first of the last ones of so many tokens; 0 where all are read."""
+        if self.room is None or tokens <= self.room:
             return 0
-        return len(self.store) - (self._room - self._room // 2)
+        return tokens - (self.room - self.room // 2)
 
     def _evict(self, tokens: int) -> None:
         """Choose the heavy hitters for when so many tokens are stored, the last of which may be yet
         to come.
         """
-        if self._room is None or tokens <= self._room:
+        if self.room is None or tokens <= self.room:
             return
-        heavy = self._room // 2
-        stop = tokens - (self._room - heavy)
-        if self._heavy_GK is None:
+        heavy = self.room // 2
+        stop = tokens - (self.room - heavy)
+        if self.heavy_GK is None:
             slot_T = torch.arange(stop, device=self.placement.device)
             all_GT = slot_T.expand(self.geometry.kv_heads, -1)
-            self._heavy_GK = self._scores(all_GT).topk(heavy, dim=-1).indices.sort().values
+            self.heavy_GK = self._scores(all_GT).topk(heavy, dim=-1).indices.sort().values
             return
-        leaving_G1 = torch.full_like(self._heavy_GK[:, :1], stop - 1)
-        rivals_GK = torch.cat([self._heavy_GK, leaving_G1], dim=1)
+        leaving_G1 = torch.full_like(self.heavy_GK[:, :1], stop - 1)
+        rivals_GK = torch.cat([self.heavy_GK, leaving_G1], dim=1)
         least_G1 = self._scores(rivals_GK).argmin(1, keepdim=True)
         place_K = torch.arange(heavy, device=rivals_GK.device)
-        self._heavy_GK = rivals_GK.gather(1, place_K + (place_K >= least_G1))
+        self.heavy_GK = rivals_GK.gather(1, place_K + (place_K >= least_G1))
 
     def _scores(self, slot_GK: Tensor) -> Tensor:
         """float32 [G, K]: by which tokens compete."""

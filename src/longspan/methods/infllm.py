@@ -9,13 +9,17 @@ from pydantic import model_validator
 from longspan.indexes.representatives import RepresentativeIndex
 from longspan.methods.paged import PagedRetrieval, PagedState
 from longspan.methods.received import Received, check_whole
+from longspan.methods.static import StaticStored
+from longspan.methods.static_weighed import StaticWeighed
 from longspan.options import Count, settings
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from longspan.indexes.base import KeyIndex
+    from longspan.methods.base import LayerState
     from longspan.methods.plan import Plan
     from longspan.types import LayerGeometry, Partial
 
@@ -55,13 +59,14 @@ class InfLLM(PagedRetrieval):
             )
         return self
 
-    def static_obstacle(self, device: torch.device) -> str | None:
-        """See Method."""
-        return f"method {self.name!r} counts what its tokens receive at every step"
-
     def index(self, geometry: LayerGeometry) -> RepresentativeIndex:
         """See VectorRetrieval."""
         return RepresentativeIndex(self.page_tokens, self.representatives)
+
+    def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
+        """See Method."""
+        weighed = isinstance(states[0], InfLLMState)
+        return StaticWeighed(states, limits) if weighed else StaticStored(states, limits)
 
     def state(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> InfLLMState:
         """See VectorRetrieval."""

@@ -54,13 +54,17 @@ class Received:
         """One query has attended, among others, these slots (int64) of each KV head."""
         self._grow(len(store))
         keys_GKD = keys_at(store, slot_GK)
-        weight_GRK = self._weights(q_HD[:, None], lse_H[:, None], keys_GKD)[:, :, 0]
+        weight_GRK = weights(self.geometry, q_HD[:, None], lse_H[:, None], keys_GKD)[:, :, 0]
         self._sum_GC.scatter_add_(1, slot_GK, weight_GRK.mean(1))
 
     def of(self, start: int, stop: int) -> Tensor:
         """float32 [G, T]: the sums of the slots [start, stop)."""
         self._grow(stop)
         return self._sum_GC[:, start:stop]
+
+    def put(self, sum_GT: Tensor) -> None:
+        """These are the sums now; the tensor is kept."""
+        self._sum_GC = sum_GT
 
     def fork(self) -> Received:
         """Sums that go on from here on their own."""
@@ -84,7 +88,8 @@ class Received:
             seen = slice(0 if most is None else max(0, first - most), min(keys, last - least + 1))
             if seen.start >= seen.stop:
                 continue
-            weight_GRQT = self._weights(q_HQD[:, rows], lse_HQ[:, rows], keys_GTD[:, seen])
+            asked = q_HQD[:, rows], lse_HQ[:, rows]
+            weight_GRQT = weights(self.geometry, *asked, keys_GTD[:, seen])
             at_Q1 = torch.arange(first, last + 1, device=q_HQD.device)[:, None]
             behind_QT = at_Q1 - torch.arange(seen.start, seen.stop, device=q_HQD.device)
             if first - seen.stop + 1 < least:
@@ -94,17 +99,6 @@ class Received:
             paid_GT[:, seen] += weight_GRQT.sum(2).mean(1)
         return paid_GT
 
-    def _weights(self, q_HQD: Tensor, lse_HQ: Tensor, keys_GTD: Tensor) -> Tensor:
-        """float32 [G, R, Q, T], at most 1, whatever is ahead of what."""
-        heads, queries, width = q_HQD.shape
-        q_GND = q_HQD.float().reshape(len(keys_GTD), -1, width)
-        z_GNT = (q_GND @ keys_GTD.float().mT).mul_(self.geometry.scale)
-        if (cap := self.geometry.softcap) is not None:
-            z_GNT = z_GNT.div_(cap).tanh_().mul_(cap)
-        z_GNT -= lse_HQ.reshape(len(keys_GTD), -1, 1)
-        per_group = heads // len(keys_GTD)
-        return z_GNT.clamp_(max=0).exp_().view(len(keys_GTD), per_group, queries, -1)
-
     def _grow(self, tokens: int) -> None:
         """Room for so many slots; the new ones have received nothing."""
         held = self._sum_GC.shape[1]
@@ -112,6 +106,19 @@ class Received:
             more = max(tokens, held * 3 // 2) - held
             new_GC = self._sum_GC.new_zeros(len(self._sum_GC), more)
             self._sum_GC = torch.cat([self._sum_GC, new_GC], dim=1)
+
+
+def weights(geometry: LayerGeometry, q_HQD: Tensor, lse_HQ: Tensor, keys_GTD: Tensor) -> Tensor:
+    """float32 [G, R, Q, T]: what queries that attended with `lse_HQ` give to keys, at most 1,
+    whatever is ahead of what.
+    """
+    heads, queries, width = q_HQD.shape
+    q_GND = q_HQD.float().reshape(len(keys_GTD), -1, width)
+    z_GNT = (q_GND @ keys_GTD.float().mT).mul_(geometry.scale)
+    if (cap := geometry.softcap) is not None:
+        z_GNT = z_GNT.div_(cap).tanh_().mul_(cap)
+    z_GNT -= lse_HQ.reshape(len(keys_GTD), -1, 1)
+    return z_GNT.clamp_(max=0).exp_().view(len(keys_GTD), heads // len(keys_GTD), queries, -1)
 
 
 def keys_at(store: KVStore, slot_GK: Tensor) -> Tensor:

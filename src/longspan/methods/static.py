@@ -54,7 +54,9 @@ class StaticStored(StaticLayer):
     def step(self, q_BHD: Tensor, k_BGD: Tensor, v_BGD: Tensor, at_B: Tensor) -> Partial:
         """See StaticLayer."""
         self.pool.append(k_BGD, v_BGD, at_B)
-        out, lse = merge(self.attend(q_BHD.flatten(0, 1), at_B), stacked=True)
+        q_XD = q_BHD.flatten(0, 1)
+        out, lse = merge(self.attend(q_XD, at_B), stacked=True)
+        self.attended(q_XD, lse, at_B)
         return Partial(out.view(q_BHD.shape), lse.view(q_BHD.shape[:2]))
 
     def attend(self, q_XD: Tensor, at_B: Tensor) -> list[Partial]:
@@ -63,6 +65,9 @@ class StaticStored(StaticLayer):
         """
         runs = zone_runs(at_B, len(self.pool.keys_NCD))
         return [self.pool.attend(q_XD, runs, self.capacity)]
+
+    def attended(self, q_XD: Tensor, lse_X: Tensor, at_B: Tensor) -> None:
+        """What `attend` read weighs as much, all parts together."""
 
     def update(self, lengths: Sequence[int], decoding: Sequence[int]) -> None:
         """See StaticLayer. Rows that rest from here on keep what their last step did."""

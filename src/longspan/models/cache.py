@@ -80,8 +80,8 @@ class CacheLayer:
         self.states: Sequence[RowState] = ()
         self.static: StaticLayer | None = None
         """What decodes in place of the states, if anything does."""
-        self.new: tuple[Tensor, Tensor] | None = None
-        """Keys and values of the last step, where `static` decodes."""
+        self.new: tuple[Tensor, Tensor, Tensor] | None = None
+        """Keys, values and queries of the last step, where `static` decodes."""
 
     def prefill(self, q_BHQD: Tensor, handle: Handle, sink_H: Tensor | None) -> Tensor:
         """Attend a left-padded chunk row by row; out [B, Q, H, D], 0 where the padding is."""
@@ -106,7 +106,7 @@ class CacheLayer:
         k_BGD, v_BGD = handle.k_BGQD[:, :, 0], handle.v_BGQD[:, :, 0]
         if self.static is not None:
             assert self.cache.at_B is not None
-            self.new = k_BGD, v_BGD
+            self.new = k_BGD, v_BGD, q_BHD
             return self._out(self.static.step(q_BHD, k_BGD, v_BGD, self.cache.at_B), q_BHD, sink_H)
         for row, state in enumerate(self.states):
             state.append(k_BGD[row], v_BGD[row])

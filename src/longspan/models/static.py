@@ -142,4 +142,6 @@ class StaticStep:
                 continue
             for layer in self.cache.layers:
                 assert layer.new is not None
-                row.tape.write(layer.number, layer.new[0][number], layer.new[1][number], None)
+                k_GD, v_GD, q_HD = (each[number] for each in layer.new)
+                learns = row.states[layer.number].remembers
+                row.tape.write(layer.number, k_GD, v_GD, q_HD if learns else None)

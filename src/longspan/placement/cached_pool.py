@@ -139,10 +139,13 @@ class CachedPool(Pool):
 
     def attend_near(self, q_XD: Tensor, runs: Runs, expected: int) -> Partial:
         """See Pool."""
+        moved = Runs(self.near(runs.start_NK), runs.size_NK, runs.count_N)
+        return super().attend_near(q_XD, moved, expected)
+
+    def near(self, slot_NK: Tensor) -> Tensor:
+        """See Pool."""
         low_N1, high_N1 = self._gap_2N[..., None]
-        start_NK = runs.start_NK
-        moved_NK = torch.where(start_NK >= high_N1, start_NK - (high_N1 - low_N1), start_NK)
-        return super().attend_near(q_XD, Runs(moved_NK, runs.size_NK, runs.count_N), expected)
+        return torch.where(slot_NK >= high_N1, slot_NK - (high_N1 - low_N1), slot_NK)
 
     def begin(self, decoding: Sequence[int]) -> None:
         """See Pool."""

@@ -86,6 +86,10 @@ class Pool:
             stacked=True,
         )
 
+    def near(self, slot_NK: Tensor) -> Tensor:
+        """Where slots of each KV head, none of which is in a gap, lie in the buffers."""
+        return slot_NK
+
     def begin(self, decoding: Sequence[int]) -> None:
         """Before a step of these rows, outside of it."""
 
