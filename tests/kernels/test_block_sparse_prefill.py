@@ -31,12 +31,12 @@ SIZES = [
     (4, 2, 300, 1300, 64, 32),
 ]
 ALIKE = {"atol": 2e-5, "rtol": 2e-5}
-MATRIX_UNITS = {"op", "amx"}
+BY_PAIRS = {"op", "amx", "avx512_bf16"}
 """Paths that may round weights to bfloat16."""
 
 
 def near(name: str, dtype: torch.dtype) -> dict[str, float]:
-    if name in MATRIX_UNITS and dtype == torch.bfloat16:
+    if name in BY_PAIRS and dtype == torch.bfloat16:
         return {"atol": 1e-2, "rtol": 1e-2}
     return ALIKE
 

@@ -331,13 +331,14 @@ def test_the_mirrors_mean_goes_on_where_a_run_is_resumed(
     [
         ("cpu", torch.float32, 16_384, ["portable", "amx"], True),
         ("cpu", torch.float32, 8_192, ["portable", "amx"], False),
+        ("cpu", torch.float32, 16_384, ["portable", "avx512_bf16"], True),
         ("cpu", torch.float32, 16_384, ["portable", "avx2"], False),
         ("cpu", torch.bfloat16, 131_072, ["portable", "amx"], False),
         ("cuda", torch.float32, 131_072, ["portable", "amx"], False),
         ("cpu", torch.float32, None, ["portable", "amx"], False),
     ],
 )
-def test_idle_matrix_units_are_told_of(
+def test_idle_products_of_bfloat16_are_told_of(
     monkeypatch: pytest.MonkeyPatch,
     device: str,
     dtype: torch.dtype,

@@ -1,6 +1,6 @@
 // The kernels of avx512_bf16, but for those that matrix units serve better.
 #define LONGSPAN_ISA amx
-#include "longspan/amx_prefill.hpp"
+#include "longspan/bf16_prefill.hpp"
 #include "longspan/kernels.hpp"
 
 namespace longspan::amx {
@@ -8,7 +8,7 @@ namespace longspan::amx {
 Kernels kernels() {
     Kernels table = avx512_bf16::kernels();
     table.block_sparse_prefill = [](const BlockSparseArgs& args) {
-        if (tiles_serve(args)) return tile_prefill(args);
+        if (bf16_serves(args)) return bf16_prefill(args);
         avx512_bf16::kernels().block_sparse_prefill(args);
     };
     return table;

@@ -1,2 +1,3 @@
 #define LONGSPAN_ISA avx512_bf16
+#define LONGSPAN_BF16_PREFILL
 #include "table.inc"

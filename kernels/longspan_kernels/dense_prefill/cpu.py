@@ -15,21 +15,20 @@ if TYPE_CHECKING:
     from longspan_kernels.types import Partial
 
 TILE = 32
-"""Matrix units take head sizes that are multiples of it."""
+"""Products of bfloat16 take head sizes that are multiples of it."""
 FEWEST = 16
 """Positions from which on they pay for transposing the values."""
 
 
 def serves(q_HQD: Tensor, keys_GTD: Tensor, values_GTD: Tensor, softcap: float | None) -> bool:
-    """Whether the kernel takes these tensors and is the fastest path: by matrix units, or where
-    PyTorch has no kernel, with a soft cap.
+    """Whether the kernel takes these tensors and is the fastest path: where the CPU multiplies
+    bfloat16, or where PyTorch has no kernel, with a soft cap.
     """
     if native is None or block_sparse.obstacle(q_HQD, keys_GTD, values_GTD, None):
         return False
     alike = {q_HQD.dtype, keys_GTD.dtype, values_GTD.dtype} == {torch.bfloat16}
-    units = "amx" in native.isas() and alike and q_HQD.shape[-1] % TILE == 0
-    units = units and q_HQD.shape[1] >= FEWEST
-    return units or softcap is not None
+    products = "avx512_bf16" in native.isas() and alike and q_HQD.shape[-1] % TILE == 0
+    return (products and q_HQD.shape[1] >= FEWEST) or softcap is not None
 
 
 def dense_prefill(

@@ -1,4 +1,4 @@
-// Prefill attention to chosen blocks and columns of entries, in bfloat16 by matrix units.
+// Prefill attention to chosen blocks and columns of entries, in bfloat16, by matrix units or by pairs in vectors.
 //
 // A band is up to 256 positions of one query head; what it sees is cut into units of 32 entries. A step takes 32 units, which
 // stay in the second cache while strips of 32 positions go over them, one by one: scores [entry, position] = keys times
@@ -12,10 +12,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "longspan/amx_softmax.hpp"
-#include "longspan/amx_tiles.hpp"
-#include "longspan/amx_units.hpp"
 #include "longspan/array.hpp"
+#include "longspan/bf16_products.hpp"
+#include "longspan/bf16_softmax.hpp"
+#include "longspan/bf16_units.hpp"
 #include "longspan/block_sparse_prefill_args.hpp"
 #include "longspan/prefill_tiles.hpp"
 #include "longspan/simd.hpp"
@@ -77,10 +77,11 @@ class BandScratch {
         constexpr float log2e = 1.44269504F;
         if (!unit.ids && unit.first > limit + strip_positions - 1) return;
         const Bf16* q = q_.data() + static_cast<std::size_t>(at) * size_;
-        clear_sums();
-        for (int d = 0; d < size_; d += tile_pairs)
-            add_product({unit.keys + d, unit.row_stride, tile_rows * unit.row_stride}, q + d * strip_positions);
-        store_sums(score_.data());
+        const auto keys = [&](int k) {
+            return LeftTiles{unit.keys + k * tile_pairs, unit.row_stride, tile_rows * unit.row_stride};
+        };
+        const auto queries = [&](int k) { return q + k * tile_pairs * strip_positions; };
+        sum_products(score_.data(), true, size_ / tile_pairs, keys, queries);
         if (args.softcap != 0.0F) cap(args, score_.data());
         hide(unit, limit, score_.data());
         softmax_.absorb(at, score_.data(), args.softcap != 0.0F ? log2e : args.scale * log2e, unit);
@@ -122,12 +123,12 @@ class BandScratch {
     alignas(64) std::array<float, unit_entries * strip_positions> score_{};
 };
 
-inline bool tiles_serve(const BlockSparseArgs& args) {
+inline bool bf16_serves(const BlockSparseArgs& args) {
     const bool plain = args.q.dtype == Dtype::bf16 && args.keys.dtype == Dtype::bf16 && args.values.dtype == Dtype::bf16;
     return plain && args.head_size % tile_pairs == 0 && args.scale > 0.0F;
 }
 
-inline void tile_prefill(const BlockSparseArgs& args) {
+inline void bf16_prefill(const BlockSparseArgs& args) {
     const std::int64_t units = args.entries / unit_entries;
     const std::int64_t unit_size = static_cast<std::int64_t>(unit_entries) * args.head_size;
     const std::int64_t fit = most_transposed / std::max<std::int64_t>(1, units * unit_size * 2);

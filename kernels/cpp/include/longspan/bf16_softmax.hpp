@@ -1,4 +1,4 @@
-// The running softmax of a band of positions, strip by strip, over weighted values that matrix units sum.
+// The running softmax of a band of positions, strip by strip, over weighted values that products sum.
 #pragma once
 
 #include <algorithm>
@@ -7,15 +7,15 @@
 #include <cstdint>
 #include <limits>
 
-#include "longspan/amx_tiles.hpp"
-#include "longspan/amx_units.hpp"
 #include "longspan/array.hpp"
+#include "longspan/bf16_products.hpp"
+#include "longspan/bf16_units.hpp"
 #include "longspan/simd.hpp"
 
 namespace longspan::LONGSPAN_ISA {
 
-inline constexpr int strip_positions = 32;  // the columns of one product
-inline constexpr int held_units = 8;        // units whose weights are held before their values are added
+inline constexpr int strip_positions = product_columns;
+inline constexpr int held_units = 8;  // units whose weights are held before their values are added
 inline constexpr float infinity = std::numeric_limits<float>::infinity();
 
 // 2^x, to 3e-6 of itself; NaN stays NaN.
@@ -61,11 +61,11 @@ class BandSoftmax {
     void add_values(int at) {
         for (int d = 0; d < size_ && held_ > 0; d += 2 * tile_rows) {
             float* sum = sums(at) + d * strip_positions;
-            load_sums(sum);
-            for (int u = 0; u < held_; ++u)
-                add_product({values_[u] + d / tile_rows * tile_elements, tile_pairs, tile_elements},
-                            &weight_[u * unit_entries * strip_positions]);
-            store_sums(sum);
+            const auto values = [&](int u) {
+                return LeftTiles{values_[u] + d / tile_rows * tile_elements, tile_pairs, tile_elements};
+            };
+            const auto weights = [&](int u) { return &weight_[u * unit_entries * strip_positions]; };
+            sum_products(sum, false, held_, values, weights);
         }
         held_ = 0;
     }

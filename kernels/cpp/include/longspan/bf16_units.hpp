@@ -1,12 +1,12 @@
-// The units of 32 entries that a band of positions sees, for products by matrix units.
+// The units of 32 entries that a band of positions sees, for products in bfloat16.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <vector>
 
-#include "longspan/amx_tiles.hpp"
 #include "longspan/array.hpp"
+#include "longspan/bf16_operands.hpp"
 #include "longspan/block_sparse_prefill_args.hpp"
 #include "longspan/prefill_tiles.hpp"
 
