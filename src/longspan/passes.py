@@ -42,13 +42,13 @@ def quality(run: Run, folder: RunFolder, screen: Screen) -> None:
         screen.note(f"{total - wanted} of {total} samples are already in {folder.path}")
     with (
         screen.stage("samples", total) as done,
-        screen.stage("reading the prompt", run.request.ctx) as read,
+        screen.within() as tell,
         partials,
     ):
         done(total - wanted)
         jobs = [replace(job, begun=partials.of(job.example.id, job.samples)) for job in jobs]
         quality = Quality(
-            _subject(run, read), run.task, _voice(run),
+            _subject(run, tell), run.task, _voice(run),
             batch=run.request.batch, seed=run.request.seed, keep=run.request.partial_states,
         )  # fmt: skip
         for count, record in enumerate(quality(jobs, partials.growing), start=1):
@@ -148,10 +148,10 @@ def recall(run: Run, folder: RunFolder, screen: Screen) -> None:
         return
     with (
         screen.stage("recall", len(examples)) as done,
-        screen.stage("reading the prompt", run.request.ctx) as read,
+        screen.within() as tell,
     ):
         found = measured(
-            _subject(run, read), examples, steps=sizes.steps, at=sizes.at, every=sizes.every,
+            _subject(run, tell), examples, steps=sizes.steps, at=sizes.at, every=sizes.every,
             voice=_voice(run, endless=True) if sizes.tokens == "generated" else None, done=done,
         )  # fmt: skip
     folder.write("recall.json", {"sizes": asdict(sizes), "ids": ids, "found": found})
@@ -185,9 +185,9 @@ def latency(run: Run, folder: RunFolder, screen: Screen) -> None:
     }
     if {name: kept.get(name) for name in facts} == facts:
         return
-    with screen.stage("latency"), screen.stage("reading the prompt", run.request.ctx) as read:
+    with screen.stage("latency"), screen.within() as tell:
         timing, memory = measured(
-            _subject(run, read, timed=True), examples, warmup=sizes.warmup, steps=sizes.steps
+            _subject(run, tell, timed=True), examples, warmup=sizes.warmup, steps=sizes.steps
         )
     if run.prompts is not None:  # what other jobs keep is none of its own
         memory["peak_host_bytes"] -= run.prompts.nbytes

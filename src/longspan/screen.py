@@ -112,6 +112,24 @@ class Screen:
             first.cancel()
             self._bars.remove_task(bar)
 
+    @contextmanager
+    def within(self) -> Iterator[Callable[[str, int, int | None], None]]:
+        """A bar for what goes on within a stage, one thing after another: call what it gives with
+        the name of that, how much of it is done, and of how much.
+        """
+        bar = self._bars.add_task("", total=None, visible=False)
+        (task,) = (each for each in self._bars.tasks if each.id == bar)
+
+        def tell(what: str, done: int, total: int | None) -> None:
+            if what != task.description or total != task.total or done < task.completed:
+                self._bars.reset(bar, total=total, description=what, visible=True)
+            self._bars.update(bar, completed=done)
+
+        try:
+            yield tell
+        finally:
+            self._bars.remove_task(bar)
+
     def _tell(self) -> None:
         pause_s, pace = self._first_s, Pace()
         while not self._left.wait(pause_s):
@@ -119,7 +137,7 @@ class Screen:
             if stages := self._bars.tasks:
                 first, *inner = stages
                 told = [f"{first.description}: {pace.render(first)}"]
-                for each in inner:
+                for each in filter(lambda each: each.visible, inner):
                     at = "" if each.total is None else f": {each.completed:.0f}/{each.total:.0f}"
                     told.append(each.description + at)
                 self.note("; ".join(told))

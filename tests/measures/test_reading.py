@@ -50,7 +50,12 @@ def answers(
 ) -> tuple[dict[str, str], list[int]]:
     """Predictions by example, and the tokens that each prefill read."""
     read: list[int] = []
-    subject = Subject(model=model, method=method, protocol=protocol, tell=read.append)
+
+    def tell(what: str, done: int, total: int | None) -> None:
+        if what == "reading the prompt":
+            read.append(done)
+
+    subject = Subject(model=model, method=method, protocol=protocol, tell=tell)
 
     def speak(*given: Any) -> Any:
         return generate(*given, tokenizer=model.tokenizer, eos_ids=frozenset(), sampling=Sampling())

@@ -83,6 +83,23 @@ def test_less_than_before_begins_a_stage_anew() -> None:
         assert task.start_time > begun
 
 
+def test_what_goes_on_within_a_stage_is_told_one_after_another() -> None:
+    written = io.StringIO()
+    with Screen(Console(file=written), first_s=0.05) as screen:
+        with screen.stage("samples", 10), screen.within() as tell:
+            wait_for(lambda: written.getvalue().count("gone") > 0)
+            tell("reading", 512, 512)
+            tell("decoding", 7, 64)
+            wait_for(lambda: written.getvalue().count("gone") > 1)
+            tell("decoding", 3, 64)
+            (_, task) = screen._bars.tasks
+            assert task.completed == 3
+        assert not screen._bars.tasks
+    first, second, *_ = written.getvalue().splitlines()
+    assert first.endswith("left")
+    assert second.endswith("left; decoding: 7/64")
+
+
 def test_lines_come_further_and_further_apart_and_end_with_the_work() -> None:
     written = io.StringIO()
     with Screen(Console(file=written), first_s=0.02) as screen, screen.stage("loading"):

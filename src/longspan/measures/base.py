@@ -78,8 +78,18 @@ class Subject:
     """Those that need not be read again, under a `prefill` in full; or, put aside, what makes room
     where reading needs it.
     """
-    tell: Callable[[int], Any] | None = None
-    """Gets the tokens read so far while a prompt is read."""
+    tell: Callable[[str, int, int | None], Any] | None = None
+    """Gets what is going on, how much of it is done, and of how much."""
+
+    def read_so_far(self, tokens: int) -> None:
+        """Tell of a prompt."""
+        if self.tell is not None:
+            self.tell("reading the prompt", tokens, self.context_tokens)
+
+    def decoded(self, tokens: int, most: int) -> None:
+        """Tell of what follows it."""
+        if self.tell is not None:
+            self.tell("decoding", tokens, most)
 
     def encode(self, example: types.Example, new_tokens: int) -> tuple[list[int], list[int]]:
         """Token ids of (context, question). Raises ValueError where they and `new_tokens` more are
@@ -117,8 +127,8 @@ class Subject:
         rows = [[*context, *question] for context, question in prompts]
         session = self.open(len(rows), max(map(len, rows)) + new_tokens)
         if self.protocol == "question_dense":
-            return session, session.prefill(rows, self.tell), [[] for _ in rows]
-        logits_BV = session.prefill([context for context, _ in prompts], self.tell)
+            return session, session.prefill(rows, self.read_so_far), [[] for _ in rows]
+        logits_BV = session.prefill([context for context, _ in prompts], self.read_so_far)
         return session, logits_BV, [question for _, question in prompts]
 
     def lesson(self, example: types.Example, steps: int) -> Lesson:

@@ -10,6 +10,7 @@ import gc
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from longspan.measures.stretches import stretches
 from longspan.measures.traffic import between, traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from longspan.measures.base import Subject
     from longspan.methods.base import LayerState
@@ -53,14 +54,19 @@ def latency(
         session, logits_BV = _read(subject, examples, warmup + steps + ledger_steps, ledger)
         tokens = logits_BV.argmax(-1).tolist()
         ttft_s = time.perf_counter() - start
-        tokens = _decode(session, tokens, warmup)[0]
+        past, most = count(1), warmup + steps + ledger_steps
+
+        def told() -> None:
+            subject.decoded(next(past), most)
+
+        tokens = _decode(session, tokens, warmup, told)[0]
         taken_in: dict[str, float] = defaultdict(float)
         before = traffic(_states(session))
         with clocked(session, taken_in, ("absorb_ms",)):
-            tokens, step_ms, absorb_ms = _decode_clocked(session, tokens, steps, taken_in)
+            tokens, step_ms, absorb_ms = _decode_clocked(session, tokens, steps, told, taken_in)
         cache = between(before, traffic(_states(session)), steps)
         with clocked(session, ledger, STEP):
-            _, ledger_ms = _decode(session, tokens, ledger_steps)
+            _, ledger_ms = _decode(session, tokens, ledger_steps, told)
     build_s = ledger.pop("build_s", None)
     parts = {name: value / ledger_steps for name, value in ledger.items()}
     if parts:
@@ -121,7 +127,7 @@ def _read(
     longest = max(map(len, rows))
     session = subject.open(len(rows), longest + new_tokens)
     with clocked(session, ledger, ("build_s",)):
-        logits_BV = session.prefill(rows, subject.tell)
+        logits_BV = session.prefill(rows, subject.read_so_far)
     return session, logits_BV
 
 
@@ -145,7 +151,11 @@ def _by_stretch(step_ms: Sequence[float], absorb_ms: Sequence[float]) -> list[di
 
 
 def _decode_clocked(
-    session: Session, tokens: list[int], steps: int, spent: dict[str, float]
+    session: Session,
+    tokens: list[int],
+    steps: int,
+    told: Callable[[], None],
+    spent: dict[str, float],
 ) -> tuple[list[int], list[float], list[float]]:
     """As `_decode`, with what `spent` has of "absorb_ms" by step: that happens too seldom for its
     clock to be felt.
@@ -154,18 +164,22 @@ def _decode_clocked(
     absorb_ms: list[float] = []
     for _ in range(steps):
         before = spent.get("absorb_ms", 0.0)
-        tokens, (ms,) = _decode(session, tokens, 1)
+        tokens, (ms,) = _decode(session, tokens, 1, told)
         step_ms.append(ms)
         absorb_ms.append(spent.get("absorb_ms", 0.0) - before)
     return tokens, step_ms, absorb_ms
 
 
-def _decode(session: Session, tokens: list[int], steps: int) -> tuple[list[int], list[float]]:
+def _decode(
+    session: Session, tokens: list[int], steps: int, told: Callable[[], None]
+) -> tuple[list[int], list[float]]:
+    """`told` is called between steps."""
     step_ms = []
     for _ in range(steps):
         start = time.perf_counter()
         tokens = session.decode(tokens).argmax(-1).tolist()  # .tolist() waits for the device
         step_ms.append((time.perf_counter() - start) * 1000)
+        told()
     return tokens, step_ms
 
 

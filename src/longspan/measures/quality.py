@@ -76,13 +76,14 @@ class Quality:
     ) -> Iterator[Record]:
         session, logits_BV, answers = self._open(jobs, prompts, *read)
         row_of = {id(answer.stream): row for row, answer in enumerate(answers)}
-        streams = [answer.stream for answer in answers]
+        streams, most = [answer.stream for answer in answers], max(each.limit for each in prompts)
         for grown in self.voice.generate(session, logits_BV, streams):
             alive = [answers[row_of[id(stream)]] for stream in grown]
             for answer in alive:
                 if answer.stream.finish is not None:
                     row = row_of[id(answer.stream)]
                     yield self._record(answer, [layer[row] for layer in session.states])
+            self.subject.decoded(max(len(stream.tokens) for stream in grown), most)
             if growing is not None:
                 begun = [answer for answer in alive if answer.stream.finish is None]
                 growing([answer for answer in begun if not answer.job.example.forced])

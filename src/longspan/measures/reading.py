@@ -88,7 +88,7 @@ class Reader:
         if self._held is None or self._held[0] != shared:
             self._held = None  # before the next one needs the memory
             context = self.subject.open(1, room)
-            context.prefill([prompts[0].context], self.subject.tell)
+            context.prefill([prompts[0].context], self.subject.read_so_far)
             self._held = (shared, context)
         session = self._held[1].fork(len(prompts))
         questions = [prompt.question for prompt in prompts]

@@ -119,6 +119,7 @@ def recall(
             if (found := next(moves, None)) is None:
                 break
             fed += 1
+            subject.decoded(step + 1, steps)
             if session.observer is not None:
                 tally.step(step, found)
         if done is not None:
