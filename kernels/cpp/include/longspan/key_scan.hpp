@@ -11,6 +11,7 @@
 
 #include "longspan/exact_order.hpp"
 #include "longspan/key_scan_args.hpp"
+#include "longspan/scan_products.hpp"
 
 namespace longspan::LONGSPAN_ISA {
 
@@ -89,30 +90,42 @@ class KeyScan {
         const CodedQuery* queries = &queries_[piece.stretch * args_.heads + group * a_group_];
         const std::int64_t room = std::min<std::int64_t>(2 * most + 16, piece.end - piece.begin);
         for (int h = 0; h < a_group_; ++h) best[h].found.reserve(static_cast<std::size_t>(room));
-        float scores[block];
+        alignas(64) float scores[scanned_together][block];
         for (std::int64_t begin = piece.begin; begin < piece.end; begin += std::int64_t{step} * block) {
             const int count = static_cast<int>(std::min<std::int64_t>(block, piece.end - begin));
-            std::fill(scores + count, scores + block, nothing);
-            for (int h = 0; h < a_group_; ++h) {
-                score(queries[h], codes + begin * args_.width, count, scores);
-                for (int i = 0; i < block; i += Vec::lanes)
-                    for (std::uint32_t good = positive(load(scores + i) - broadcast(bound[h])); good != 0; good &= good - 1) {
-                        const int at = i + std::countr_zero(good);
-                        best[h].found.push_back(rank_key(scores[at], static_cast<std::uint32_t>(piece.first + begin + at)));
-                        if (best[h].found.size() >= static_cast<std::size_t>(2 * most + 16)) lift(best[h], most, bound[h]);
-                    }
+            for (int first = 0; first < a_group_; first += scanned_together) {
+                const int heads = std::min(scanned_together, a_group_ - first);
+                score(queries + first, heads, codes + begin * args_.width, count, scores);
+                for (int h = 0; h < heads; ++h) {
+                    BestOf& kept = best[first + h];
+                    const float* score = scores[h];
+                    for (int i = 0; i < block; i += Vec::lanes)
+                        for (std::uint32_t good = positive(load(score + i) - broadcast(bound[first + h])); good != 0; good &= good - 1) {
+                            const int at = i + std::countr_zero(good);
+                            kept.found.push_back(rank_key(score[at], static_cast<std::uint32_t>(piece.first + begin + at)));
+                            if (kept.found.size() >= static_cast<std::size_t>(2 * most + 16)) lift(kept, most, bound[first + h]);
+                        }
+                }
             }
         }
     }
 
-    void score(const CodedQuery& query, const std::int8_t* codes, int count, float* scores) const {
-        std::int32_t products[block];
+    // Of `count` codes, for up to four heads; what is beyond scores nothing.
+    void score(const CodedQuery* queries, int heads, const std::int8_t* codes, int count, float (*scores)[block]) const {
+        const std::int16_t* weights[scanned_together];
+        float units[scanned_together];
+        for (int h = 0; h < scanned_together; ++h) {
+            const CodedQuery& query = queries[std::min(h, heads - 1)];
+            weights[h] = query.quantised.data(), units[h] = query.unit;
+        }
         for (int i = 0; i < count; i += 4) {
             const std::int8_t* rows[4];
+            float* to[scanned_together];
             for (int r = 0; r < 4; ++r) rows[r] = codes + std::int64_t{std::min(i + r, count - 1)} * args_.width;
-            four_products(query.quantised.data(), rows, args_.width, products + i);
+            for (int h = 0; h < scanned_together; ++h) to[h] = scores[h] + i;
+            scan_products(weights, units, rows, args_.width, to);
         }
-        for (int i = 0; i < count; ++i) scores[i] = static_cast<float>(products[i]) * query.unit;
+        for (int h = 0; h < heads; ++h) std::fill(scores[h] + count, scores[h] + block, nothing);
     }
 
     // Drops all but the best. Equal scores differ by their token: what ties with the worst kept stays in the running.
