@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import torch
 
 from longspan_kernels.attention_graph.maps import COLUMNS, score_maps
-from longspan_kernels.attention_graph.options import Metric
 from longspan_kernels.dispatch import path
 from longspan_kernels.key_scan import cpu, reference
+from longspan_kernels.key_scan.skew import skewed_maps
 from longspan_kernels.on_gpu import triton_serves
 
 if TYPE_CHECKING:
@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 LARGEST = 1e30
 """Of keys, queries and weights: sums of their products stay within float32."""
 
-__all__ = ["Coordinates", "KeyCodes", "best_keys", "columns", "coordinates", "encode"]
+Columns = Literal["queries", "keys", "skewed"]
+"""What chooses them; see `coordinates`."""
+
+__all__ = [
+    "Columns",
+    "Coordinates",
+    "KeyCodes",
+    "best_keys",
+    "columns",
+    "coordinates",
+    "encode",
+    "scores",
+]
 
 
 class Coordinates(NamedTuple):
@@ -50,26 +62,28 @@ def columns(rank: int) -> int:
 
 
 def coordinates(
-    keys_GTD: Tensor, queries_GSD: Tensor | None, rank: int, metric: Metric
+    keys_GTD: Tensor, queries_GSD: Tensor | None, rank: int, metric: Columns
 ) -> Coordinates:
     """The `rank` columns in which the scores of the sampled queries are kept best (`queries`; their
     best approximation of that rank), or the keys (`keys`: their principal axes, as in Loki, arXiv
-    2406.02542); filled up with zeros to a multiple of 32.
+    2406.02542), or those of `skewed_maps`, as in InfiniGen (`skewed`); filled up with zeros to a
+    multiple of 32.
 
     Raises ValueError where rank is not 1 to D, and on numbers that are not finite or beyond 1e30.
     """
     groups, _, size = keys_GTD.shape
     if not 1 <= rank <= size:
         raise ValueError(f"rank is {rank}; it should be 1 to {size}, the head size")
-    if metric not in get_args(Metric):
-        raise ValueError(f"metric is {metric!r}; right is one of {', '.join(get_args(Metric))}")
+    if metric not in get_args(Columns):
+        raise ValueError(f"metric is {metric!r}; right is one of {', '.join(get_args(Columns))}")
     if queries_GSD is None:
         queries_GSD = keys_GTD.new_empty(groups, 0, size)
     check("keys", keys_GTD)
     check("queries", queries_GSD)
     found = []
     for keys_TD, queries_SD in zip(keys_GTD, queries_GSD, strict=True):
-        maps = score_maps(keys_TD.float().cpu(), queries_SD.float().cpu(), rank, metric)
+        given = keys_TD.float().cpu(), queries_SD.float().cpu(), rank
+        maps = skewed_maps(*given) if metric == "skewed" else score_maps(*given, metric)
         # of keys that are all alike the maps know no unit; codes have steps of their own
         unit = maps.to_codes_DW.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
         found.append((maps.mean_D, maps.to_codes_DW / unit, maps.to_queries_DW * unit))
@@ -137,10 +151,6 @@ def best_keys(
             f"k is {k} and candidates {candidates}; right is 1 <= k <= candidates <= {tokens}, the"
             " keys in codes"
         )
-    if q_HD.shape[1] != head_size or len(q_HD) % groups:
-        raise ValueError(
-            f"q has shape {list(q_HD.shape)}; it should be [a multiple of {groups}, {head_size}]"
-        )
     for keys_GTD in keys_GTDs:
         if (keys_GTD.shape[0], keys_GTD.shape[2]) != (groups, head_size):
             raise ValueError(
@@ -150,12 +160,8 @@ def best_keys(
         raise ValueError(
             f"keys has {sum(each.shape[1] for each in keys_GTDs)} tokens; it should have {tokens}"
         )
+    weights = _weights(q_HD, coded, where)
     q_HD = q_HD.float()
-    y_GRW = q_HD.reshape(groups, -1, head_size) @ where.to_queries_GDW
-    weights = [(y_GRW * each.step_GW[:, None]).flatten(0, 1) for each in coded]
-    if q_HD.device.type == "cpu":  # a GPU would have to be waited for
-        for weights_HW in weights:
-            check("q times the codes' steps", weights_HW)
     codes = [each.code_GTW for each in coded]
     if triton_serves(backend, codes, weights):
         from longspan_kernels.key_scan import triton
@@ -165,3 +171,27 @@ def best_keys(
     if isa is None:
         return reference.best_keys(q_HD, weights, codes, k, candidates, keys_GTDs)
     return cpu.best_keys(q_HD, weights, codes, k, candidates, keys_GTDs, threads=threads, isa=isa)
+
+
+def scores(q_HD: Tensor, coded: Sequence[KeyCodes], where: Coordinates) -> Tensor:
+    """float32 [H, T]: what `best_keys` ranks keys by, of every key, in plain torch on any device.
+
+    Raises ValueError as `best_keys`.
+    """
+    weights = _weights(q_HD, coded, where)
+    return reference.scores(weights, [each.code_GTW for each in coded])
+
+
+def _weights(q_HD: Tensor, coded: Sequence[KeyCodes], where: Coordinates) -> list[Tensor]:
+    """float32 [H, W] a stretch: of each column's codes."""
+    groups, head_size, _ = where.to_queries_GDW.shape
+    if q_HD.shape[1] != head_size or len(q_HD) % groups:
+        raise ValueError(
+            f"q has shape {list(q_HD.shape)}; it should be [a multiple of {groups}, {head_size}]"
+        )
+    y_GRW = q_HD.float().reshape(groups, -1, head_size) @ where.to_queries_GDW
+    weights = [(y_GRW * each.step_GW[:, None]).flatten(0, 1) for each in coded]
+    if q_HD.device.type == "cpu":  # a GPU would have to be waited for
+        for weights_HW in weights:
+            check("q times the codes' steps", weights_HW)
+    return weights

@@ -38,20 +38,26 @@ def best_keys(
     keys_GTDs: Sequence[Tensor],
 ) -> Tensor:
     """See `longspan_kernels.key_scan.best_keys`; weights float32 [H, W] and codes a stretch."""
-    scores, wide = [], WIDE.get(q_HD.device.type, torch.float32)
-    for weights_HW, code_GTW in zip(weights, codes, strict=True):
-        whole_HW, unit_H = quantised(weights_HW)
-        whole_GRW = whole_HW.to(wide).view(len(code_GTW), -1, whole_HW.shape[1])
-        scores += [
-            (whole_GRW @ part_GTW.to(wide).mT).flatten(0, 1).float() * unit_H[:, None]
-            for part_GTW in torch.split(code_GTW, BLOCK, dim=1)
-        ]
-    score_HT = torch.cat(scores, dim=1)
+    score_HT = scores(weights, codes)
     token_T = torch.arange(score_HT.shape[1], device=q_HD.device)
     found_HC = ranked(score_HT, token_T.expand_as(score_HT), candidates)
     if keys_GTDs:
         found_HC = ranked(products(q_HD, keys_GTDs, found_HC), found_HC, k)
     return found_HC[:, :k].int()
+
+
+def scores(weights: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:
+    """float32 [H, T]: of every key's code."""
+    parts = []
+    for weights_HW, code_GTW in zip(weights, codes, strict=True):
+        wide = WIDE.get(weights_HW.device.type, torch.float32)
+        whole_HW, unit_H = quantised(weights_HW)
+        whole_GRW = whole_HW.to(wide).view(len(code_GTW), -1, whole_HW.shape[1])
+        parts += [
+            (whole_GRW @ part_GTW.to(wide).mT).flatten(0, 1).float() * unit_H[:, None]
+            for part_GTW in torch.split(code_GTW, BLOCK, dim=1)
+        ]
+    return torch.cat(parts, dim=1)
 
 
 def ranked(score_HN: Tensor, token_HN: Tensor, count: int) -> Tensor:

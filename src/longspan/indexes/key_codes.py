@@ -1,7 +1,8 @@
 """Short codes of all keys, scanned at every step: a search without a graph or clusters.
 
-Loki (Singhania et al., arXiv 2406.02542) ranks tokens by the first principal axes of their keys.
-Beyond the paper: axes that keep the scores of the prompt's queries best, codes of a byte a column,
+Loki (Singhania et al., arXiv 2406.02542) ranks tokens by the first principal axes of their keys,
+InfiniGen (Lee et al., arXiv 2406.19707) by columns of keys turned so that few carry the scores.
+Beyond the papers: axes that keep the scores of the prompt's queries best, codes of a byte a column,
 and the best candidates ordered by the keys themselves.
 """
 
@@ -17,7 +18,14 @@ import torch
 from longspan.indexes.base import KeyIndex, SearchResult
 from longspan.indexes.files import read_facts, read_tensor, write_facts, write_tensors
 from longspan.types import Runs
-from longspan_kernels.key_scan import Coordinates, KeyCodes, best_keys, coordinates, encode
+from longspan_kernels.key_scan import (
+    Coordinates,
+    KeyCodes,
+    best_keys,
+    coordinates,
+    encode,
+    scores,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import Budget, Segment
-    from longspan_kernels.attention_graph import Metric
+    from longspan_kernels.key_scan import Columns
 
 KIND, VERSION, CODES = "longspan.key_codes", "1", "codes.safetensors"
 
@@ -37,8 +45,10 @@ class CodeOptions:
 
     rank: float = 1.0
     """Columns of a code, as a share of the head size."""
-    metric: Metric = "queries"
-    """Columns keep the scores of the prompt's queries best, or the keys (the paper)."""
+    metric: Columns = "queries"
+    """Columns keep the scores of the prompt's `queries` best, or the `keys` (Loki), or are those
+    that weigh most when queries have been `skewed` (InfiniGen).
+    """
     candidates: float = 1.0
     """So many times what is retrieved is ordered by the keys themselves; 1: codes decide. Keys that
     are not where the codes are, as in a wave buffer, are not read: their codes decide.
@@ -69,7 +79,7 @@ class KeyCodesIndex(KeyIndex):
     @property
     def wants_queries(self) -> bool:
         """The axes are chosen by what queries tell apart."""
-        return self.options.metric == "queries"
+        return self.options.metric != "keys"
 
     def build(self, segment: Segment) -> None:
         """Write a stretch of the prompt in codes. Raises ValueError on NaN or infinity."""
@@ -116,6 +126,21 @@ class KeyCodesIndex(KeyIndex):
             distances=distances,
             bytes=read,
         )
+
+    def near_best(self, q_HD: Tensor, below: float, beside_GTDs: Sequence[Tensor] = ()) -> float:
+        """How many keys have a product with the query at most `below` the best one's, by codes: a
+        mean over the query heads. The best may be one of the keys beside, which do not count. In
+        plain torch; on a GPU it is waited for.
+        """
+        assert self.where is not None
+        score_HT = scores(q_HD, self.coded, self.where)
+        best_H = score_HT.amax(1)
+        y_GRW = q_HD.float().view(len(self.where.mean_GD), -1, q_HD.shape[1])
+        y_GRW = y_GRW @ self.where.to_queries_GDW
+        for keys_GTD in beside_GTDs:
+            x_GTW = (keys_GTD.float() - self.where.mean_GD[:, None]) @ self.where.to_codes_GDW
+            best_H = best_H.maximum((y_GRW @ x_GTW.mT).amax(2).flatten())
+        return float((score_HT >= best_H[:, None] - below).sum(1).float().mean())
 
     def cost(self, heads: int, ordered: int) -> tuple[float, float]:
         """Distances of a search for so many query heads that takes the products of so many keys

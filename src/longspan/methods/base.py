@@ -74,6 +74,16 @@ class LayerState(ABC):
         """
         raise TypeError(f"{type(self).__name__} learns of no queries")
 
+    @property
+    def expects(self) -> bool:
+        """Whether the next `decode` goes by a guess of its query, if it is given one."""
+        return False
+
+    def expect(self, q_HD: Tensor) -> None:  # noqa: B027
+        """About the query of the next `decode`, whose token is yet to be appended; told only
+        where `expects`.
+        """
+
     @abstractmethod
     def fork(self) -> LayerState:
         """A second state that goes on from here; what is sealed is shared, not copied."""

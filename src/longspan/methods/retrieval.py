@@ -148,7 +148,11 @@ class RetrievalState(StoredState):
         ranges = self.zones(start, len(self.store) - stop)
         partials = self.placement.attend_ranges(q_HD, ranges)
         budget = self.budget(merge(partials).lse if partials else None)
-        return ranges, partials, self.index.search(q_HD, budget, self.geometry.scale)
+        return ranges, partials, self.search(q_HD, budget)
+
+    def search(self, q_HD: Tensor, budget: Budget) -> SearchResult:
+        """What the index finds for a query."""
+        return self.index.search(q_HD, budget, self.geometry.scale)
 
     def budget(self, exact_lse_H: Tensor | None = None) -> Budget:
         """What a search may read now."""

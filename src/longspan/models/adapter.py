@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from longspan.models.huggingface import HuggingFace
     from longspan.models.prompts import Prompts
     from longspan.prefill.base import Prefill
-    from longspan.types import Example
+    from longspan.types import Example, LayerGeometry
 
 TURN_ENDS = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>", "<turn|>")
 """Tokens that end an answer where the chat template writes them; some checkpoints forget to list
@@ -40,8 +40,10 @@ class HuggingFaceModel(Model):
         module: Any,
         tokenizer: Any,
         windows: list[int | None],
-        geometries: list[Any],
+        layers: list[tuple[LayerGeometry, Any]],
     ) -> None:
+        """`layers`: what each is like, and its attention module."""
+        geometries = [geometry for geometry, _ in layers]
         text = module.config.get_text_config(decoder=True)
         self.options = options
         self.name = options.name or Path(options.path).expanduser().resolve().name
@@ -65,6 +67,7 @@ class HuggingFaceModel(Model):
             module=module,
             windows=windows,
             geometries=geometries,
+            attentions=[attention for _, attention in layers],
             rotary=RotaryPin(module),
             device=checks.input_device(module),
             chunk_tokens=options.prefill_chunk_tokens,

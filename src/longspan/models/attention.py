@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from longspan.models.cache import Handle
 from longspan.models.checks import NO_LONG_CONTEXT
+from longspan.models.guesses import Guessed
 from longspan.models.window import WindowState, slides
 from longspan.types import LayerGeometry
 
@@ -68,13 +69,15 @@ def longspan_attention(
     if not isinstance(key, Handle):
         raise TypeError("the attention 'longspan' works in a session only; use session.prefill")
     layer = key.layer
+    if layer.cache.guessing:
+        raise Guessed(query[:, :, 0])
     if layer.cache.decoding:
         return layer.decode(query[:, :, 0], key, s_aux)[:, None], None
     if layer.cache.probe is not None:
         if attention_mask is not None:
             raise ValueError("its code makes masks of its own")
         geometry = describe(module, query, key, scaling, softcap, dropout, arguments)
-        layer.cache.probe.append(geometry)
+        layer.cache.probe.append((geometry, module))
         layer.states = [WindowState(geometry, layer.window)]
     return layer.prefill(query, key, s_aux), None
 

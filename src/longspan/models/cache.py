@@ -12,7 +12,7 @@ from longspan_kernels.types import Partial
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from longspan.methods.base import Method, StaticLayer
     from longspan.models.base import Observer
@@ -159,6 +159,8 @@ class StoreCache:
         self.is_linear = [False] * len(self.layers)
         self.is_dummy = [False] * len(self.layers)
         self.decoding = False
+        self.guessing = False
+        """Whether the attention ends with `Guessed`, before it stores or reads anything."""
         self.counts: Sequence[int] = ()
         """Real tokens of each row in the chunk that is read now; they stand at its end."""
         self.prompts: Sequence[Prompt | None] = ()
@@ -171,8 +173,10 @@ class StoreCache:
         """What seals the states of rows whose prompt ends with the chunk, and which these are."""
         self.at_B: Tensor | None = None
         """int64: tokens that each row holds, where layers are static."""
-        self.probe: list[LayerGeometry] | None = None
-        """Where the attention notes what it learns of each layer, during the self-test at load."""
+        self.probe: list[tuple[LayerGeometry, nn.Module]] | None = None
+        """Where the attention notes what it learns of each layer, and whose it is, during the
+        self-test at load.
+        """
 
     def bind(self, rows: Sequence[Sequence[RowState]], tapes: Sequence[Tape | None] = ()) -> None:
         """Read and write these rows, each given as its states by layer."""

@@ -14,7 +14,7 @@ from longspan.models.window import slides
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from longspan.types import LayerGeometry
 
@@ -106,12 +106,14 @@ def input_device(module: Any) -> torch.device:
 
 
 @torch.inference_mode()
-def probe(module: Any, windows: list[int | None], implementation: str) -> list[LayerGeometry]:
+def probe(
+    module: Any, windows: list[int | None], implementation: str
+) -> list[tuple[LayerGeometry, nn.Module]]:
     """Read 12 tokens through the adapter and compare the logits with the model's own; leaves the
     adapter switched on.
 
-    Returns the geometry of every layer. ValueError where the two differ or the model's code cannot
-    run.
+    Returns the geometry of every layer, and its attention module. ValueError where the logits
+    differ or the model's code cannot run.
     """
     vocabulary = module.config.get_text_config(decoder=True).vocab_size
     ids_1Q = (torch.arange(PROBE_TOKENS, device=input_device(module)) * 7919 + 3)[None] % vocabulary
@@ -132,7 +134,7 @@ def probe(module: Any, windows: list[int | None], implementation: str) -> list[L
     tolerance = ROUGH if quantised else TOLERANCE.get(module.dtype, ROUGH)
     if not worst < tolerance:
         raise ValueError(f"self-test: logits differ by {worst:.1e} (tolerance {tolerance})")
-    return sorted(cache.probe, key=lambda geometry: geometry.layer)
+    return sorted(cache.probe, key=lambda found: found[0].layer)
 
 
 @contextmanager

@@ -46,6 +46,8 @@ class Decoder:
     """By layer; None where the method owns the layer."""
     geometries: Sequence[LayerGeometry]
     """By layer, all of them."""
+    attentions: Sequence[Any]
+    """The module of each."""
     rotary: RotaryPin
     device: torch.device
     """Where token ids go."""

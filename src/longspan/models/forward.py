@@ -9,6 +9,7 @@ import torch
 
 from longspan.models.cache import StoreCache
 from longspan.models.decoder import whole
+from longspan.models.guesses import Guesses
 from longspan.models.sealing import Sealer
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Forward:
     def __init__(self, decoder: Decoder, method: Method, context_tokens: int | None) -> None:
         self._decoder = decoder
         self._cache = StoreCache(decoder.windows, method)
+        self._guesses = Guesses(decoder.attentions, self._cache)
         self._context_tokens = context_tokens
 
     def bind(self, rows: Sequence[Row]) -> None:
@@ -70,7 +72,7 @@ class Forward:
         """Give each of the rows, which are bound, one more token; the logits [B, V] after it."""
         self._cache.observer = observer
         positions = [[row.length] for row in rows]
-        with whole(rows):
+        with whole(rows), self._guesses.step():
             return self._run([[token] for token in tokens], positions, decoding=True)[:, -1]
 
     def _run(

@@ -62,8 +62,8 @@ class HuggingFace:
             windows = self._refusing(lambda: checks.layer_windows(config))
             tokenizer = self._tokenizer(source)
             module = self._weights(source, config)
-        geometries = self._refusing(lambda: _attach(module, windows, opaque=self.compile))
-        return HuggingFaceModel(self, source, module, tokenizer, windows, geometries)
+        layers = self._refusing(lambda: _attach(module, windows, opaque=self.compile))
+        return HuggingFaceModel(self, source, module, tokenizer, windows, layers)
 
     def _source(self) -> str:
         embedded = self.path == EMBEDDED

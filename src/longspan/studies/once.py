@@ -82,6 +82,15 @@ class OnceState(StoredState):
         return self._other.decode(q_HD)
 
     @property
+    def expects(self) -> bool:
+        """See LayerState."""
+        return self._other.expects
+
+    def expect(self, q_HD: Tensor) -> None:
+        """See LayerState."""
+        self._other.expect(q_HD)
+
+    @property
     def selection(self) -> Selection:
         """See LayerState."""
         return self._other.selection
