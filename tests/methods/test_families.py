@@ -9,6 +9,7 @@ import torch
 from tests.tiny_models import EXACT, save_tiny, tiny
 
 from longspan.methods.h2o import H2O
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.infllm import InfLLM
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
@@ -30,6 +31,9 @@ OTHERS: dict[str, Method] = {
     "streaming_llm": StreamingLLM(budget=1.0),
     "h2o": H2O(budget=1.0),
     "infllm": InfLLM(retrieval_budget=1.0, local_tokens=8, page_tokens=8, update_tokens=8),
+    "infinigen": InfiniGen(
+        retrieval_budget=1.0, local_tokens=8, update_tokens=8, dense_layers=(), rank=0.1
+    ),
     "oracle_topk": OracleTopK(budget=1.0, local_tokens=8),
     "oracle_topp": OracleTopP(coverage=1.0, local_tokens=8),
     "random_k": RandomK(budget=1.0, local_tokens=8),

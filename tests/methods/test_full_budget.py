@@ -9,6 +9,7 @@ from tests.methods.cases import assert_close, layer
 
 from longspan.methods.full import Full
 from longspan.methods.h2o import H2O
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.infllm import InfLLM
 from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.oracle_topp import OracleTopP
@@ -31,6 +32,10 @@ EVERYTHING: dict[str, Method] = {
     "h2o, tokens": H2O(kept_tokens=347, score="mean"),
     "infllm": InfLLM(
         retrieval_budget=1.0, sink_tokens=3, local_tokens=20, page_tokens=8, update_tokens=33
+    ),
+    "infinigen": InfiniGen(retrieval_budget=1.0, dense_layers=(), update_tokens=40),
+    "infinigen, alpha": InfiniGen(
+        retrieval_budget=1.0, alpha=1e6, dense_layers=(), update_tokens=33, candidates=1.2
     ),
     "pqcache": PQCache(retrieval_budget=1.0, update_tokens=40),
     "pqcache, query heads": PQCache(retrieval_budget=1.0, update_tokens=33, share="query_head"),

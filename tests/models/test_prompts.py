@@ -13,6 +13,7 @@ from longspan.methods.faiss_flat import FaissFlat
 from longspan.methods.full import Full
 from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
@@ -51,6 +52,7 @@ METHODS: dict[str, Method] = {
     "snapkv": SnapKV(budget=0.3, window_tokens=8),
     "streaming_llm": StreamingLLM(budget=0.3, sink_tokens=2),
     "loki": Loki(query_tokens=40, query_window=10, dense_layers=(), **SMALL),
+    "infinigen": InfiniGen(dense_layers=(0,), top_tokens=20, **SMALL),
     "hybrid": Hybrid(query_tokens=50, **TOP),
     "retrieval_attention": RetrievalAttention(query_tokens=50, **TOP),
     "magicpig": MagicPIG(dense_layers=(), local_tokens=8),

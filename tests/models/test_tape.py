@@ -11,6 +11,7 @@ from tests.models.test_exactness import prompts
 from longspan.methods.faiss_hnsw import FaissHnsw
 from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.infllm import InfLLM
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
@@ -32,6 +33,7 @@ METHODS: dict[str, Method] = {
         sink_tokens=2, local_tokens=4, update_tokens=4, page_tokens=4, representatives=2,
         top_tokens=4,
     ),
+    "infinigen": InfiniGen(**SMALL, top_tokens=3, dense_layers=()),
     "hybrid": Hybrid(**SMALL, top_tokens=3, tokens_per_cluster=4),
     "hybrid, graph": Hybrid(**SMALL, top_tokens=3, beam=6, tokens_per_cluster=4, tokens_by="graph"),
 }  # fmt: skip

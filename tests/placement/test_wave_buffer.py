@@ -11,6 +11,7 @@ import torch
 from tests.methods.cases import Layer, assert_close, layer
 
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.retrieval_attention import RetrievalAttention
@@ -32,6 +33,7 @@ METHODS: dict[str, Any] = {
     "hybrid, graph": Hybrid(**SMALL, top_tokens=20, beam=40, tokens_by="graph"),
     "infllm": InfLLM(**SMALL, page_tokens=12, top_tokens=24),
     "loki": Loki(**SMALL, top_tokens=20),
+    "infinigen": InfiniGen(**SMALL, top_tokens=20, dense_layers=()),
 }
 
 
