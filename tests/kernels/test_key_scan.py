@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from longspan_kernels.key_scan import KeyCodes, best_keys, coordinates, encode
+from longspan_kernels.key_scan import KeyCodes, best_keys, coordinates, encode, scores
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -173,3 +173,34 @@ def test_bad_input_is_named() -> None:
         encode(keys[0][:1], where)
     with pytest.raises(ValueError, match="rank is 65; it should be 1 to 64"):
         coordinates(keys[0], None, 65, "keys")
+
+
+def test_skewed_columns_are_those_that_weigh_most_in_queries_and_keys() -> None:
+    keys_GTD = torch.randn(2, 300, 40) @ torch.randn(40, 40) + 3
+    queries_GSD = torch.randn(2, 90, 40) @ torch.randn(40, 40)
+    where = coordinates(keys_GTD, queries_GSD, 12, "skewed")
+    assert where.to_codes_GDW.shape == (2, 40, 32)
+    for group in range(2):
+        turn_DD = torch.linalg.svd(queries_GSD[group].double()).Vh.T
+        weight_D = (queries_GSD[group].double() @ turn_DD).abs().mean(0)
+        weight_D += (keys_GTD[group].double() @ turn_DD).abs().mean(0)
+        kept_DW = turn_DD[:, weight_D.topk(12).indices].float()
+        found_DD = where.to_queries_GDW[group] @ where.to_codes_GDW[group].T
+        torch.testing.assert_close(found_DD, kept_DW @ kept_DW.T, atol=1e-4, rtol=1e-4)
+    for nothing in (None, queries_GSD[:, :0], queries_GSD * 0):
+        alone = coordinates(keys_GTD, nothing, 40, "skewed")
+        found_DD = alone.to_queries_GDW[0] @ alone.to_codes_GDW[0].T
+        torch.testing.assert_close(found_DD, torch.eye(40))
+
+
+@pytest.mark.parametrize("case", ["short and ragged", "bfloat16"])
+def test_scores_are_what_ranks_and_near_the_products(case: str) -> None:
+    q_HD, keys, coded, where = inputs(**{"rank": 64, **CASES[case]})
+    score_HT = scores(q_HD, coded, where)
+    found_HK = best_keys(q_HD, coded, where, 9).long()
+    assert torch.equal(score_HT.gather(1, found_HK), score_HT.topk(9).values)
+    exact = [
+        q_HD.float().view(2, 4, -1) @ (each.float() - where.mean_GD[:, None]).mT for each in keys
+    ]
+    exact_HT = torch.cat(exact, 2).flatten(0, 1)
+    assert float((score_HT - exact_HT).abs().max() / exact_HT.abs().max()) < 0.02

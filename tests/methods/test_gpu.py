@@ -11,6 +11,7 @@ from tests.methods.cases import Layer, assert_close, layer
 from longspan.methods.full import Full
 from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
@@ -35,6 +36,9 @@ METHODS = {
     "h2o": lambda **given: H2O(kept_tokens=300, **given),
     "infllm": lambda **given: InfLLM(retrieval_budget=1.0, local_tokens=20, page_tokens=8, **given),
     "hybrid": lambda **given: Hybrid(retrieval_budget=1.0, update_tokens=40, **given),
+    "infinigen": lambda **given: InfiniGen(
+        retrieval_budget=1.0, alpha=1e6, update_tokens=40, dense_layers=(), **given
+    ),
     "loki": lambda **given: Loki(retrieval_budget=1.0, update_tokens=40, **given),
     "pqcache": lambda **given: PQCache(retrieval_budget=1.0, update_tokens=40, **given),
     "retroinfer": lambda **given: RetroInfer(retrieval_budget=1.0, update_tokens=40, **given),

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 LARGEST = 1e30
 """Of keys, queries and weights: sums of their products stay within float32."""
 
-Columns = Literal["queries", "keys", "skewed"]
-"""What chooses them; see `coordinates`."""
+Axes = Literal["queries", "keys", "skewed"]
+"""What chooses the columns; see `coordinates`."""
 
 __all__ = [
-    "Columns",
+    "Axes",
     "Coordinates",
     "KeyCodes",
     "best_keys",
@@ -62,7 +62,7 @@ def columns(rank: int) -> int:
 
 
 def coordinates(
-    keys_GTD: Tensor, queries_GSD: Tensor | None, rank: int, metric: Columns
+    keys_GTD: Tensor, queries_GSD: Tensor | None, rank: int, metric: Axes
 ) -> Coordinates:
     """The `rank` columns in which the scores of the sampled queries are kept best (`queries`; their
     best approximation of that rank), or the keys (`keys`: their principal axes, as in Loki, arXiv
@@ -74,8 +74,8 @@ def coordinates(
     groups, _, size = keys_GTD.shape
     if not 1 <= rank <= size:
         raise ValueError(f"rank is {rank}; it should be 1 to {size}, the head size")
-    if metric not in get_args(Columns):
-        raise ValueError(f"metric is {metric!r}; right is one of {', '.join(get_args(Columns))}")
+    if metric not in get_args(Axes):
+        raise ValueError(f"metric is {metric!r}; right is one of {', '.join(get_args(Axes))}")
     if queries_GSD is None:
         queries_GSD = keys_GTD.new_empty(groups, 0, size)
     check("keys", keys_GTD)

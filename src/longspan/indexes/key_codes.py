@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import Budget, Segment
-    from longspan_kernels.key_scan import Columns
+    from longspan_kernels.key_scan import Axes
 
 KIND, VERSION, CODES = "longspan.key_codes", "1", "codes.safetensors"
 
@@ -44,9 +44,9 @@ class CodeOptions:
     """What is scanned, and how it is used."""
 
     rank: float = 1.0
-    """Columns of a code, as a share of the head size."""
-    metric: Columns = "queries"
-    """Columns keep the scores of the prompt's `queries` best, or the `keys` (Loki), or are those
+    """Axes of a code, as a share of the head size."""
+    metric: Axes = "queries"
+    """Axes keep the scores of the prompt's `queries` best, or the `keys` (Loki), or are those
     that weigh most when queries have been `skewed` (InfiniGen).
     """
     candidates: float = 1.0
@@ -55,7 +55,7 @@ class CodeOptions:
     """
 
     def kept(self, head_size: int) -> int:
-        """Columns of a code, but for those that fill it up."""
+        """Axes of a code, but for those that fill it up."""
         return max(1, ceil(self.rank * head_size))
 
     def ordered(self, wanted: int, tokens: int) -> int:

@@ -28,29 +28,29 @@ class InfiniGen(ShareRetrieval):
 
     Beside the settings of ShareRetrieval. speculate: what a layer retrieves is chosen by its query
     as the attention input of the layer below makes it, with this layer's weights; false: by its own
-    query. Layers without one below (the paper attends the first in full: dense_layers), or with
-    sliding windows alone below, go by their own. rank: columns that are scanned, a share of the
-    head size, filled up to a multiple of 32. alpha: retrieved are only as many tokens as have a
-    score at most that much below the best, a mean over the query heads, and at most the budget; the
-    paper has 4 or 5 and a fifth (retrieval_budget=0.2), RetroInfer and RetrievalAttention compare
-    with fixed budgets. candidates: as Loki's, by the guessed query. query_window, query_tokens:
-    prefill queries that say which columns count, the last ones and at most so many others.
+    query, as it is where there is no layer below, or none without a sliding window. dense_layers:
+    the first two, as in the authors' code: what enters the first says little of the second's query.
+    rank: columns that are scanned, a share of the head size, filled up to a multiple of 32.
+    alpha: retrieved are only as many tokens as have a score at most that much below the best, a
+    mean over the query heads, and at most the budget (the paper: 4 or 5, and a fifth of the
+    context; RetroInfer and RetrievalAttention compare with fixed budgets, which null has).
+    candidates: see Loki; keys are multiplied with the guess. query_window, query_tokens: prefill
+    queries that say which columns count, the last ones and at most so many others.
 
     Deviations. Keys are turned by the singular vectors of the prompt's own queries, behind the
-    rotary embedding, one turn a KV head for all its query heads; the paper calibrates them
-    beforehand, a turn a head, and chooses columns by the prompt. Columns are stored in a byte each,
-    beside the keys. A guess makes the layer's whole query (and its key and value, which are
-    dropped) rather than its columns alone. There are static tokens, which alpha takes into account
-    where one of them has the best score; and generated tokens are written in codes in stretches of
-    update_tokens. Nothing is evicted from host memory. What is guessed is not fetched before its
-    layer begins.
+    rotary embedding, one turn a KV head for all its query heads; the paper calibrates a turn for
+    each head beforehand, and chooses columns by the prompt. Columns are stored in a byte each,
+    beside the keys. A guess is the layer's whole query (and key and value, which are dropped)
+    rather than its columns. There are static tokens; alpha counts from their scores too, but does
+    not count them. Generated tokens are written in codes in stretches of update_tokens. Nothing is
+    evicted from host memory, and what is guessed is not fetched before its layer begins.
     """
 
     name: ClassVar[str] = "infinigen"
 
     sink_tokens: Tokens = 4
     local_tokens: Tokens = 64
-    dense_layers: Layers = (0,)
+    dense_layers: Layers = (0, 1)
     speculate: bool = True
     rank: Fraction = 0.3
     alpha: Annotated[float, Field(gt=0)] | None = None
