@@ -18,6 +18,7 @@ from tests.tiny_models import save_tiny
 from longspan.measures.base import Subject
 from longspan.measures.recall import recall
 from longspan.methods.full import Full
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.streaming_llm import StreamingLLM
@@ -54,7 +55,13 @@ def trace() -> Trace:
 
 @pytest.mark.parametrize(
     "method",
-    [Full(), StreamingLLM(), RetroInfer(retrieval_budget=0.1), RetrievalAttention(top_tokens=20)],
+    [
+        Full(),
+        StreamingLLM(),
+        RetroInfer(retrieval_budget=0.1),
+        RetrievalAttention(top_tokens=20),
+        InfiniGen(top_tokens=20),
+    ],
     ids=lambda method: method.name,
 )
 def test_a_prompt_read_once_goes_on_as_any_method(model: Model, method: Full) -> None:
