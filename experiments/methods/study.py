@@ -14,6 +14,7 @@ import torch
 from longspan.methods.full import Full
 from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
@@ -71,6 +72,13 @@ WAYS: dict[str, Callable[[float], Method]] = {
     "loki": lambda share: replace(Loki(), retrieval_budget=share, **ALIKE),
     "loki as published": lambda share: replace(
         Loki(), retrieval_budget=share, rank=0.25, metric="keys", candidates=1.0, **ALIKE
+    ),
+    "infinigen": lambda share: replace(InfiniGen(), retrieval_budget=share, **ALIKE),
+    "infinigen, two layers dense": lambda share: replace(
+        InfiniGen(), retrieval_budget=share, **STATIC
+    ),
+    "infinigen, own query": lambda share: replace(
+        InfiniGen(), retrieval_budget=share, speculate=False, **ALIKE
     ),
     "pqcache": lambda share: replace(PQCache(), retrieval_budget=share, **ALIKE),
     "pqcache, 4 parts of 8 bits": lambda share: replace(
