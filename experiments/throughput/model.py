@@ -90,10 +90,12 @@ def decoder(
         module: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     windows = checks.layer_windows(config)
     module = module.eval()
+    found = _attach(module, windows, opaque=compiled)
     return Decoder(
         module=module,
         windows=windows,
-        geometries=_attach(module, windows, opaque=compiled),
+        geometries=[geometry for geometry, _ in found],
+        attentions=[attention for _, attention in found],
         rotary=RotaryPin(module),
         device=module.device,  # with its number, as tensors have it
         chunk_tokens=1 << 20,

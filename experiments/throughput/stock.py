@@ -35,6 +35,9 @@ def kernels(device: str) -> list[str]:
 class StockState:
     """A row of a layer in a buffer [B, 2, G, C, D] that the first row of the layer owns."""
 
+    expects = False
+    """See LayerState."""
+
     def __init__(self, buffer_2GCD: Tensor, whole_B2GCD: Tensor) -> None:
         self.buffer_2GCD = self.store = buffer_2GCD
         self.whole_B2GCD = whole_B2GCD
