@@ -18,6 +18,7 @@ if not torch.cuda.is_available():  # Triton reads it when it is imported
 LONGEST = (
     "models/test_static.py",
     "models/test_static_sessions.py",
+    "emulated/test_emulated.py",
     "kernels/test_triton.py",
     "runner/test_run.py",
     "experiments/test_studies.py",

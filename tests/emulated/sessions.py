@@ -1,0 +1,121 @@
+"""Sessions of every method with decode steps of fixed shape: graphs on the emulated GPU say what
+states on the CPU say.
+"""
+
+from __future__ import annotations
+
+import operator
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tests.tiny_models import save_tiny
+
+from longspan.methods.full import Full
+from longspan.methods.loki import Loki
+from longspan.methods.magicpig import MagicPIG
+from longspan.methods.pqcache import PQCache
+from longspan.methods.quest import Quest
+from longspan.methods.retroinfer import RetroInfer
+from longspan.methods.shadowkv import ShadowKV
+from longspan.methods.snapkv import SnapKV
+from longspan.methods.streaming_llm import StreamingLLM
+from longspan.models import graphs, static
+from longspan.models.huggingface import HuggingFace
+
+if TYPE_CHECKING:
+    from longspan.methods.base import Method
+
+LENGTHS = (30, 7)
+STEPS = 5
+NEAR: dict[str, Any] = {
+    "placement": "gpu", "sink_tokens": 2, "local_tokens": 4, "update_tokens": 4,
+}  # fmt: skip
+BUFFER: dict[str, Any] = {**NEAR, "placement": "wave_buffer", "cache_budget": 0.5}
+WAVE: dict[str, Any] = {
+    "segment_tokens": 64, "tokens_per_cluster": 4, "retrieval_budget": 0.2,
+    "estimation_budget": 0.4,
+}  # fmt: skip
+CHUNKS: dict[str, Any] = {"page_tokens": 4, "outlier_budget": 0.1, "retrieval_budget": 0.3}
+# a code a coordinate: tokens whose codes are equal weigh the same, and either may be read
+PQ: dict[str, Any] = {"parts": 8, "bits": 4, "retrieval_budget": 0.3}
+METHODS: dict[str, Method] = {
+    "full": Full(placement="gpu"),
+    "retroinfer": RetroInfer(**WAVE, **NEAR),
+    "retroinfer, wave_buffer": RetroInfer(**WAVE, **BUFFER),
+    "quest": Quest(page_tokens=4, dense_layers=(0,), retrieval_budget=0.3, **NEAR),
+    "quest, wave_buffer": Quest(
+        page_tokens=4, dense_layers=(), retrieval_budget=0.3, share="kv_head", **BUFFER
+    ),
+    "shadowkv": ShadowKV(**CHUNKS, **NEAR),
+    "shadowkv, wave_buffer": ShadowKV(**CHUNKS, **BUFFER),
+    "loki": Loki(retrieval_budget=0.2, candidates=1.5, **NEAR),
+    "pqcache": PQCache(**PQ, **NEAR),
+    "pqcache, wave_buffer": PQCache(**PQ, **BUFFER),
+    "magicpig": MagicPIG(
+        sink_tokens=2, local_tokens=4, bits=2, tables=6, dense_layers=(), placement="gpu"
+    ),
+    "snapkv": SnapKV(budget=0.3, window_tokens=8, placement="gpu"),
+    "streaming_llm": StreamingLLM(budget=0.3, sink_tokens=2, placement="gpu"),
+}
+
+
+@cache
+def folder() -> Path:
+    """Of a random model."""
+    static.AHEAD_TOKENS = 24  # room that is enough here; plain torch computes all of it
+    graphs.WARM_UP = 0  # nothing is compiled
+    return save_tiny("llama", Path(mkdtemp()), num_hidden_layers=1, head_dim=8)
+
+
+@cache
+def model(device: str, graphs: str) -> Any:
+    """The same on each device."""
+    options: dict[str, Any] = {"device": device, "graphs": graphs}
+    made = HuggingFace(path=str(folder()), dtype="float32", **options).load()
+    with torch.no_grad():  # it is zero there, so that to such a query all pages are alike
+        made._decoder.module.get_input_embeddings().weight[0, ::2] = 0.7
+    return made
+
+
+def prompts(seed: int, lengths: tuple[int, ...]) -> list[list[int]]:
+    noise = torch.Generator().manual_seed(seed)
+    return [torch.randint(3, 320, (length,), generator=noise).tolist() for length in lengths]
+
+
+def steps(session: Any, count: int, seed: int) -> list[torch.Tensor]:
+    """The logits of given tokens, as the host has them."""
+    rows = len(session.lengths)
+    tokens = zip(*prompts(seed, (count,) * rows), strict=True)
+    # what a step returns, the next one overwrites
+    return [session.decode(list(each)).cpu() for each in tokens]
+
+
+def indexed(session: Any) -> list[Any]:
+    """By row, what its index covers, where it has one."""
+    return [getattr(state, "indexed", None) for state in session.states[-1]]
+
+
+def life(name: str, device: str, graphs: str) -> tuple[list[torch.Tensor], Any]:
+    """What a session says: a prompt, steps in which indexes grow, a fork, and another turn."""
+    session = model(device, graphs).session(METHODS[name], len(LENGTHS))
+    said = [session.prefill(prompts(7, LENGTHS)).cpu()]
+    said += steps(session, 1, 1)
+    before = indexed(session)
+    said += steps(session, STEPS - 1, 2)
+    assert None in before or all(map(operator.ne, before, indexed(session)))
+    twin = session.fork(1)
+    said += steps(twin, 1, 3) + steps(session, 1, 4)
+    said.append(session.prefill([[20, 21, 22], []]).cpu())
+    return said + steps(session, 1, 5), session
+
+
+def agree(name: str) -> None:
+    """Raises AssertionError where both lives differ."""
+    right, _ = life(name, "cpu", "off")
+    found, session = life(name, "cuda", "on")
+    assert session.steps_by == "graph"
+    torch.testing.assert_close(found, right, atol=2e-4, rtol=1e-4)
+    assert "wave_buffer" not in name or session.states[0][0].placement.traffic.hit_entries > 0
