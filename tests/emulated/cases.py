@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.emulated.anywhere import ANYWHERE
 from tests.emulated.in_captures import IN_CAPTURE
+from tests.emulated.lives import LIVES
 from tests.emulated.sessions import METHODS, agree
 
 if TYPE_CHECKING:
@@ -16,4 +17,5 @@ CASES: dict[str, Callable[[], None]] = {
     **{f"in a capture: {name}": case for name, case in IN_CAPTURE.items()},
     **{f"anywhere: {name}": case for name, case in ANYWHERE.items()},
     **{f"a session: {name}": partial(agree, name) for name in METHODS},
+    **{f"lives: {name}": case for name, case in LIVES.items()},
 }

@@ -27,6 +27,6 @@ def register() -> Any:
             kwargs.pop("pin_memory", None)
             return run(func, args, {**kwargs, "device": CUDA})  # type: ignore[no-any-return]
 
-        library.impl(name, make, "CUDA")
-    library.impl("copy_", lambda *given: dispatch(aten.copy_.default, given, {}), "CUDA")
+        library.impl(name, make, "CUDA")  # type: ignore[no-untyped-call]
+    library.impl("copy_", lambda *given: dispatch(aten.copy_.default, given, {}), "CUDA")  # type: ignore[no-untyped-call]
     return library

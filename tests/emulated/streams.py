@@ -1,6 +1,7 @@
 """The functions of torch.cuda that the project, and torch's own `torch.cuda.graph`, call.
 
-Not emulated: a second device, streams that run beside one another, memory that ends.
+Not emulated: a second device, streams that run beside one another, memory that ends, and torch's
+flash attention, which the compute capability rules out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.utils._device import _device_constructors
 
 GIB = 1 << 30
 PROPERTIES = SimpleNamespace(
-    name="emulated", major=9, minor=0, total_memory=80 * GIB, multi_processor_count=1,
+    name="emulated", major=7, minor=5, total_memory=80 * GIB, multi_processor_count=1,
 )  # fmt: skip
 
 

@@ -1,0 +1,74 @@
+"""What else sessions do on a GPU: captures that fail, states, threads, tapes, prompts of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tests.emulated.sessions import LENGTHS, METHODS, life, model, prompts, same, steps
+from tests.placement import test_gpu_wave_buffer as on_gpu
+
+from longspan.methods.prompt import LayerPrompt
+from longspan.models.prompts import Prompts
+from longspan.models.static import StaticStep
+
+
+def a_capture_that_fails() -> None:
+    """With model.graphs=auto the states go on, on the stream that was there before."""
+    step = StaticStep.step
+
+    def waiting(self: StaticStep) -> torch.Tensor:
+        logits_BV = step(self)
+        if torch.cuda.is_current_stream_capturing():
+            logits_BV.sum().item()
+        return logits_BV
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StaticStep, "step", waiting)
+        found, session = life("full", "cuda", "auto")
+    assert session.steps_by == "states"
+    assert torch.cuda.current_stream() is torch.cuda.default_stream()
+    same(found, life("full", "cpu", "off")[0])
+
+
+def states_of_a_wave_buffer() -> None:
+    found, session = life("quest, wave_buffer", "cuda", "off")
+    same(found, life("quest, wave_buffer", "cpu", "off")[0])
+    assert session.states[0][0].placement.traffic.hit_entries > 0
+
+
+def turns(name: str, device: str, graphs: str) -> list[torch.Tensor]:
+    """A prompt that another method has read, views, and what a tape brings to another session."""
+    asked: dict[str, Any] = {"overlap_index": True, "prefill_chunk_tokens": 16}
+    loaded, known = model(device, graphs, **asked), Prompts(1 << 30, LayerPrompt)
+    loaded.session(METHODS["full"], len(LENGTHS), prompts=known).prefill(prompts(7, LENGTHS))
+    both = [loaded.session(METHODS[name], len(LENGTHS), prompts=known) for _ in range(2)]
+    said = [session.prefill(prompts(7, LENGTHS)).cpu() for session in both]
+    assert known.given == 2 * len(LENGTHS)
+    both[0].record()
+    said += steps(both[0], 2, 1)
+    said += steps(both[0].select([1]), 1, 2)
+    for row, tokens in enumerate((2, 3)):
+        both[1].replay(row, tokens, both[0].recorded(row))
+    return said + steps(both[1], 1, 3)
+
+
+def views_tapes_and_threads() -> None:
+    name = "shadowkv, wave_buffer"
+    same(turns(name, "cuda", "on"), turns(name, "cpu", "off"))
+
+
+def a_prompt_in_host_memory() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        on_gpu.test_a_prompt_goes_to_host_memory_where_the_gpu_is_full(patch)
+
+
+LIVES = {
+    "a capture that fails": a_capture_that_fails,
+    "states of a wave buffer": states_of_a_wave_buffer,
+    "views, tapes and threads": views_tapes_and_threads,
+    "a prompt in host memory": a_prompt_in_host_memory,
+    "locked memory": on_gpu.test_memory_is_locked_as_long_as_it_is_held_and_no_longer,
+    "locked memory of forks": on_gpu.test_forks_keep_the_host_memory_of_one_another_locked,
+}
