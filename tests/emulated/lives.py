@@ -33,9 +33,12 @@ def a_capture_that_fails() -> None:
 
 
 def states_of_a_wave_buffer() -> None:
-    found, session = life("quest, wave_buffer", "cuda", "off")
-    same(found, life("quest, wave_buffer", "cpu", "off")[0])
-    assert session.states[0][0].placement.traffic.hit_entries > 0
+    both = []
+    for device in ("cuda", "cpu"):
+        session = model(device, "off").session(METHODS["quest, wave_buffer"], len(LENGTHS))
+        both.append([session.prefill(prompts(7, LENGTHS)).cpu(), *steps(session, 3, 1)])
+        assert session.states[0][0].placement.traffic.hit_entries > 0
+    same(*both)
 
 
 def turns(name: str, device: str, graphs: str) -> list[torch.Tensor]:

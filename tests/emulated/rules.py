@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEXED = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_unsafe_index"}
-EMPTY = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty"} | {
-    "aten::new_empty_strided"
-}
+"""Their indices may lie on the host, and wait where they are masks."""
+EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided")}
+EMPTY |= {"aten::new_empty", "aten::new_empty_strided"}
 CHECKED = {"aten::_linalg_check_errors"}
+"""They wait, and no tag says so."""
 
 
 class Illegal(RuntimeError):
@@ -47,11 +48,13 @@ def capturing() -> Capture | None:
     return capture if capture is not None and capture.thread == threading.get_ident() else None
 
 
-def wait(what: str) -> None:
-    """The host waits for the device: in a capture no thread may, and not where torch forbids it."""
+def wait(what: str, *, known: bool = True) -> None:
+    """The host waits for the device: in a capture no thread may, and not where torch forbids it,
+    if that is `known` to its sync debug mode.
+    """
     if HERE.capture is not None:
         HERE.capture.spoil(f"{what} waits for the device within a capture")
-    if HERE.waits_are_errors and "synchronize" not in what:  # of which torch does not know
+    if HERE.waits_are_errors and known:
         raise Illegal(f"{what} waits for the device, which set_sync_debug_mode forbids")
 
 

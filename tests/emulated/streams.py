@@ -42,10 +42,10 @@ class Stream:
         return event
 
     def synchronize(self) -> None:
-        wait("Stream.synchronize")
+        wait("Stream.synchronize", known=False)
 
     def query(self) -> bool:
-        wait("Stream.synchronize, or query,")
+        wait("Stream.query", known=False)
         return True
 
 
@@ -62,10 +62,10 @@ class Event:
         (stream or current_stream()).wait_event(self)
 
     def synchronize(self) -> None:
-        wait("Event.synchronize")
+        wait("Event.synchronize", known=False)
 
     def query(self) -> bool:
-        wait("Event.synchronize, or query,")
+        wait("Event.query", known=False)
         return True
 
     def elapsed_time(self, other: Event) -> float:
@@ -94,7 +94,7 @@ def set_stream(stream: Stream) -> None:
 
 def synchronize(device: Any = None) -> None:
     """See torch.cuda.synchronize."""
-    wait("torch.cuda.synchronize")
+    wait("torch.cuda.synchronize", known=False)
 
 
 def set_sync_debug_mode(mode: int | str) -> None:

@@ -38,7 +38,7 @@ MEMORIES: weakref.WeakValueDictionary[int, Memory] = weakref.WeakValueDictionary
 
 
 class CudaTensor(torch.Tensor):
-    """Made of a CPU tensor, `inner`."""
+    """Made of a CPU tensor, `numbers`, that has its shape and strides."""
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     numbers: Tensor
