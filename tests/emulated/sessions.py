@@ -4,7 +4,9 @@ states on the CPU say.
 
 from __future__ import annotations
 
+import atexit
 import operator
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -70,7 +72,9 @@ def folder(layers: int) -> Path:
     """Of a random model."""
     static.AHEAD_TOKENS = 24  # room that is enough here; plain torch computes all of it
     graphs.WARM_UP = 0  # nothing is compiled
-    return save_tiny("llama", Path(mkdtemp()), num_hidden_layers=layers, head_dim=8)
+    path = Path(mkdtemp())
+    atexit.register(shutil.rmtree, path)
+    return save_tiny("llama", path, num_hidden_layers=layers, head_dim=8)
 
 
 @cache
