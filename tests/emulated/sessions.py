@@ -16,6 +16,9 @@ import torch
 from tests.tiny_models import save_tiny
 
 from longspan.methods.full import Full
+from longspan.methods.h2o import H2O
+from longspan.methods.hybrid import Hybrid
+from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
 from longspan.methods.pqcache import PQCache
@@ -56,6 +59,13 @@ METHODS: dict[str, Method] = {
     "loki": Loki(retrieval_budget=0.2, candidates=1.5, **NEAR),
     "pqcache": PQCache(**PQ, **NEAR),
     "pqcache, wave_buffer": PQCache(**PQ, **BUFFER),
+    "hybrid": Hybrid(segment_tokens=64, tokens_per_cluster=4, top_tokens=5, **NEAR),
+    "hybrid, wave_buffer": Hybrid(
+        segment_tokens=64, tokens_per_cluster=4, top_tokens=5, estimation_budget=0.5, **BUFFER
+    ),
+    "h2o": H2O(budget=0.4, placement="gpu"),
+    "infllm": InfLLM(page_tokens=4, representatives=2, retrieval_budget=0.3, **NEAR),
+    "infllm, wave_buffer": InfLLM(page_tokens=4, representatives=2, retrieval_budget=0.3, **BUFFER),
     "magicpig": MagicPIG(
         sink_tokens=2, local_tokens=4, bits=2, tables=4, dense_layers=(), placement="gpu"
     ),
@@ -64,7 +74,7 @@ METHODS: dict[str, Method] = {
 }
 TWO_LAYERS = ("quest, wave_buffer",)
 """Layers share a cache. Two of them are as slow as two methods."""
-WITHOUT_INDEX = ("full", "magicpig", "snapkv", "streaming_llm")
+WITHOUT_INDEX = ("full", "h2o", "magicpig", "snapkv", "streaming_llm")
 
 
 @cache

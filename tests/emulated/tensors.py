@@ -8,6 +8,7 @@ that give other numbers on a GPU, `resize_` and whatever else changes a tensor's
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -119,13 +120,28 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         inner_kwargs["device"] = torch.device("cpu")
     if capture is not None:
         capture.before(func, args, kwargs)
-    found = func(*inner_args, **inner_kwargs)
+    work = func if capture is None else partial(shaped, func)
+    found = work(*inner_args, **inner_kwargs)
     if facts(func).empty and not to_host:
-        poison(found) if capture is None else found.zero_()  # numbers of no kernel, but in range
+        poison(found) if capture is None else found.zero_()  # numbers of no kernel
     wrapped = mapped(outside, found)
     if capture is not None:
         capture.after(func, inner_args, inner_kwargs, found)
     return wrapped
+
+
+def shaped(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """An operation of a capture, whose numbers, made by no kernel, may be out of range for it: then
+    it is its shape that counts. A replay finds out whether they are.
+    """
+    try:
+        return func(*args, **kwargs)
+    except (IndexError, RuntimeError) as error:
+        if "out of bounds" not in str(error) or facts(func).written:
+            raise
+    moved = mapped(lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, (args, kwargs))
+    found = func(*moved[0], **moved[1])
+    return mapped(lambda x: torch.zeros_like(x, device="cpu"), found)
 
 
 def crossing_copy(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
