@@ -122,6 +122,7 @@ def test_alpha_counts_over_all_heads_up_to_the_budget(alpha: float) -> None:
         seen.add(found)
     assert len(seen) > 3
     assert static_best > 5
+    assert state.work().distances == 2 * (stop - first), "counting and choosing scan"
 
 
 def test_what_it_cannot_have_is_named() -> None:

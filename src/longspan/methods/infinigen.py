@@ -107,10 +107,12 @@ class InfiniGenState(RetrievalState):
         """See RetrievalState."""
         if self._guess_HD is not None:
             q_HD = self._guess_HD.to(q_HD.device)
-        if self.method.alpha is not None:
-            most = budget.retrieve_tokens
-            budget = replace(budget, retrieve_tokens=min(most, self._near_best(q_HD)))
-        return super().search(q_HD, budget)
+        if self.method.alpha is None:
+            return super().search(q_HD, budget)
+        most = min(budget.retrieve_tokens, self._near_best(q_HD))
+        found = super().search(q_HD, replace(budget, retrieve_tokens=most))
+        distances, read = cast("KeyCodesIndex", self.index).cost(len(q_HD), 0)  # counting scans too
+        return replace(found, distances=found.distances + distances, bytes=found.bytes + read)
 
     def _near_best(self, q_HD: Tensor) -> int:
         """Tokens that alpha leaves, at least one."""
