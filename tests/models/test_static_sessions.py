@@ -13,7 +13,7 @@ import pytest
 import torch
 from tests.models.test_exactness import prompts
 
-from longspan.methods.h2o import H2OState
+from longspan.methods.h2o import H2O, H2OState
 from longspan.methods.retroinfer import RetroInfer
 from longspan.models.graphs import no_finalizers
 from longspan.placement.pool import Pool
@@ -184,6 +184,13 @@ def test_tokens_have_received_as_much(load: Load, name: str) -> None:
             assert sums[0] is None or sums[0].shape[1] == len(row[0].store)  # type: ignore[attr-defined]
             for other in sums[1:]:
                 torch.testing.assert_close(other, sums[0], atol=1e-5, rtol=1e-4)
+
+
+def test_room_for_more_than_buffers_hold_is_never_used_up(load: Load) -> None:
+    right, found = sessions(load, H2O(kept_tokens=1000), layers=1)
+    for a_BV, b_BV in zip(greedy(right, 3), greedy(found, 3), strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=2e-4, rtol=1e-4)
+    assert found.states[0][0].work() == right.states[0][0].work()
 
 
 def received(state: Any) -> torch.Tensor | None:

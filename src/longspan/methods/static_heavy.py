@@ -32,7 +32,8 @@ class StaticHeavy(StaticStored):
         super().__init__(states, limits)
         self.rows = cast("Sequence[H2OState]", states)
         self.mean = self.rows[0].method.score == "mean"
-        rooms = [cast("int", state.room) for state in self.rows]
+        # with room for more than the buffers hold, nothing is evicted from them
+        rooms = [min(cast("int", state.room), self.capacity) for state in self.rows]
         groups, device = self.geometry.kv_heads, self.geometry.device
         room_N = torch.tensor(rooms, device=device).repeat_interleave(groups)
         self.room_N1 = room_N[:, None]
