@@ -122,7 +122,8 @@ class Screen:
 
         def tell(what: str, done: int, total: int | None) -> None:
             if what != task.description or total != task.total or done < task.completed:
-                self._bars.reset(bar, total=total, description=what, visible=True)
+                task.total = total  # rich takes None for as before
+                self._bars.reset(bar, description=what, visible=True)
             self._bars.update(bar, completed=done)
 
         try:

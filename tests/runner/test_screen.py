@@ -93,7 +93,12 @@ def test_what_goes_on_within_a_stage_is_told_one_after_another() -> None:
             wait_for(lambda: written.getvalue().count("gone") > 1)
             tell("decoding", 3, 64)
             (_, task) = screen._bars.tasks
-            assert task.completed == 3
+            assert (task.completed, task.total) == (3, 64)
+            tell("reading", 100, None)
+            assert (task.completed, task.total) == (100, None), "64 are none of it"
+            begun = task.start_time
+            tell("reading", 200, None)
+            assert task.start_time == begun
         assert not screen._bars.tasks
     first, second, *_ = written.getvalue().splitlines()
     assert first.endswith("left")
