@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 # The torch to install: the CPU build where there is no NVIDIA GPU, the registry's CUDA build otherwise.
 TORCH  ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo 'torch>=2.11' || echo 'torch==2.13.0')
 STAMP   = $(VENV)/.installed
-# Bytecode is written where a module is first imported; all of it beforehand takes a minute.
+# Bytecode is written where a module is first imported; all of it beforehand takes long.
 INSTALL = $(BIN)/python -m pip install --quiet --no-compile
 
 .DEFAULT_GOAL := help
