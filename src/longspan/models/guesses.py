@@ -73,11 +73,13 @@ class Guesses:
         wanted: bool,
         module: nn.Module,
         given: tuple[Any, ...],
-        named: dict[str, Any],
+        named: dict[str, Any] | None = None,
     ) -> None:
-        """The attention of this layer is about to run."""
+        """The attention of this layer is about to run. Another thread may get here while the hook
+        is registered, before torch knows that it wants the named arguments.
+        """
         del module
-        if not any(each is self._cache for each in (*given, *named.values())):
+        if named is None or not any(each is self._cache for each in (*given, *named.values())):
             return  # somebody else's step
         if self._cache.layers[number].window is None:
             self._rotary = named.get(ROTARY)
