@@ -39,6 +39,11 @@ def check_shape(name: str, tensor: Tensor, dims: str, **sizes: int) -> dict[str,
     return found
 
 
+def spread(number_B: Tensor, heads: int) -> Tensor:
+    """Numbers of rows as those of each of their heads, `heads` a row. Waits for nothing."""
+    return number_B.repeat_interleave(heads, output_size=len(number_B) * heads)
+
+
 def wait_for_devices() -> None:
     """Until every GPU has done what it was given; layers may be on any of them."""
     import torch

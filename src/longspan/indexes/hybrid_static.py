@@ -9,6 +9,7 @@ import torch
 from longspan.indexes.codes_static import StaticCodes
 from longspan.indexes.hybrid import standing
 from longspan.indexes.wave_static import StaticClusters
+from longspan.tensors import spread
 from longspan_kernels.token_union import token_union
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class StaticHybrids:
     N: the KV heads of all rows.
     """
 
+    run_tokens = 1
+
     def __init__(
         self,
         indexes: Sequence[HybridIndex],
@@ -45,12 +48,15 @@ class StaticHybrids:
         self.most = self.codes.most * (geometry.query_heads // geometry.kv_heads)
         """Tokens that a KV head reads at once."""
         rows, groups, device = len(indexes), geometry.kv_heads, geometry.device
+        self.groups = groups
         whole = torch.int32
         self.place_BGT = torch.zeros(rows, groups, tokens, dtype=whole, device=device)
         self.first_B = torch.zeros(rows, dtype=whole, device=device)
         self.most_2BG = torch.zeros(2, rows, groups, dtype=whole, device=device)
         self.all = most.estimate_tokens >= tokens
         """Whether clusters stand for everything that is not read."""
+        self.estimate: Estimate | None = None
+        """What stands for others, after a search; None: nothing does."""
         self._wanted = [0] * rows
 
     def refresh(self, row: int, budget: Budget) -> None:
@@ -65,34 +71,41 @@ class StaticHybrids:
         self._wanted[row] = index.wanted(budget)
         self.first_B[row], self.most_2BG[1, row] = index.first_slot, self._wanted[row]
 
-    def search(self, q_XD: Tensor, scale: float) -> tuple[Tensor, Tensor, Estimate | None]:
-        """What the KV heads of all rows read: slots [N, K], of which the first count_N hold, and
-        the clusters that stand for others. Waits for nothing.
+    def search(self, q_XD: Tensor, scale: float) -> tuple[Tensor, ...]:
+        """What the KV heads of all rows read: slots [N, K], of which the first count_N hold.
+        `estimate` has what stands for others. Waits for nothing.
         """
         slot_XK, count_X = self.codes.search(q_XD, scale)
-        groups = self.place_BGT.shape[1]
-        first_X1 = self.first_B.repeat_interleave(len(q_XD) // len(self.indexes))[:, None]
-        first_N1 = self.first_B.repeat_interleave(groups)[:, None]
+        first_X1, first_N1 = (
+            spread(self.first_B, heads)[:, None]
+            for heads in (len(q_XD) // len(self.indexes), self.groups)
+        )
         means = self.clusters.means
         read = token_union(slot_XK - first_X1, count_X, self.place_BGT.flatten(0, 1), means.size_NC)
-        slots = read.place_GK + first_N1, read.count_G
         wanted = means.size_NC.shape[1] if self.all else self.clusters.estimate
-        if not wanted:
-            return *slots, None
-        estimate = standing(
-            q_XD,
-            means.centroids_NCD,
-            means.values_NCD,
-            read.left_GC,
-            wanted,
-            scale=scale,
-            softcap=self.softcap,
-            most_2G=None if self.all else self.most_2BG.flatten(1),
-        )
-        return *slots, estimate
+        if wanted:
+            self.estimate = standing(
+                q_XD,
+                means.centroids_NCD,
+                means.values_NCD,
+                read.left_GC,
+                wanted,
+                scale=scale,
+                softcap=self.softcap,
+                most_2G=None if self.all else self.most_2BG.flatten(1),
+            )
+        return read.place_GK + first_N1, read.count_G
 
-    def cost(self, row: int, estimated_G: Tensor) -> tuple[float, float]:
-        """Distances that a search of a row takes, and bytes of its index that it reads."""
+    def estimate_of(self, row: int) -> Estimate | None:
+        """A row's share of what stands for others."""
+        if self.estimate is None:
+            return None
+        return self.estimate.of(slice(row * self.groups, (row + 1) * self.groups))
+
+    def cost(self, row: int) -> tuple[float, float]:
+        """Distances that the last search of a row took, and bytes of its index that it read."""
         index, (distances, read) = self.indexes[row], self.codes.cost(row)
-        summaries = int(estimated_G.sum()) * index.summary_bytes
-        return distances + index.ranking(self._wanted[row]), read + summaries
+        estimate = self.estimate_of(row)
+        summaries = 0 if estimate is None else int(estimate.ids.count_N.sum())
+        ranked = index.ranking(self._wanted[row])
+        return distances + ranked, read + summaries * index.summary_bytes

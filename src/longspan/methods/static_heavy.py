@@ -9,6 +9,7 @@ import torch
 from longspan.methods.frame import Reading
 from longspan.methods.static import StaticStored
 from longspan.methods.static_received import StaticReceived, keys_in
+from longspan.tensors import spread
 from longspan.types import Runs, Selection
 from longspan_kernels.step_slots import zone_runs
 from longspan_kernels.types import Chosen
@@ -28,6 +29,9 @@ class StaticHeavy(StaticStored):
     a step evicts is one until the next step of the row begins; see StaticReceived.
     """
 
+    _last: tuple[Tensor, Tensor]
+    """As `_last_tokens` gives them, of the step that is taken."""
+
     def __init__(self, states: Sequence[LayerState], limits: Sequence[int]) -> None:
         super().__init__(states, limits)
         self.rows = cast("Sequence[H2OState]", states)
@@ -35,8 +39,7 @@ class StaticHeavy(StaticStored):
         # with room for more than the buffers hold, nothing is evicted from them
         rooms = [min(cast("int", state.room), self.capacity) for state in self.rows]
         groups, device = self.geometry.kv_heads, self.geometry.device
-        room_N = torch.tensor(rooms, device=device).repeat_interleave(groups)
-        self.room_N1 = room_N[:, None]
+        self.room_N1 = spread(torch.tensor(rooms, device=device), groups)[:, None]
         self.heavy_N1 = self.room_N1 // 2
         most = max(rooms) // 2
         self.recent = max(rooms) - most
@@ -44,7 +47,7 @@ class StaticHeavy(StaticStored):
         if any(len(state.store) < room for state, room in zip(self.rows, rooms, strict=True)):
             self.recent = max(rooms)
         # a row that has none yet begins with its first tokens
-        self.slot_NK = torch.arange(most, device=device).repeat(len(room_N), 1)
+        self.slot_NK = torch.arange(most, device=device).repeat(len(self.room_N1), 1)
         for row, state in enumerate(self.rows):
             if state.heavy_GK is not None:
                 heads = slice(row * groups, (row + 1) * groups)
@@ -59,7 +62,7 @@ class StaticHeavy(StaticStored):
     def attend(self, q_XD: Tensor, at_B: Tensor) -> list[Partial]:
         """See StaticStored. A token leaves the last ones, and one is evicted."""
         self.slot_NK.copy_(torch.where(self.received.begin(at_B), self.next_NK, self.slot_NK))
-        at_N1, from_N1 = self._last_tokens(at_B)
+        at_N1, from_N1 = self._last = self._last_tokens(at_B)
         self.next_NK.copy_(self._kept(at_N1, from_N1))
         count_N = torch.where(from_N1 > 0, self.heavy_N1, 0)[:, 0]
         from_B = from_N1[:: self.geometry.kv_heads, 0]
@@ -69,7 +72,7 @@ class StaticHeavy(StaticStored):
 
     def attended(self, q_XD: Tensor, lse_X: Tensor, at_B: Tensor) -> None:
         """See StaticStored. What was read receives what it was given."""
-        at_N1, from_N1 = self._last_tokens(at_B)
+        at_N1, from_N1 = self._last
         recent_NM = from_N1 + torch.arange(self.recent, device=at_B.device)
         place_K = torch.arange(self.next_NK.shape[1], device=at_B.device)
         live_NK = (from_N1 > 0) & (place_K < self.heavy_N1)
@@ -107,8 +110,7 @@ class StaticHeavy(StaticStored):
         """int64 [N, 1]: the last token of a row, and the first of its last ones; 0 where it reads
         all.
         """
-        groups, heads = self.geometry.kv_heads, len(self.room_N1)
-        at_N1 = at_B.repeat_interleave(groups, output_size=heads)[:, None]
+        at_N1 = spread(at_B, self.geometry.kv_heads)[:, None]
         from_N1 = at_N1 + 1 - (self.room_N1 - self.heavy_N1)
         return at_N1, torch.where(at_N1 >= self.room_N1, from_N1, 0)
 

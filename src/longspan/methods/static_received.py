@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from longspan.methods.received import weights
+from longspan.tensors import spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +38,7 @@ class StaticReceived:
         counts from now on.
         """
         before_B = (self._at_B >= 0) & (self._at_B + 1 == at_B)
-        groups = self.geometry.kv_heads
-        before_N1 = before_B.repeat_interleave(groups, output_size=len(self.sum_NC))[:, None]
+        before_N1 = spread(before_B, self.geometry.kv_heads)[:, None]
         self.sum_NC.scatter_add_(1, self._slot_NM, self._given_NM * before_N1)
         self._at_B.masked_fill_(before_B, -1)
         return before_N1

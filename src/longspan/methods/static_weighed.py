@@ -8,6 +8,7 @@ import torch
 
 from longspan.methods.static_paged import StaticPaged
 from longspan.methods.static_received import StaticReceived, keys_in
+from longspan.tensors import spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +38,9 @@ class StaticWeighed(StaticPaged):
 
     def attended(self, q_XD: Tensor, lse_X: Tensor, at_B: Tensor) -> None:
         """See StaticStored. The local window of the token, which is none of it, receives."""
-        groups, keys_NCD = self.geometry.kv_heads, self.pool.keys_NCD
-        at_N1 = at_B.repeat_interleave(groups, output_size=len(keys_NCD))[:, None]
+        at_N1 = spread(at_B, self.geometry.kv_heads)[:, None]
         slot_NM = at_N1 - self.window + torch.arange(self.window, device=at_B.device)
-        keys_NMD = keys_in(keys_NCD, self.pool.near(slot_NM))
+        keys_NMD = keys_in(self.pool.keys_NCD, self.pool.near(slot_NM))
         self.received.note(q_XD, lse_X, keys_NMD, slot_NM, slot_NM >= 0)
         self.received.end(at_B)
 
