@@ -114,16 +114,15 @@ class KeyScan {
     void score(const CodedQuery* queries, int heads, const std::int8_t* codes, int count, float (*scores)[block]) const {
         const std::int16_t* weights[scanned_together];
         float units[scanned_together];
-        for (int h = 0; h < scanned_together; ++h) {
-            const CodedQuery& query = queries[std::min(h, heads - 1)];
-            weights[h] = query.quantised.data(), units[h] = query.unit;
-        }
+        for (int h = 0; h < heads; ++h) weights[h] = queries[h].quantised.data(), units[h] = queries[h].unit;
         for (int i = 0; i < count; i += 4) {
             const std::int8_t* rows[4];
             float* to[scanned_together];
             for (int r = 0; r < 4; ++r) rows[r] = codes + std::int64_t{std::min(i + r, count - 1)} * args_.width;
-            for (int h = 0; h < scanned_together; ++h) to[h] = scores[h] + i;
-            scan_products(weights, units, rows, args_.width, to);
+            for (int h = 0; h < heads; ++h) to[h] = scores[h] + i;
+            if (heads == scanned_together) scan_products(weights, units, rows, args_.width, to);
+            else
+                for (int h = 0; h < heads; ++h) scan_one(weights[h], units[h], rows, args_.width, to[h]);
         }
         for (int h = 0; h < heads; ++h) std::fill(scores[h] + count, scores[h] + block, nothing);
     }

@@ -1,4 +1,4 @@
-// Products of four queries with four codes, so that each code is widened once for all of them.
+// Products of queries with four codes; of four queries together, so that each code is widened once for all of them.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,13 @@
 namespace longspan::LONGSPAN_ISA {
 
 inline constexpr int scanned_together = 4;
+
+// scores[r] = unit * query . rows[r]
+inline void scan_one(const std::int16_t* query, float unit, const std::int8_t* const* rows, int width, float* scores) {
+    std::int32_t products[4];
+    four_products(query, rows, width, products);
+    for (int r = 0; r < 4; ++r) scores[r] = static_cast<float>(products[r]) * unit;
+}
 
 // scores[q][r] = units[q] * queries[q] . rows[r]
 #if defined(__AVX512BW__)
@@ -71,11 +78,7 @@ inline void scan_products(const std::int16_t* const* queries, const float* units
 #else
 inline void scan_products(const std::int16_t* const* queries, const float* units, const std::int8_t* const* rows, int width,
                           float* const* scores) {
-    for (int q = 0; q < 4; ++q) {
-        std::int32_t products[4];
-        four_products(queries[q], rows, width, products);
-        for (int r = 0; r < 4; ++r) scores[q][r] = static_cast<float>(products[r]) * units[q];
-    }
+    for (int q = 0; q < 4; ++q) scan_one(queries[q], units[q], rows, width, scores[q]);
 }
 #endif
 
