@@ -185,7 +185,7 @@ def cell(unit: Unit, sizes: Sizes, base: Decoder, row: dict[str, Any]) -> dict[s
     part_s = head_s(base, rows, 1) * base.module.lm_head.out_features
     layer_s = (found["step_s"] - part_s) / sizes.layers
     whole_s = layer_s * shape.layers + head_s(base, rows, shape.vocabulary)
-    host_s = found["step_s"] - found["device_s"] if found["graph"] else None
+    host_s = found["step_s"] - found["device_s"] if "device_s" in found else None
     return {
         "graph": found["graph"],
         "measured ms a step": 1e3 * found["step_s"],
@@ -205,8 +205,6 @@ def cell(unit: Unit, sizes: Sizes, base: Decoder, row: dict[str, Any]) -> dict[s
 def sealed(base: Decoder, name: str, context: int, rows: int) -> tuple[StoreSession, float]:
     """A session of contexts in place, and the seconds a row that its indexes took."""
     made = method(name, rows, context + CAPACITY)
-    if made.static_obstacle(base.device) is not None:
-        base = replace(base, graphs="off")
     session, _ = filled(base, made, context, rows)
     begun = wait()
     for state in (state for layer in session.states for state in layer):

@@ -164,6 +164,8 @@ class ReplayedLayer(StaticLayer):
 class Replay:
     """A method whose decode steps see the generator's queries in place of the random model's."""
 
+    guesses = False
+
     def __init__(self, method: Any, queries_HND: torch.Tensor) -> None:
         self.method, self.queries_HND = method, queries_HND
         self.place = getattr(method, "place", None)

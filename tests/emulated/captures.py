@@ -2,8 +2,8 @@
 
 A capture runs torch's operations, for the sake of shapes, but no kernel, and takes back what it
 wrote to memory that was there before; what it allocated is full of NaN afterwards, and so is, in a
-replay, what it had let go of. Not emulated: random numbers, several streams in one capture, pools
-that graphs share.
+replay, what it had let go of, or another graph of its pool. Not emulated: random numbers, several
+streams in one capture, graphs of a pool that are replayed in another order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from tests.emulated import pinned
-from tests.emulated.rules import EMPTY, HERE, Illegal, facts
+from tests.emulated.rules import EMPTY, HERE, Illegal, facts, gpus
 from tests.emulated.tensors import CudaTensor, Memory, kept, poison, tensors
 
 if TYPE_CHECKING:
@@ -25,12 +25,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class Pool:
+    """Memory that graphs share."""
+
+    def __init__(self) -> None:
+        self.freed: list[Tensor] = []
+        """Since the last of their captures."""
+
+
 class Capture:
     """What one thread does between `capture_begin` and `capture_end`."""
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream, self.thread = stream, threading.get_ident()
-        self.steps: list[Callable[[], object]] = []
+    def __init__(self, stream: Stream, pool: Pool) -> None:
+        self.stream, self.thread, self.pool = stream, threading.get_ident(), pool
+        self.steps: list[Callable[[], object]] = [partial(poison, each) for each in pool.freed]
+        pool.freed = []
         self.needs: dict[int, tuple[weakref.ref[Any], str]] = {}
         """Memory from before the capture, by address, and what first read or wrote it."""
         self.saved: dict[int, tuple[Tensor, Tensor]] = {}
@@ -43,13 +52,15 @@ class Capture:
         raise Illegal(why)
 
     def allocated(self, memory: Memory, inner: Tensor) -> None:
-        """Note a storage; poison it where it is let go of before the capture ends."""
+        """Note a storage; poison it where it is let go of before the last capture of the pool."""
         self.made.append(inner)
         weakref.finalize(memory, self._freed, inner).atexit = False
 
     def _freed(self, inner: Tensor) -> None:
-        if HERE.capture is self:
-            self.steps.append(partial(poison, inner))
+        if HERE.capture is not None and HERE.capture.pool is self.pool:
+            HERE.capture.steps.append(partial(poison, inner))
+        else:
+            self.pool.freed.append(inner)
 
     def before(self, func: Any, args: Any, kwargs: Any) -> None:
         """Of an operation with its tensors as the caller gave them."""
@@ -63,11 +74,13 @@ class Capture:
         """Note memory from before the capture, and what is in it where it is written."""
         from tests.emulated.streams import current_stream
 
-        if current_stream() is not self.stream:
+        there = next(gpus(read, {}), None)  # what lies on the host is copied where it is told
+        if there is not None and current_stream(there) is not self.stream:
             self.spoil(f"{what} on another stream than the capture's, which is not emulated")
         for each in read:
             if isinstance(each, CudaTensor):
-                if each.memory.capture is not self:
+                made = each.memory.capture
+                if made is None or made.pool is not self.pool:
                     self._needs(each.numbers, each.memory, what)
             elif each.dim():
                 lock = pinned.lock_of(each)
@@ -121,14 +134,14 @@ class CUDAGraph:
     def __init__(self, keep_graph: bool = False) -> None:
         self._capture: Capture | None = None
 
-    def capture_begin(self, **_: Any) -> None:
+    def capture_begin(self, pool: Pool | None = None, **_: Any) -> None:
         from tests.emulated.streams import current_stream, default_stream
 
         if HERE.capture is not None:
             HERE.capture.spoil("a capture within a capture")
         if current_stream() is default_stream():
             raise Illegal("a capture on the default stream; right is a stream of its own")
-        HERE.capture = Capture(current_stream())
+        HERE.capture = Capture(current_stream(), pool or Pool())
 
     def capture_end(self) -> None:
         capture, HERE.capture = HERE.capture, None

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.emulated.anywhere import ANYWHERE
+from tests.emulated.devices import DEVICES
 from tests.emulated.in_captures import IN_CAPTURE
 from tests.emulated.lives import LIVES
 from tests.emulated.sessions import METHODS, agree
@@ -17,5 +18,6 @@ CASES: dict[str, Callable[[], None]] = {
     **{f"in a capture: {name}": case for name, case in IN_CAPTURE.items()},
     **{f"anywhere: {name}": case for name, case in ANYWHERE.items()},
     **{f"a session: {name}": partial(agree, name) for name in METHODS},
+    **DEVICES,
     **{f"lives: {name}": case for name, case in LIVES.items()},
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tests.emulated.tensors import CUDA, aten, dispatch, run
+from tests.emulated.rules import gpu
+from tests.emulated.tensors import aten, dispatch, run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ def register() -> Any:
 
         def make(*args: Any, func: Any = func, **kwargs: Any) -> Tensor:
             kwargs.pop("pin_memory", None)
-            return run(func, args, {**kwargs, "device": CUDA})  # type: ignore[no-any-return]
+            return run(func, args, {**kwargs, "device": gpu(kwargs.get("device"))})  # type: ignore[no-any-return]
 
         library.impl(name, make, "CUDA")  # type: ignore[no-untyped-call]
     library.impl("copy_", lambda *given: dispatch(aten.copy_.default, given, {}), "CUDA")  # type: ignore[no-untyped-call]

@@ -97,5 +97,9 @@ IN_CAPTURE = {
     "pageable memory, downwards": in_capture(
         lambda x: torch.ones(4).copy_(x, non_blocking=True), "pageable host memory"
     ),
+    "a copy to another device": in_capture(lambda x: x.to("cuda:1"), "a copy between devices"),
+    "an operation on another device": in_capture(
+        lambda x: torch.ones(4, device="cuda:1") + 1, "another stream than the capture's"
+    ),
     "random numbers": in_capture(lambda x: torch.rand_like(x), "not emulated"),
 }

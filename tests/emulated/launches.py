@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from tests.emulated.pinned import is_pinned
-from tests.emulated.rules import Illegal, capturing
+from tests.emulated.rules import Illegal, capturing, gpu
 from tests.emulated.tensors import CudaTensor, kept, mapped, tensors
 
 
@@ -53,9 +53,13 @@ def launch(kernel: Any, named: Any, args: Any, kwargs: Any) -> None:
     """One launch with tensors of the device, and of pinned host memory."""
     given = tensors((args, kwargs))
     for number, each in enumerate(args):
-        if isinstance(each, torch.Tensor) and each.device.type == "cpu" and not is_pinned(each):
-            name = f"argument {number} of the kernel {named.__name__}"
-            raise Illegal(f"{name} lies in pageable host memory; it should be on cuda:0 or pinned")
+        if not isinstance(each, torch.Tensor):
+            continue
+        name = f"argument {number} of the kernel {named.__name__}"
+        if each.device.type == "cpu" and not is_pinned(each):
+            raise Illegal(f"{name} lies in pageable host memory; it should be on {gpu()} or pinned")
+        if each.device.type == "cuda" and each.device != gpu():
+            raise Illegal(f"{name} lies on {each.device}; the current device is {gpu()}")
     capture = capturing()
 
     def inside(x: Any) -> Any:

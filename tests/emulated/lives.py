@@ -26,10 +26,10 @@ def a_capture_that_fails() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StaticStep, "step", waiting)
-        found, session = life("full", "cuda", "auto")
+        found, session = life("full", model("cuda", "auto"))
     assert session.steps_by == "states"
     assert torch.cuda.current_stream() is torch.cuda.default_stream()
-    same(found, life("full", "cpu", "off")[0])
+    same(found, life("full", model("cpu", "off"))[0])
 
 
 def states_of_a_wave_buffer() -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tests.emulated.pinned import is_pinned
+from torch.utils._pytree import tree_iter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.emulated.captures import Capture
     from torch import Tensor
@@ -23,6 +24,8 @@ INDEXED = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_unsafe_
 """Their indices may lie on the host, and wait where they are masks."""
 EMPTY = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided")}
 EMPTY |= {"aten::new_empty", "aten::new_empty_strided"}
+LIKE = ("aten::empty_like", "aten::full_like", "aten::ones_like", "aten::zeros_like", "aten::new_")
+"""They do not read what they are given, which may lie on another device."""
 CHECKED = {"aten::_linalg_check_errors"}
 """They wait, and no tag says so."""
 
@@ -40,6 +43,14 @@ class Here:
 
 
 HERE = Here()
+THERE = threading.local()
+"""Of each thread: `device`, the number of the current one."""
+
+
+def gpu(device: torch.device | str | None = None) -> torch.device:
+    """With its number; by default the current one."""
+    found = torch.device("cuda" if device is None else device)
+    return found if found.index is not None else torch.device("cuda", getattr(THERE, "device", 0))
 
 
 def capturing() -> Capture | None:
@@ -110,7 +121,10 @@ def check(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         wait(known.name)
     if known.random and (capture := capturing()) is not None:
         capture.spoil(f"{known.name} within a capture, whose random numbers are not emulated")
+    if kwargs.get("device") is not None and known.name.startswith(LIKE):
+        return
     indexed = known.name in INDEXED
+    there = next(gpus(args, kwargs), "cuda:0")
     for number, argument in enumerate((*args, *kwargs.values())):
         several = isinstance(argument, list | tuple)
         for each in argument if several else (argument,):
@@ -118,11 +132,19 @@ def check(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
                 continue
             if indexed and number == 1:
                 _check_index(known, each, args)
-            elif each.device.type == "cpu" and (each.dim() or number in known.written):
+            elif each.device != there and (each.dim() or number in known.written):
                 raise Illegal(
-                    f"{known.name} of tensors on cuda:0 and on cpu ({list(each.shape)}); they"
-                    " should be on one device"
+                    f"{known.name} of tensors on {there} and on {each.device}"
+                    f" ({list(each.shape)}); they should be on one device"
                 )
+
+
+def gpus(args: Any, kwargs: dict[str, Any]) -> Iterator[torch.device]:
+    """Where what an operation is given lies, and what it names."""
+    named = kwargs.get("device")
+    found = [] if named is None else [torch.device(named)]
+    found += [x.device for x in tree_iter((args, kwargs)) if isinstance(x, torch.Tensor)]
+    return (gpu(device) for device in found if device.type == "cuda")
 
 
 def _check_index(known: Facts, index: Tensor, args: Sequence[Any]) -> None:

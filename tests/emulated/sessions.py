@@ -1,5 +1,5 @@
-"""Sessions of every method with decode steps of fixed shape: graphs on the emulated GPU say what
-states on the CPU say.
+"""Sessions of every method with decode steps of fixed shape, and of some whose states decode
+between graphs: graphs on the emulated GPU say what states on the CPU say.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tests.tiny_models import save_tiny
+from tests.tiny_models import MIXED, save_tiny
 
 from longspan.methods.full import Full
 from longspan.methods.h2o import H2O
 from longspan.methods.hybrid import Hybrid
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.infllm import InfLLM
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
+from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.pqcache import PQCache
 from longspan.methods.quest import Quest
+from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.shadowkv import ShadowKV
 from longspan.methods.snapkv import SnapKV
@@ -71,29 +74,42 @@ METHODS: dict[str, Method] = {
     ),
     "snapkv": SnapKV(budget=0.3, window_tokens=8, placement="gpu"),
     "streaming_llm": StreamingLLM(budget=0.3, sink_tokens=2, placement="gpu"),
+    "retroinfer, gemma3": RetroInfer(**WAVE, **NEAR),
+    "full, host memory": Full(placement="cpu"),
+    "oracle_topk": OracleTopK(budget=0.3, sink_tokens=2, local_tokens=4),
+    "infinigen": InfiniGen(dense_layers=(), rank=0.5, retrieval_budget=0.3, **NEAR),
+    "retrieval_attention": RetrievalAttention(top_tokens=5, **{**NEAR, "placement": "cpu"}),
 }
-TWO_LAYERS = ("quest, wave_buffer",)
-"""Layers share a cache. Two of them are as slow as two methods."""
-WITHOUT_INDEX = ("full", "h2o", "magicpig", "snapkv", "streaming_llm")
+FAMILIES = {"retroinfer, gemma3": "gemma3"}
+"""Its first layer slides over twelve tokens, its second does not."""
+TWO_LAYERS = ("quest, wave_buffer", "infinigen", "retrieval_attention", *FAMILIES)
+"""Layers share a cache, or one knows of the other. Two of them are as slow as two methods."""
+GRAPHS = {"full, host memory": 2, "oracle_topk": 2, "infinigen": 3, "retrieval_attention": 3}
+"""Where states decode between them."""
+WITHOUT_INDEX = {"full", "full, host memory", "h2o", "magicpig", "oracle_topk", "snapkv"}
+GROWING = METHODS.keys() - WITHOUT_INDEX - FAMILIES.keys() - {"streaming_llm"}
+"""An index of the first layer takes tokens in between the first step and the last."""
 
 
 @cache
-def folder(layers: int) -> Path:
+def folder(layers: int, family: str) -> Path:
     """Of a random model."""
     static.AHEAD_TOKENS = 24  # room that is enough here; plain torch computes all of it
     graphs.WARM_UP = 0  # nothing is compiled
     path = Path(mkdtemp())
     atexit.register(shutil.rmtree, path)
-    return save_tiny("llama", path, num_hidden_layers=layers, head_dim=8)
+    kinds = {"layer_types": MIXED[:layers]} if family in FAMILIES.values() else {}
+    return save_tiny(family, path, num_hidden_layers=layers, head_dim=8, **kinds)
 
 
 @cache
-def model(device: str, graphs: str, layers: int = 1, **more: Any) -> Any:
+def model(device: str, graphs: str, layers: int = 1, family: str = "llama", **more: Any) -> Any:
     """The same on each device."""
     options: dict[str, Any] = {"device": device, "graphs": graphs, **more}
-    made = HuggingFace(path=str(folder(layers)), dtype="float32", **options).load()
-    with torch.no_grad():  # it is zero there, so that to such a query all pages are alike
-        made._decoder.module.get_input_embeddings().weight[0, ::2] = 0.7
+    made = HuggingFace(path=str(folder(layers, family)), dtype="float32", **options).load()
+    if family not in FAMILIES.values():  # moved to this GPU, tied weights are tied no more
+        with torch.no_grad():  # it is zero there, so that to such a query all pages are alike
+            made._decoder.module.get_input_embeddings().weight[0, ::2] = 0.7
     return made
 
 
@@ -115,13 +131,17 @@ def indexed(session: Any) -> list[Any]:
     return [state.indexed for state in session.states[0]]
 
 
-def life(name: str, device: str, graphs: str) -> tuple[list[torch.Tensor], Any]:
+def loaded(name: str, device: str, graphs: str) -> Any:
+    """The model that a method is tried on."""
+    return model(device, graphs, 2 if name in TWO_LAYERS else 1, FAMILIES.get(name, "llama"))
+
+
+def life(name: str, model: Any) -> tuple[list[torch.Tensor], Any]:
     """What a session says: a prompt, steps in which indexes grow, a fork, and another turn."""
-    layers = 2 if name in TWO_LAYERS else 1
-    session = model(device, graphs, layers).session(METHODS[name], len(LENGTHS))
+    session = model.session(METHODS[name], len(LENGTHS))
     said = [session.prefill(prompts(7, LENGTHS)).cpu()]
     said += steps(session, 1, 1)
-    before = [] if name in WITHOUT_INDEX else indexed(session)
+    before = indexed(session) if name in GROWING else []
     said += steps(session, STEPS - 1, 2)
     assert not before or all(map(operator.ne, before, indexed(session)))
     twin = session.fork(1)
@@ -137,8 +157,8 @@ def same(found: list[torch.Tensor], right: list[torch.Tensor]) -> None:
 
 def agree(name: str) -> None:
     """Raises AssertionError where both lives differ."""
-    right, _ = life(name, "cpu", "off")
-    found, session = life(name, "cuda", "on")
-    assert session.steps_by == "graph"
+    right, _ = life(name, loaded(name, "cpu", "off"))
+    found, session = life(name, loaded(name, "cuda", "on"))
+    assert session.steps_by == f"{GRAPHS[name]} graphs" if name in GRAPHS else "graph"
     same(found, right)
     assert "wave_buffer" not in name or session.states[0][0].placement.traffic.hit_entries > 0

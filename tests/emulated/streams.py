@@ -1,19 +1,20 @@
 """The functions of torch.cuda that the project, and torch's own `torch.cuda.graph`, call.
 
-Not emulated: a second device, streams that run beside one another, memory that ends, and torch's
-flash attention, which the compute capability rules out.
+There are two devices. Not emulated: streams that run beside one another, memory that ends, and
+torch's flash attention, which the compute capability rules out.
 """
 
 from __future__ import annotations
 
 import importlib
 import threading
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from tests.emulated import captures, factories, guard, launches, pinned
-from tests.emulated.rules import HERE, capturing, wait
+from tests.emulated.rules import HERE, THERE, capturing, gpu, wait
 from torch.utils._device import _device_constructors
 
 GIB = 1 << 30
@@ -26,7 +27,7 @@ class Stream:
     """All of them run what they are given at once."""
 
     def __init__(self, device: Any = None, priority: int = 0) -> None:
-        self.device = torch.device("cuda", 0)
+        self.device = _gpu(device)
 
     def wait_stream(self, other: Stream) -> None:
         """Work of another stream is not part of a capture."""
@@ -72,24 +73,55 @@ class Event:
         return 0.0
 
 
-DEFAULT = Stream()
+DEVICES = 2
 CURRENT = threading.local()
+"""Streams by device."""
+
+
+@cache
+def _default_stream(device: torch.device) -> Stream:
+    return Stream(device)
 
 
 def default_stream(device: Any = None) -> Stream:
     """See torch.cuda.default_stream."""
-    return DEFAULT
+    return _default_stream(_gpu(device))
 
 
 def current_stream(device: Any = None) -> Stream:
     """See torch.cuda.current_stream."""
-    found: Stream = getattr(CURRENT, "stream", DEFAULT)
+    found: Stream = _current().get(_gpu(device), default_stream(device))
     return found
 
 
 def set_stream(stream: Stream) -> None:
-    """See torch.cuda.set_stream."""
-    CURRENT.stream = stream
+    """See torch.cuda.set_stream, which makes the stream's device the current one."""
+    _current()[stream.device] = stream
+    set_device(stream.device)
+
+
+def set_device(device: Any) -> None:
+    """See torch.cuda.set_device."""
+    exchange_device(_gpu(device).index)
+
+
+def exchange_device(index: int) -> int:
+    """See torch.cuda.device; a negative one changes nothing."""
+    before = gpu().index
+    if index >= 0:
+        THERE.device = index
+    return before
+
+
+def _current() -> dict[torch.device, Stream]:
+    if not hasattr(CURRENT, "streams"):
+        CURRENT.streams = {}
+    streams: dict[torch.device, Stream] = CURRENT.streams
+    return streams
+
+
+def _gpu(device: Any) -> torch.device:
+    return gpu(torch.device("cuda", device) if isinstance(device, int) else device)
 
 
 def synchronize(device: Any = None) -> None:
@@ -111,18 +143,19 @@ REPLACED: dict[str, Any] = {
     "CUDAGraph": captures.CUDAGraph,
     "Event": Event,
     "Stream": Stream,
-    "_exchange_device": nothing,
+    "_exchange_device": exchange_device,
     "_lazy_init": nothing,
-    "_maybe_exchange_device": nothing,
+    "_maybe_exchange_device": exchange_device,
     "cudart": pinned.Runtime,
-    "current_device": nothing,
+    "current_device": lambda: gpu().index,
     "current_stream": current_stream,
     "default_stream": default_stream,
-    "device_count": lambda: 1,
+    "device_count": lambda: DEVICES,
     "empty_cache": nothing,
     "get_device_name": lambda device=None: PROPERTIES.name,
     "get_device_properties": lambda device=None: PROPERTIES,
     "get_sync_debug_mode": lambda: 2 * HERE.waits_are_errors,
+    "graph_pool_handle": captures.Pool,
     "is_available": lambda: True,
     "is_current_stream_capturing": lambda: capturing() is not None,
     "is_initialized": lambda: True,
@@ -133,7 +166,7 @@ REPLACED: dict[str, Any] = {
     "memory_allocated": nothing,
     "memory_reserved": nothing,
     "reset_peak_memory_stats": nothing,
-    "set_device": nothing,
+    "set_device": set_device,
     "set_stream": set_stream,
     "set_sync_debug_mode": set_sync_debug_mode,
     "synchronize": synchronize,

@@ -1,4 +1,4 @@
-"""Tensors that say that they are on cuda:0 and hold their numbers on the CPU.
+"""Tensors that say that they are on cuda:0 or cuda:1 and hold their numbers on the CPU.
 
 Every operation on them comes to `dispatch`, which runs it on the inner tensors; what torch makes
 on the device comes through kernels for its CUDA key. Not emulated: memory that ends, operations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tests.emulated import pinned
-from tests.emulated.rules import Illegal, capturing, check, cross, facts
+from tests.emulated.rules import Illegal, capturing, check, cross, facts, gpu, gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 aten = torch.ops.aten
-CUDA = torch.device("cuda", 0)
 _wrapper: Any = torch.Tensor._make_wrapper_subclass
 
 
@@ -46,11 +45,11 @@ class CudaTensor(torch.Tensor):
     memory: Memory
 
     @staticmethod
-    def __new__(cls: type[CudaTensor], inner: Tensor) -> CudaTensor:
+    def __new__(cls: type[CudaTensor], inner: Tensor, device: torch.device) -> CudaTensor:
         place = inner.size(), inner.stride(), inner.storage_offset()
         # a view, also one that is taken in inference mode, is of the kind of what it looks at
         with torch.inference_mode(inner.is_inference()):
-            made = _wrapper(cls, *place, None, inner.dtype, torch.strided, CUDA)
+            made = _wrapper(cls, *place, None, inner.dtype, torch.strided, device)
         made.numbers = inner
         key = inner.untyped_storage()._cdata
         memory = MEMORIES.get(key)
@@ -69,7 +68,7 @@ class CudaTensor(torch.Tensor):
         return dispatch(func, args, kwargs or {})
 
     def __repr__(self) -> str:  # type: ignore[override]
-        return f"CudaTensor({list(self.shape)}, {self.dtype})"
+        return f"CudaTensor({list(self.shape)}, {self.dtype}, {self.device})"
 
     def data_ptr(self) -> int:
         return self.numbers.data_ptr()
@@ -81,17 +80,25 @@ class CudaTensor(torch.Tensor):
         return self.cpu().tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
-        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        raise TypeError("can't convert cuda device type tensor to numpy")
 
 
 def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run an operation one of whose tensors is on the device."""
     if facts(func).composite:
         return func.decompose(*args, **kwargs)
-    if func is aten.copy_.default and not all(isinstance(x, CudaTensor) for x in args[:2]):
+    if func is aten.copy_.default and args[0].device.type == args[1].device.type:
+        if args[0].device != args[1].device:
+            return passed_on(*args[:2])
+    elif func is aten.copy_.default and not all(isinstance(x, CudaTensor) for x in args[:2]):
         return crossing_copy(*args, **kwargs)
-    if func is aten._to_copy.default and (kwargs.get("device") or args[0].device).type == "cpu":
-        return fetched(args[0], **kwargs)
+    if func is aten._to_copy.default and kwargs.get("device") is not None:
+        device = torch.device(kwargs["device"])
+        if device.type == "cpu":
+            return fetched(args[0], **kwargs)
+        if gpu(device) != args[0].device and isinstance(args[0], CudaTensor):
+            named = {"device": gpu(device), "dtype": kwargs.get("dtype")}
+            return passed_on(aten.empty_like.default(args[0], **named), args[0])
     check(func, args, kwargs)
     return run(func, args, kwargs)
 
@@ -100,6 +107,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Whatever needs no copy between host and device."""
     to_host = "device" in kwargs and torch.device(kwargs["device"] or "cuda").type == "cpu"
     capture, given = capturing(), dict[int, CudaTensor]()
+    there = next(gpus(args, kwargs))
 
     def inside(x: Any) -> Any:
         if isinstance(x, CudaTensor):
@@ -113,7 +121,7 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         known = given.get(id(x))
         if known is not None and known.shape != x.shape:
             raise Illegal(f"{func} changes a tensor's shape in place, which is not emulated")
-        return CudaTensor(x) if known is None else known
+        return CudaTensor(x, there) if known is None else known
 
     inner_args, inner_kwargs = mapped(inside, args), mapped(inside, kwargs)
     if "device" in kwargs:
@@ -154,6 +162,14 @@ def crossing_copy(target: Tensor, source: Tensor, non_blocking: bool = False) ->
         capture.brings(target, source)
     else:
         target.copy_(source.numbers)  # type: ignore[attr-defined]
+    return target
+
+
+def passed_on(target: CudaTensor, source: CudaTensor) -> Tensor:
+    """A copy to another device, whose streams wait for one another."""
+    if (capture := capturing()) is not None:
+        capture.spoil("a copy between devices within a capture, which is of one")
+    target.numbers.copy_(source.numbers)
     return target
 
 

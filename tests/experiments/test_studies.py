@@ -136,7 +136,7 @@ def test_graphs_are_replayed_when_steps_have_nothing_left_to_do(
     """Or they read lists that a wave buffer is writing."""
     timing, seen = sys.modules[study("throughput").prefill_s.__module__], list[str]()
     monkeypatch.setattr(timing, "replayed", lambda *_: seen.append("replayed"))
-    static = SimpleNamespace(graph=object(), settle=lambda: seen.append("settled"))
+    static = SimpleNamespace(pieces=object(), buffered=True, settle=lambda: seen.append("settled"))
     session: Any = SimpleNamespace(
         decode=lambda _: seen.append("step"), _rows=[SimpleNamespace(static=static)]
     )

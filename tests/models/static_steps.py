@@ -138,12 +138,13 @@ def sessions(
     method: Method,
     lengths: tuple[int, ...] = LENGTHS,
     layers: int = 3,
+    family: str = "llama",
     **options: Any,
 ) -> tuple[StoreSession, StoreSession]:
     """The same rows, decoded by their states and by the step."""
     both = []
     for graphs in ("off", "eager"):
-        model = load("llama", graphs=graphs, layers=layers)
+        model = load(family, graphs=graphs, layers=layers)
         with torch.no_grad():  # it is zero there, so that to such a query all pages are alike
             model._decoder.module.get_input_embeddings().weight[0, ::2] = 0.7
         session = model.session(method, len(lengths), **options)

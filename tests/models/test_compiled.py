@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.models.test_exactness import prompts
 
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.retroinfer import RetroInfer
 from longspan.models.compiled import CompiledLayers
 from longspan.models.huggingface import HuggingFace
@@ -66,6 +67,13 @@ def test_the_traced_layers_say_what_the_layers_say(load: Load, family: str) -> N
     assert torch.equal(greedy(opened), right)
     assert graphs() > 0
     assert opened.steps_by == "buffers, compiled"
+
+
+def test_what_asks_within_a_layer_is_refused(load: Load) -> None:
+    opened = load("llama", graphs="eager", compile=True).session(InfiniGen())
+    opened.prefill([[5, 6]])
+    with pytest.raises(ValueError, match=r"'eager': model\.compile = true hides what .*infinigen"):
+        opened.decode([7])
 
 
 def test_torchs_own_compiler_says_so_too(load: Load) -> None:

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from accelerate import dispatch_model
+from tests.tiny_models import save_tiny
 
 from longspan.methods.full import Full
+from longspan.methods.infinigen import InfiniGen
 from longspan.methods.loki import Loki
 from longspan.methods.magicpig import MagicPIG
+from longspan.methods.oracle_topk import OracleTopK
 from longspan.methods.pqcache import PQCache
 from longspan.methods.prompt import LayerPrompt
 from longspan.methods.quest import Quest
+from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.shadowkv import ShadowKV
 from longspan.methods.snapkv import SnapKV
@@ -21,6 +26,8 @@ from longspan.models.huggingface import HuggingFace
 from longspan.models.prompts import Prompts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from longspan.methods.base import Method
 
 pytestmark = [
@@ -69,7 +76,7 @@ def test_retroinfer_beside_the_model(right: list[list[int]], graphs: str) -> Non
     assert tokens == right
     step = session._rows[0].static
     assert (step is not None) == (graphs != "off")
-    assert step is None or (step.graph is not None) == (graphs == "on")
+    assert step is None or step.taken_by == {"eager": "buffers", "on": "graph"}[graphs]
 
 
 @pytest.mark.parametrize("graphs", ["eager", "on"])
@@ -100,7 +107,7 @@ def test_a_step_finds_out_by_itself_what_is_cached(right: list[list[int]], graph
     method = RetroInfer(placement="wave_buffer", cache_budget=0.2, **SMALL)
     tokens, session = said(method, "cuda", graphs)
     assert tokens == right
-    assert (session._rows[0].static.graph is not None) == (graphs == "on")
+    assert session.steps_by == {"eager": "buffers", "on": "graph"}[graphs]
     placed = session.states[0][0].placement
     assert placed.traffic.hit_entries > 0
     assert placed.traffic.miss_entries > 0
@@ -140,7 +147,56 @@ def test_tokens_by_codes(share: Any) -> None:
     right, _ = said(method, "cuda")
     tokens, session = said(method, "cuda", "on")
     assert tokens == right
-    assert session._rows[0].static.graph is not None
+    assert session.steps_by == "graph"
+
+
+BETWEEN: dict[str, Method] = {
+    "full": Full(placement="cpu"),
+    "oracle_topk": OracleTopK(budget=0.1),
+    "retrieval_attention": RetrievalAttention(top_tokens=40, update_tokens=40),
+    "infinigen": InfiniGen(retrieval_budget=0.1, placement="gpu"),
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_states_decode_between_graphs(name: str) -> None:
+    tokens, session = said(BETWEEN[name], "cuda", "on")
+    assert tokens == said(BETWEEN[name], "cpu")[0]
+    assert session.steps_by == "6 graphs"
+
+
+@pytest.mark.parametrize("graphs", ["off", "on"])
+def test_a_model_with_sliding_windows(graphs: Any, tmp_path: Path) -> None:
+    path, method = str(save_tiny("gemma3", tmp_path, head_dim=64)), Full(placement="gpu")
+    right, found = (
+        HuggingFace(path=path, dtype="float32", device=device, graphs=way).load().session(method, 3)
+        for device, way in (("cpu", "off"), ("cuda", graphs))
+    )
+    rows = [[each % 320 for each in row[:900]] for row in prompts()]
+    for session in (right, found):
+        session.prefill(rows)
+    for _ in range(20):
+        torch.testing.assert_close(
+            found.decode([5, 6, 7]).cpu(), right.decode([5, 6, 7]), atol=1e-3, rtol=1e-3
+        )
+    assert found.steps_by == {"off": "states", "on": "graph"}[graphs]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU or none")
+@pytest.mark.parametrize("graphs", ["off", "on"])
+@pytest.mark.parametrize("placement", ["gpu", "wave_buffer"])
+def test_layers_on_two_devices(right: list[list[int]], placement: Any, graphs: Any) -> None:
+    model = HuggingFace(path="nano", dtype="float32", device="cpu", graphs=graphs)
+    apart = {"model.embed_tokens": 0, "model.rotary_emb": 0, "model.norm": 1, "lm_head": 0}
+    apart |= {f"model.layers.{number}": int(number > 2) for number in range(5)}
+    weights = HuggingFace._weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            HuggingFace, "_weights", lambda *given: dispatch_model(weights(*given), apart)
+        )
+        session: Any = model.load().session(RetroInfer(placement=placement, **SMALL), len(LENGTHS))
+    assert greedy(session) == right
+    assert session.steps_by.endswith({"off": "states", "on": " graphs"}[graphs])
 
 
 def test_a_step_of_single_tokens_finds_out_what_is_cached() -> None:
@@ -149,7 +205,7 @@ def test_a_step_of_single_tokens_finds_out_what_is_cached() -> None:
     method = PQCache(placement="wave_buffer", cache_budget=0.2, **options)
     tokens, session = said(method, "cuda", "on")
     assert tokens == right
-    assert session._rows[0].static.graph is not None
+    assert session.steps_by == "graph"
     assert session.states[0][0].placement.traffic.hit_entries > 0
 
 

@@ -120,6 +120,12 @@ class StaticLayer(ABC):
     The rows' states are told of what was stored when they are settled.
     """
 
+    expects: bool = False
+    """Whether it goes by guesses of its queries, as states may."""
+
+    def expect(self, q_BHD: Tensor) -> None:  # noqa: B027
+        """About the queries of the next `step`; told only where it `expects`."""
+
     def prefetch(self) -> None:  # noqa: B027
         """See LayerState; before the first step."""
 
@@ -168,6 +174,11 @@ class Method(ABC):
 
         names = (name for name in Place.__slots__ if hasattr(self, name))
         return Place(**{name: getattr(self, name) for name in names})
+
+    @property
+    def guesses(self) -> bool:
+        """Whether its states may expect guesses of their queries."""
+        return False
 
     def static_obstacle(self, device: torch.device) -> str | None:
         """Why `static_layer` has nothing to offer for a model on this device; None if it has."""

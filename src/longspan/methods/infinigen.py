@@ -73,9 +73,14 @@ class InfiniGen(ShareRetrieval):
         """See VectorRetrieval."""
         return InfiniGenState(geometry, plan, index, self)
 
+    @property
+    def guesses(self) -> bool:
+        """See Method."""
+        return self.speculate
+
     def static_obstacle(self, device: torch.device) -> str | None:
         """See Method."""
-        return f"method {self.name!r} asks layers for their queries while others are at work"
+        return f"method {self.name!r} searches before the layer that attends is reached"
 
 
 class InfiniGenState(RetrievalState):

@@ -99,7 +99,8 @@ class Session(ABC):
     @abstractmethod
     def steps_by(self) -> str:
         """How the last decode step was taken, of which its time depends more than its result:
-        `states`, one by one; `buffers` of fixed shape, all rows at once; or their CUDA `graph`.
+        `states`, one by one; `buffers` of fixed shape, all rows at once; or their CUDA `graph`; `33
+        graphs` where there is other work between.
         """
 
 

@@ -107,7 +107,8 @@ class CacheLayer:
         if self.static is not None:
             assert self.cache.at_B is not None
             self.new = k_BGD, v_BGD, q_BHD
-            return self._out(self.static.step(q_BHD, k_BGD, v_BGD, self.cache.at_B), q_BHD, sink_H)
+            at_B = self.cache.at_B.to(q_BHD.device)
+            return self._out(self.static.step(q_BHD, k_BGD, v_BGD, at_B), q_BHD, sink_H)
         for row, state in enumerate(self.states):
             state.append(k_BGD[row], v_BGD[row])
         for row, tape in enumerate(self.cache.tapes):

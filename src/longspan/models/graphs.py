@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gc
 import logging
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 from longspan.models.decoder import fixed_shapes
+from longspan.models.pieces import Pieces, never
 from longspan.models.static import StaticStep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from longspan.methods.base import Method
     from longspan.models.decoder import Decoder, Graphs, Row
@@ -22,31 +23,50 @@ WARM_UP = 2
 
 
 def capture(step: StaticStep) -> None:
-    """Make a graph of the step, on its device whichever is current. Steps before it compile
+    """Make graphs of the step, on its devices whichever is current. Steps before it compile
     kernels; they store the same token at the same place as the replay will. Raises whatever a step
     does, RuntimeError where it cannot be captured.
     """
-    with torch.cuda.device(step.decoder.device):
+    devices = _devices(step.decoder)
+    with torch.cuda.device(devices[0]), same_streams(devices):
         step.say([0] * len(step.rows))
-        before = torch.cuda.current_stream()
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(before)
-        try:
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UP):
-                    step.step()
-                with no_waits():
-                    step.step()
-        finally:
-            before.wait_stream(side)  # what failed half-way may still be writing
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with no_finalizers(), torch.cuda.graph(graph, stream=side):
-                step.logits_BV = step.step()
-        finally:
-            torch.cuda.set_stream(before)  # where a capture failed, torch leaves its own
-        torch.cuda.synchronize()  # what the warm-up says to the host is said
-        step.graph = graph
+        streams = {device: torch.cuda.Stream(device) for device in devices}  # type: ignore[no-untyped-call]
+        warm_up(step, streams)
+        with no_finalizers(), Pieces(streams, step.between) as pieces:
+            step.logits_BV = step.step()
+        for device in devices:
+            torch.cuda.synchronize(device)  # what the warm-up says to the host is said
+        step.pieces = pieces
+
+
+def warm_up(step: StaticStep, streams: Mapping[torch.device, torch.cuda.Stream]) -> None:
+    """Take the step on these streams, but for what is done between its pieces."""
+    step.between.by = never
+    with ExitStack() as entered:
+        for device, side in streams.items():
+            before = torch.cuda.current_stream(device)
+            side.wait_stream(before)
+            # what failed half-way may still be writing
+            entered.callback(before.wait_stream, side)
+            entered.enter_context(torch.cuda.stream(side))
+        entered.enter_context(torch.cuda.device(next(iter(streams))))
+        for _ in range(WARM_UP):
+            step.step()
+        with no_waits():
+            step.step()
+
+
+@contextmanager
+def same_streams(devices: Sequence[torch.device]) -> Iterator[None]:
+    """Behind, devices have the streams from before: where a capture fails, torch leaves its own."""
+    before = [torch.cuda.current_stream(device) for device in devices]
+    current = torch.cuda.current_device()
+    try:
+        yield
+    finally:
+        for stream in before:
+            torch.cuda.set_stream(stream)
+        torch.cuda.set_device(current)
 
 
 @contextmanager
@@ -76,15 +96,20 @@ def no_waits() -> Iterator[None]:
 
 
 def obstacle(decoder: Decoder, method: Method) -> str | None:
-    """Why this model cannot decode with this method on fixed buffers; None if it can."""
+    """Why this model cannot decode in pieces of fixed shape; None if it can."""
     if decoder.graphs == "on" and decoder.device.type != "cuda":
         return "CUDA graphs need a CUDA device"
-    if any(window is not None for window in decoder.windows):
-        return "the model has layers of a sliding window, whose states move"
-    devices = {geometry.device for geometry in decoder.geometries} | {decoder.device}
-    if len(devices) > 1:
-        return f"the model lies on {len(devices)} devices; a graph is of one"
-    return method.static_obstacle(decoder.device)
+    if decoder.compiled is not None and len(_devices(decoder)) > 1:
+        return "model.compile = true is for a model on one device"
+    if decoder.compiled is not None and method.guesses:
+        return f"model.compile = true hides what method {method.name!r} asks within a layer"
+    return None
+
+
+def _devices(decoder: Decoder) -> list[torch.device]:
+    """That of the tokens first."""
+    layers = (geometry.device for geometry in decoder.geometries)
+    return list(dict.fromkeys((decoder.device, *layers)))
 
 
 def opened(

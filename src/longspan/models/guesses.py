@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from longspan.models.cache import StoreCache
+    from longspan.models.cache import CacheLayer, StoreCache
 
 ROTARY = "position_embeddings"
 """The argument of an attention module that a layer with a window may have another one of."""
@@ -32,7 +32,7 @@ class Guessed(Exception):
 
 
 class Guesses:
-    """Guesses the queries of those layers whose states expect it; other steps pay nothing.
+    """Guesses the queries of those layers that expect it; other steps pay nothing.
 
     The attention module of such a layer is called with the arguments of the one below,
     which is about to run, up to where it hands over its query; nothing is stored.
@@ -49,11 +49,7 @@ class Guesses:
     def step(self) -> Iterator[None]:
         """Within, the rows that are bound are given one token."""
         layers, self._rotary = self._cache.layers, None
-        wanted = {
-            layer.number - 1
-            for layer in layers[1:]
-            if any(state.expects for state in of_method(layer.states))
-        }
+        wanted = {layer.number - 1 for layer in layers[1:] if _expects(layer)}
         hooks = [
             module.register_forward_pre_hook(
                 partial(self._before, number, number in wanted), with_kwargs=True
@@ -96,9 +92,17 @@ class Guesses:
             # not the module itself, whose hooks would guess on; its answer would be none
             self._attentions[number].forward(*given, **named)
         except Guessed as guess:
-            states = of_method(self._cache.layers[number].states)
-            for state, q_HD in zip(states, guess.q_BHD, strict=True):
+            layer = self._cache.layers[number]
+            if layer.static is not None:
+                layer.static.expect(guess.q_BHD)
+            for state, q_HD in zip(of_method(layer.states), guess.q_BHD, strict=False):
                 if state.expects:
                     state.expect(q_HD)
         finally:
             self._cache.guessing = False
+
+
+def _expects(layer: CacheLayer) -> bool:
+    if layer.static is not None:
+        return layer.static.expects
+    return any(state.expects for state in of_method(layer.states))

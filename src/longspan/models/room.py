@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from longspan.models.decoder import of_method
 from longspan.models.window import slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from longspan.methods.base import Method
-    from longspan.models.decoder import Row
+    from longspan.models.decoder import Decoder, Row
     from longspan.types import LayerGeometry
 
 HOST = torch.device("cpu")
@@ -146,27 +147,63 @@ def gib(count: int) -> str:
 
 
 def check_pools(
-    method: Method, geometries: Sequence[LayerGeometry], rows: Sequence[Row], limits: Sequence[int]
+    method: Method,
+    decoder: Decoder,
+    rows: Sequence[Row],
+    limits: Sequence[int],
+    *,
+    buffered: bool = True,
 ) -> None:
-    """Raises ValueError with the estimate where buffers of so many tokens a row do not fit beside
-    what the rows hold. Layers move one by one, and what a row has for itself alone is freed.
+    """Raises ValueError with the estimate where buffers of so many tokens a row, those of the
+    method's layers if they are `buffered`, do not fit beside what the rows hold. Layers move one by
+    one, and what a row has for itself alone is freed.
     """
-    place, tokens, cached, table = getattr(method, "place", None), max(limits), 0.0, 0
-    freed = sum(state.store.nbytes for row in rows if not row.shared for state in row.states)  # type: ignore[attr-defined]
-    if place is not None and place.placement == "wave_buffer":
-        # what is frozen stays in host memory; of each of its slots there is a number here
-        frozen = [row.states[0].store.frozen for row in rows]  # type: ignore[attr-defined]
-        tokens = max(map(int.__sub__, limits, frozen))
-        cached, freed = place.cache_budget * sum(frozen), 0
-        table = 4 * len(rows) * max(frozen)
-    slots = len(rows) * tokens + cached
-    layers = [
-        round(each.kv_heads * (slots * (each.entry_bytes + 4) + table)) for each in geometries
+    sizes = _pools(method, decoder, rows, limits, buffered=buffered)
+    moved = buffered and not _cached(method)
+    alone: list[Any] = [row.states for row in rows if moved and not row.shared]
+    freed = [
+        0 if window is not None else sum(states[layer].store.nbytes for states in alone)
+        for layer, window in enumerate(decoder.windows)
     ]
-    wanted, free = sum(layers) + max(layers) - freed, available(geometries[0].device)
-    if free is not None and wanted > free:
-        raise ValueError(
-            f"model.graphs: buffers of {tokens} tokens for {len(rows)} rows need {gib(wanted)}"
-            f" more, and {gib(free)} are free; right would be a smaller ctx or batch, or"
-            " model.graphs=off"
-        )
+    for device in dict.fromkeys(device for device, _ in sizes):
+        here = [layer for layer, (at, _) in enumerate(sizes) if at == device]
+        layers = [sizes[layer][1] for layer in here]
+        wanted = sum(layers) + max(layers) - sum(freed[layer] for layer in here)
+        free = available(device)
+        if free is not None and wanted > free:
+            raise ValueError(
+                f"model.graphs: buffers of {max(limits)} tokens for {len(rows)} rows need"
+                f" {gib(wanted)} more, and {gib(free)} are free; right would be a smaller ctx or"
+                " batch, or model.graphs=off"
+            )
+
+
+def _pools(
+    method: Method,
+    decoder: Decoder,
+    rows: Sequence[Row],
+    limits: Sequence[int],
+    *,
+    buffered: bool,
+) -> list[tuple[torch.device, int]]:
+    """Where the buffers of each layer lie, and their bytes."""
+    slots, table = float(len(rows) * max(limits)), 0
+    if buffered and _cached(method):
+        # what is frozen stays in host memory; of each of its slots there is a number here
+        frozen = [of_method(row.states)[0].store.frozen for row in rows]
+        slots = len(rows) * max(map(int.__sub__, limits, frozen))
+        slots += method.place.cache_budget * sum(frozen)
+        table = 4 * len(rows) * max(frozen)
+    sizes = []
+    for each, window in zip(decoder.geometries, decoder.windows, strict=True):
+        if window is not None:
+            size = len(rows) * min(window, max(limits)) * each.entry_bytes
+        else:
+            size = round(slots * (each.entry_bytes + 4) + table) if buffered else 0
+        sizes.append((each.device, each.kv_heads * size))
+    return sizes
+
+
+def _cached(method: Method) -> bool:
+    place = getattr(method, "place", None)
+    return place is not None and place.placement == "wave_buffer"

@@ -214,10 +214,7 @@ class StoreSession(Session):
     def steps_by(self) -> str:
         """See Session.steps_by; ends with `, compiled` where layers were."""
         step = self._rows[0].static
-        if step is None:
-            return "states"
-        compiled = ", compiled" * (self._decoder.compiled is not None)
-        return ("buffers" if step.graph is None else "graph") + compiled
+        return "states" if step is None else step.taken_by
 
     @property
     def lengths(self) -> Sequence[int]:

@@ -9,22 +9,30 @@ from weakref import ref
 import torch
 
 from longspan.models.cache import StoreCache
+from longspan.models.decoder import whole
+from longspan.models.guesses import Guesses
+from longspan.models.pieces import Between
 from longspan.models.room import check_pools
+from longspan.models.static_states import StaticStates
+from longspan.models.window import WindowState
+from longspan.models.window_static import StaticWindow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from longspan.methods.base import LayerState, Method, StaticLayer
+    from longspan.methods.base import Method, StaticLayer
     from longspan.models.decoder import Decoder, Row
+    from longspan.models.pieces import Pieces
 
 AHEAD_TOKENS = 8192
 """Room that buffers have beyond what rows hold; when it is used up they are made anew."""
 
 
 class StaticStep:
-    """Rows that decode together, whose keys and values lie in the layers' buffers until `close`.
+    """Rows that decode together until `close`: their keys and values lie in the layers' buffers;
+    where the method has none of fixed shape, their states decode between the pieces of the step.
 
     A row that rests is computed with the others: its token goes where its next one will.
     """
@@ -35,20 +43,21 @@ class StaticStep:
         """Raises ValueError where the memory does not hold the buffers."""
         ahead = [row.length + AHEAD_TOKENS for row in rows]
         self.limits = ahead if limit is None else [min(each, limit) for each in ahead]
-        check_pools(method, decoder.geometries, rows, self.limits)
-        self.decoder = decoder
+        self.buffered = method.static_obstacle(decoder.device) is None
+        """Whether the method's layers are in buffers."""
+        check_pools(method, decoder, rows, self.limits, buffered=self.buffered)
+        self.decoder, self.between = decoder, Between()
         # rows hold their step, which goes with the last of them
         self._rows = [ref(row) for row in rows]
         self._lengths = [row.length for row in rows]
         cache = StoreCache if decoder.compiled is None else decoder.compiled.cache
         self.cache = cache(decoder.windows, method)
         self.cache.decoding = True
+        self.guesses = Guesses(decoder.attentions, self.cache)
         self.layers: list[StaticLayer] = []
         try:
-            for number, layer in enumerate(self.cache.layers):
-                states = cast("list[LayerState]", [row.states[number] for row in rows])
-                # one slot more: a full row that rests has to put its token somewhere
-                layer.static = method.static_layer(states, [limit + 1 for limit in self.limits])
+            for layer in self.cache.layers:
+                layer.static = self._layer(method, [row.states[layer.number] for row in rows])
                 self.layers.append(layer.static)
             for static in self.layers:
                 static.prefetch()
@@ -58,10 +67,20 @@ class StaticStep:
             raise
         inputs = torch.zeros(2, len(rows), dtype=torch.int64, device=decoder.device)
         self.inputs_2B, self.cache.at_B = inputs, inputs[1]
-        self.graph: Any = None
+        self.pieces: Pieces | None = None
+        """What was captured, if anything was."""
         self.logits_BV: Tensor | None = None
         for row in rows:
             row.static = self
+
+    def _layer(self, method: Method, states: Sequence[Any]) -> StaticLayer:
+        # one slot more: a full row that rests has to put its token somewhere
+        limits = [limit + 1 for limit in self.limits]
+        if isinstance(states[0], WindowState):
+            return StaticWindow(states, self._lengths, limits)
+        if self.buffered:
+            return method.static_layer(states, limits)
+        return StaticStates(method, states, self.between)
 
     @property
     def rows(self) -> list[Row | None]:
@@ -85,10 +104,9 @@ class StaticStep:
             for layer in self.layers:
                 layer.update(lengths, decoding)
             self.say([given.get(id(row), 0) for row in self.rows])
-            if self.graph is None:
-                self.logits_BV = self.step()
-            else:
-                self.graph.replay()
+            # buffers can do a step again, states cannot
+            with nullcontext() if self.buffered else whole(rows):
+                self._take()
         except BaseException:
             for layer in self.layers:
                 layer.abandon()
@@ -98,6 +116,12 @@ class StaticStep:
         place = {id(row): number for number, row in enumerate(self.rows)}
         return self.logits_BV[[place[id(row)] for row in rows]]
 
+    def _take(self) -> None:
+        if self.pieces is None:
+            self.logits_BV = self.step()
+        else:
+            self.pieces.replay()
+
     def say(self, tokens: Sequence[int]) -> None:
         """Bring tokens and lengths to the device."""
         self.inputs_2B.copy_(torch.tensor([tokens, self.lengths]))
@@ -105,7 +129,7 @@ class StaticStep:
     def step(self) -> Tensor:
         """What is captured: logits [B, V] float32 of the tokens in `inputs_2B`."""
         compiled = self.decoder.compiled
-        with nullcontext() if compiled is None else compiled.installed():
+        with self.guesses.step(), nullcontext() if compiled is None else compiled.installed():
             out = self.decoder.module(
                 input_ids=self.inputs_2B[0][:, None],
                 position_ids=self.inputs_2B[1][:, None],
@@ -114,6 +138,14 @@ class StaticStep:
                 logits_to_keep=1,
             )
         return cast("Tensor", out.logits)[:, -1].float()
+
+    @property
+    def taken_by(self) -> str:
+        """See Session.steps_by."""
+        compiled = ", compiled" * (self.decoder.compiled is not None)
+        if self.pieces is None:
+            return ("buffers" if self.buffered else "states") + compiled
+        return ("graph" if len(self.pieces) == 1 else f"{len(self.pieces)} graphs") + compiled
 
     def holds(self, rows: Sequence[Row]) -> bool:
         """Whether these rows are here and none of them is full."""

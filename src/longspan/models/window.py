@@ -95,6 +95,17 @@ class WindowState:
         out_HQD, lse_HQ = self._attend(q_HD[:, None], k_GTD, v_GTD, k_GTD.shape[1] - 1)
         return Partial(out_HQD[:, 0], lse_HQ[:, 0])
 
+    def last(self, count: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [G, T, D] of the last tokens that are kept, at most `count`; views."""
+        assert self._k_GTD is not None
+        assert self._v_GTD is not None
+        kept = slice(max(0, self._kept - count), self._kept)
+        return self._k_GTD[:, kept], self._v_GTD[:, kept]
+
+    def hold(self, k_GTD: Tensor, v_GTD: Tensor) -> None:
+        """Go on from these last tokens; copies."""
+        self._keep(k_GTD, v_GTD)
+
     def seal(self) -> None:
         """Nothing to index."""
 
