@@ -12,6 +12,7 @@ from tests.emulated.anywhere import add
 from tests.emulated.in_captures import near, refused
 from tests.emulated.sessions import folder, life, model, same
 
+from longspan.methods.full import Full
 from longspan.models.graphs import same_streams
 from longspan.models.huggingface import HuggingFace
 from longspan.models.pieces import Between, Pieces
@@ -51,6 +52,17 @@ def agree(name: str) -> None:
     found, session = life(name, split("on"))
     assert session.steps_by.endswith(" graphs")  # accelerate moves more or less, by chance
     same(found, right)
+
+
+def weights_in_host_memory() -> None:
+    """No graph can hold how they come."""
+    session = model("cuda", "on").session(Full(placement="gpu"))
+    session.prefill([[5, 6]])
+    with pytest.MonkeyPatch.context() as patch:
+        module = session._decoder.module
+        patch.setattr(module, "hf_device_map", {"model": 0, "lm_head": "cpu"}, raising=False)
+        with pytest.raises(ValueError, match=r"model\.graphs = 'on': weights of the model lie in"):
+            session.decode([5])
 
 
 def pieces_of(work: Callable[[], Any]) -> tuple[Pieces, Any]:
@@ -109,6 +121,7 @@ def two_devices() -> None:
 
 DEVICES = {
     **{f"two devices: {name}": partial(agree, name) for name in SPLIT},
+    "weights in host memory": weights_in_host_memory,
     "two devices": two_devices,
     "two devices: what is moved": what_is_moved,
     "two devices: what fails": what_fails_within_pieces,

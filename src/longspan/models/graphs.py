@@ -99,6 +99,9 @@ def obstacle(decoder: Decoder, method: Method) -> str | None:
     """Why this model cannot decode in pieces of fixed shape; None if it can."""
     if decoder.graphs == "on" and decoder.device.type != "cuda":
         return "CUDA graphs need a CUDA device"
+    placed = set(getattr(decoder.module, "hf_device_map", {}).values())
+    if decoder.device.type == "cuda" and placed & {"cpu", "disk"}:
+        return "weights of the model lie in host memory (model.device_map), and come at every step"
     if decoder.compiled is not None and len(_devices(decoder)) > 1:
         return "model.compile = true is for a model on one device"
     if decoder.compiled is not None and method.guesses:
