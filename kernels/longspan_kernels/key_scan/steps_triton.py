@@ -35,8 +35,8 @@ def weigh_stretches(
     BLOCK_S: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
     """The weights of a query in some stretches, whole numbers in two parts, and their units."""
-    head = tl.program_id(0).to(tl.int64)
-    s, w = tl.program_id(1) * BLOCK_S + tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_W)
+    head = tl.program_id(1).to(tl.int64)
+    s, w = tl.program_id(0) * BLOCK_S + tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_W)
     inside = (s < S)[:, None] & (w < W)[None, :]
     step_SW = tl.load(step + head // R * step_n + s[:, None] * step_s + w[None, :], inside, 0.0)
     weight_SW = tl.load(y + head * W + w, w < W, 0.0)[None, :] * step_SW
@@ -94,8 +94,8 @@ def order_exactly(
     BLOCK_C: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     """The order of some candidates of a query head by their keys."""
-    head = tl.program_id(0).to(tl.int64)
-    c, d = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_D)
+    head = tl.program_id(1).to(tl.int64)
+    c, d = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_D)
     counted = c < tl.load(counts + head // heads)
     slot = tl.load(found + head * C + c, counted, 0) & 0xFFFFFFFF
     at_CD = head // R * stride_n + slot[:, None] * stride_t + d[None, :]
@@ -123,7 +123,7 @@ def scan(q_XD: Tensor, codes: SlotCodes) -> Tensor:
     every, a_group = len(q_XD), y_NRW.shape[1]
     parts = torch.empty(2, every, stretches, columns, dtype=torch.float16, device=q_XD.device)
     unit_XS = torch.empty(every, stretches, device=q_XD.device)
-    weigh_stretches[(every, triton.cdiv(stretches, BLOCK_S))](
+    weigh_stretches[(triton.cdiv(stretches, BLOCK_S), every)](
         y_NRW, codes.step_NSW, parts[0], parts[1], unit_XS, a_group, stretches, columns,
         min(MOST, SUM / columns), LEAST, *codes.step_NSW.stride()[:2],
         BLOCK_S=BLOCK_S, BLOCK_W=pow2(columns),
@@ -144,7 +144,7 @@ def exactly(q_XD: Tensor, found_XC: Tensor, candidates: Candidates) -> Tensor:
     keys_NCD = candidates.keys_NCD
     (every, count), size, rows = found_XC.shape, q_XD.shape[1], len(candidates.count_B)
     order_XC = torch.empty_like(found_XC)
-    order_exactly[(every, triton.cdiv(count, BLOCK_C))](
+    order_exactly[(triton.cdiv(count, BLOCK_C), every)](
         q_XD, keys_NCD, found_XC, candidates.count_B, order_XC, count, size,
         every // len(keys_NCD), every // rows, q_XD.stride(0), *keys_NCD.stride()[:2],
         BLOCK_C=BLOCK_C, BLOCK_D=pow2(size),

@@ -24,9 +24,9 @@ def table_block(
     BLOCK_R: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Scaled products of the queries of a group with a block of the centroids of a part."""
-    part = tl.program_id(1) % P
-    group = (tl.program_id(1) // P).to(tl.int64)
-    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    part = tl.program_id(0) % P  # of a dimension that does not end at 65,535
+    group = (tl.program_id(0) // P).to(tl.int64)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     e = tl.arange(0, BLOCK_E)
     c_at = group * c_stride_g + part * c_stride_p + c[:, None] * c_stride_c + e[None, :]
     c_CE = tl.load(centroids + c_at, (c < C)[:, None] & (e < E)[None, :], 0.0)
@@ -45,7 +45,7 @@ def table_of(q_HD: Tensor, centroids_GPCE: Tensor, scale: float) -> Tensor:
     a_group = len(q_HD) // groups
     shape = groups, parts, a_group, clusters
     table_GPRC = torch.empty(shape, dtype=torch.float32, device=q_HD.device)
-    table_block[(triton.cdiv(clusters, TABLE_BLOCK), groups * parts)](
+    table_block[(groups * parts, triton.cdiv(clusters, TABLE_BLOCK))](
         q_HD, centroids_GPCE, table_GPRC, scale, parts, clusters, size, a_group,
         q_HD.stride(0), *centroids_GPCE.stride()[:3],
         BLOCK_R=min(pow2(a_group, 16), 32), BLOCK_E=pow2(size, 16), BLOCK_C=TABLE_BLOCK,
@@ -68,7 +68,7 @@ def encode(keys_GTD: Tensor, centroids_GPCE: Tensor) -> Tensor:
     )  # fmt: skip
     with device_of(keys_GTD):
         for keys_GTE, mean_GE, centroids_GCE, less_GC, code_GT in zip(*each, strict=True):
-            assign[(triton.cdiv(tokens, 32), groups)](
+            assign[(triton.cdiv(tokens, 32) * groups,)](
                 keys_GTE, mean_GE, torch.ones_like(mean_GE[:, 0]), centroids_GCE, code_GT,
                 tokens, clusters, size, 1, *keys_GTE.stride()[:2], less_GC.contiguous(),
                 EVERYWHERE=False, LESS=True, BLOCK_T=32, BLOCK_C=64, BLOCK_D=pow2(size, 16),

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 
 
 @triton.jit
+def part_of(T, C, SEGMENTS, blocks):
+    """Which of so many blocks of a segment a program is of, the segment's tokens and clusters, and
+    the group: one dimension, as the others of a grid end at 65,535.
+    """
+    row = tl.program_id(0) // blocks
+    segment = (row % SEGMENTS).to(tl.int64)
+    low = ((segment * C) // SEGMENTS).to(tl.int32)
+    high = (((segment + 1) * C) // SEGMENTS).to(tl.int32)
+    begin, end = (segment * T) // SEGMENTS, ((segment + 1) * T) // SEGMENTS
+    return tl.program_id(0) % blocks, begin, end, low, high, (row // SEGMENTS).to(tl.int64)
+
+
+@triton.jit
 def assign(
     keys, mean, scale, centroids, label, T, C, D, SEGMENTS, k_stride_g, k_stride_t, less,
     EVERYWHERE: tl.constexpr, LESS: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -28,15 +41,11 @@ def assign(
     """Label of each token of a segment: its centroid of largest inner product, LESS what is taken
     off each centroid's, ties to the first; out of its segment, or EVERYWHERE.
     """
-    segment = tl.program_id(1) % SEGMENTS
-    group = (tl.program_id(1) // SEGMENTS).to(tl.int64)
-    begin = (segment.to(tl.int64) * T) // SEGMENTS
-    end = ((segment + 1).to(tl.int64) * T) // SEGMENTS
-    low = ((segment.to(tl.int64) * C) // SEGMENTS).to(tl.int32)
-    high = (((segment + 1).to(tl.int64) * C) // SEGMENTS).to(tl.int32)
+    blocks = tl.cdiv(tl.cdiv(T, SEGMENTS), BLOCK_T)
+    block, begin, end, low, high, group = part_of(T, C, SEGMENTS, blocks)
     if EVERYWHERE:
         low, high = low * 0, high * 0 + C
-    token = begin + tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)
+    token = begin + block * BLOCK_T + tl.arange(0, BLOCK_T)
     d = tl.arange(0, BLOCK_D)
     mask = (token < end)[:, None] & (d < D)[None, :]
     x_TD = tl.load(keys + group * k_stride_g + token[:, None] * k_stride_t + d[None, :], mask, 0.0)
@@ -71,13 +80,9 @@ def update(
 
     Which token is whose is a matrix of zeros and ones, so that the sums are a matrix product.
     """
-    segment = tl.program_id(1) % SEGMENTS
-    group = (tl.program_id(1) // SEGMENTS).to(tl.int64)
-    begin = (segment.to(tl.int64) * T) // SEGMENTS
-    end = ((segment + 1).to(tl.int64) * T) // SEGMENTS
-    low = ((segment.to(tl.int64) * C) // SEGMENTS).to(tl.int32)
-    high = (((segment + 1).to(tl.int64) * C) // SEGMENTS).to(tl.int32)
-    c = low + tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    blocks = tl.cdiv(tl.cdiv(C, SEGMENTS), BLOCK_C)
+    block, begin, end, low, high, group = part_of(T, C, SEGMENTS, blocks)
+    c = low + block * BLOCK_C + tl.arange(0, BLOCK_C)
     d = tl.arange(0, BLOCK_D)
     kind = centroids.dtype.element_ty
     mean_D, factor = tl.load(mean + group * D + d, d < D, 0.0), tl.load(scale + group)
@@ -127,8 +132,8 @@ def segmented_kmeans(
     there = {"BLOCK_T": 64, "BLOCK_C": 128, "num_warps": 8} if large else here
     longest, most = -(-tokens // segments), -(-clusters // segments)
     rows = groups * segments
-    to_assign = (triton.cdiv(longest, here["BLOCK_T"]), rows)
-    to_update = (triton.cdiv(most, there["BLOCK_C"]), rows)
+    to_assign = (triton.cdiv(longest, here["BLOCK_T"]) * rows,)
+    to_update = (triton.cdiv(most, there["BLOCK_C"]) * rows,)
     plain, fixed = (*sizes, keys_GTD), {"LESS": False, "BLOCK_D": block_d}
     with device_of(keys_GTD):
         for _ in range(iterations - 1):

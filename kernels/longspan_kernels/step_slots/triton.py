@@ -42,7 +42,7 @@ def list_row(
     CHOSEN: tl.constexpr, CLUSTERS: tl.constexpr, LEAD: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The runs of one head: LEAD zones (two or none), then CLUSTERS, or slots by themselves."""
-    n, block = tl.program_id(0), tl.program_id(1)
+    block, n = tl.program_id(0), tl.program_id(1)
     row = n // G
     n = n.to(tl.int64)
     first = tl.zeros((), tl.int64)
@@ -99,7 +99,7 @@ def zone_runs(at_B: Tensor, heads: int, chosen: Chosen | None, zones: bool) -> R
     given = [at_B if x is None else x.contiguous() for x in chosen or (None,) * 5]
     block = min(pow2(wide + lead), 256)
     with device_of(at_B):
-        list_row[(heads, triton.cdiv(wide + lead, block))](
+        list_row[(triton.cdiv(wide + lead, block), heads)](
             at_B, *given, start_NK, size_NK, count_N, heads // len(at_B), len(at_B), wide,
             0 if sizes_NC is None else sizes_NC.shape[1], CHOSEN=chosen is not None,
             CLUSTERS=sizes_NC is not None, LEAD=lead, BLOCK=block, num_warps=1,
