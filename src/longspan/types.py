@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from longspan_kernels.types import Partial, Runs
 
@@ -23,6 +23,7 @@ __all__ = [
     "Record",
     "Runs",
     "Selection",
+    "StepBytes",
     "Work",
 ]
 
@@ -100,6 +101,19 @@ class Work:
     """Those that came from the store behind the cache."""
     bus_bytes: float = 0.0
     """What came from there."""
+
+
+class StepBytes(NamedTuple):
+    """What a layer's steps of fixed shape hold beside keys and values and where these stand: what
+    is a number a slot, cluster or page. Near the model.
+    """
+
+    kept: int = 0
+    """As long as there are steps."""
+    passing: int = 0
+    """While the layer is computed; layers take turns."""
+    moved: bool = False
+    """Whether `kept` holds what the states' indexes do, which lie there then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,8 @@ class Workbench:
         if gigabytes == 0 or not (sweep or again):
             return None
         from longspan.methods.prompt import LayerPrompt
+        from longspan.models.free import HOST, available
         from longspan.models.prompts import Prompts
-        from longspan.models.room import HOST, available
 
         if self._prompts is None:
             most = None if sweep else again

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from longspan.methods.full import Full
+from longspan.methods.loki import Loki
 from longspan.methods.retroinfer import RetroInfer
-from longspan.models import room
+from longspan.models import free, room
 from longspan.models.window import WindowState
 from longspan.types import LayerGeometry
 
@@ -74,11 +75,23 @@ def test_too_little_memory_is_said_with_what_would_help(
     assert "\n" not in str(found.value)
 
 
+def test_steps_that_are_insisted_on_need_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, tokens = Loki(placement="gpu", dense_layers=()), 10_000
+    codes_bytes = 2 * tokens * 32  # half of 64 columns
+    monkeypatch.setattr(room, "available", lambda device: tokens * ROW + codes_bytes)
+    room.check_room(method, [LAYER], [None], [tokens])
+    with pytest.raises(ValueError, match="keys and values and what steps keep of 1 rows"):
+        room.check_room(method, [LAYER], [None], [tokens], insisted=True)
+    room.check_room(method, [LAYER], [100], [tokens], insisted=True)  # no such steps
+    monkeypatch.setattr(room, "available", lambda device: tokens * ROW + 2 * codes_bytes)
+    room.check_room(method, [LAYER], [None], [tokens, 0], insisted=True)
+
+
 def test_host_memory_is_known_here() -> None:
-    free = room.available(torch.device("cpu"))
-    assert free is not None
-    assert 0 < free < 2**50
-    assert room.available(torch.device("meta")) is None
+    found = free.available(torch.device("cpu"))
+    assert found is not None
+    assert 0 < found < 2**50
+    assert free.available(torch.device("meta")) is None
 
 
 @pytest.mark.parametrize(
@@ -101,8 +114,8 @@ def test_a_control_group_may_leave_less(
     right: int,
 ) -> None:
     """Of what a group has used, 700 (version 2) or 900 bytes are files that can go."""
-    monkeypatch.setattr(room, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(room, "CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(free, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(free, "CGROUPS", tmp_path / "groups")
     there = tmp_path / "groups" / folder
     for each in (tmp_path / "proc" / "self", there):
         each.mkdir(parents=True)
@@ -112,4 +125,4 @@ def test_a_control_group_may_leave_less(
         (there / f"memory.{name}").write_text(f"{text}\n")
     total = "total_active_file 300\n" if "memory" in folder else ""
     (there / "memory.stat").write_text(f"active_file 100\ninactive_file 600\n{total}")
-    assert room.available(torch.device("cpu")) == right
+    assert free.available(torch.device("cpu")) == right

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.types import StepBytes
 from longspan_kernels.key_scan import KeyCodes, columns
 from longspan_kernels.key_scan.steps import Candidates, SlotCodes, best_slots
 
@@ -15,8 +16,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.indexes.base import Budget
-    from longspan.indexes.key_codes import KeyCodesIndex
+    from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
     from longspan.types import LayerGeometry
+
+
+def stretches(held: Sequence[int], limits: Sequence[int], stretch: int) -> int:
+    """About how many a row has when it holds what it may: one of the prompt, others of so many
+    generated tokens.
+    """
+    return (max(limits) - min(held)) // stretch + 2
 
 
 class StaticCodes:
@@ -60,6 +68,17 @@ class StaticCodes:
         """The key of every slot; with them, the best candidates are ordered by the keys."""
         self._ordered = [0] * rows
         self._held = [(0, 0)] * rows
+
+    @staticmethod
+    def bytes_of(
+        options: CodeOptions, rows: int, tokens: int, stretches: int, geometry: LayerGeometry
+    ) -> StepBytes:
+        """Of so many rows, of `stretches` each; a search orders all tokens for every query head."""
+        size, heads, groups = geometry.head_size, geometry.query_heads, geometry.kv_heads
+        width = columns(options.kept(size))
+        kept = groups * (tokens * width + 4 * width * (stretches + size)) + 4 * tokens
+        passing = heads * (8 * tokens + 4 * stretches * width)
+        return StepBytes(rows * kept, rows * passing)
 
     def refresh(self, row: int, budget: Budget) -> None:
         """Take over what the row's index holds; its codes then lie in these buffers."""

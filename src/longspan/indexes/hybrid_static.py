@@ -8,8 +8,9 @@ import torch
 
 from longspan.indexes.codes_static import StaticCodes
 from longspan.indexes.hybrid import standing
-from longspan.indexes.wave_static import StaticClusters
+from longspan.indexes.wave_static import Most, StaticClusters
 from longspan.tensors import spread
+from longspan.types import StepBytes
 from longspan_kernels.token_union import token_union
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from longspan.indexes.base import Budget
     from longspan.indexes.hybrid import HybridIndex
     from longspan.indexes.key_codes import KeyCodesIndex
+    from longspan.indexes.wave_options import WaveOptions
     from longspan.types import Estimate, LayerGeometry
 
 
@@ -58,6 +60,24 @@ class StaticHybrids:
         self.estimate: Estimate | None = None
         """What stands for others, after a search; None: nothing does."""
         self._wanted = [0] * rows
+
+    @staticmethod
+    def bytes_of(
+        codes: StepBytes,
+        options: WaveOptions,
+        sizes: Most,
+        rows: int,
+        tokens: int,
+        geometry: LayerGeometry,
+    ) -> StepBytes:
+        """Of so many rows with such codes: a place a token, and the clusters, of which those that
+        stand for tokens have their own number of these.
+        """
+        plain = StaticClusters.bytes_of(options, sizes._replace(estimate=0), rows, geometry)
+        heads = rows * geometry.kv_heads
+        stand = heads * (8 * sizes.clusters + 4 * sizes.estimate)
+        kept = codes.kept + plain.kept + stand + 4 * heads * tokens
+        return StepBytes(kept, max(codes.passing, plain.passing))
 
     def refresh(self, row: int, budget: Budget) -> None:
         """Take over what the row's index holds; it then lies in these buffers."""

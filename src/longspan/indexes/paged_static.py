@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.types import StepBytes
 from longspan_kernels.wave_search import wave_search
 
 if TYPE_CHECKING:
@@ -30,14 +31,12 @@ class StaticPages:
     ) -> None:
         """`most`: the budget of a search over all `tokens`."""
         self.indexes, self.first, device = indexes, indexes[0], geometry.device
-        heads, groups, rows = geometry.query_heads, geometry.kv_heads, len(indexes)
-        one = torch.zeros(1, heads, 1), torch.zeros(1, groups, 1, dtype=torch.bool)
-        self.sets = self.first.voted(*one).shape[1]
+        groups, rows = geometry.kv_heads, len(indexes)
+        self.sets, width = widths(self.first, geometry)
         self.run_tokens = page = self.first.page_tokens
         shape = rows, groups, max(1, tokens // page)
         self.most = min(shape[2], max(each.most(most) for each in indexes))
         """Pages that are read at once."""
-        width = self.first.asked(torch.zeros(1, geometry.head_size)).shape[1]
         self.rows_BGPW = torch.zeros(*shape, width, dtype=geometry.dtype, device=device)
         self.there_BGP = torch.zeros(shape, dtype=torch.int32, device=device)
         self.always_BGP = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -46,6 +45,15 @@ class StaticPages:
         self.size_NP = torch.full_like(self.start_NP, page)
         self.count_N = torch.zeros(rows * self.sets, dtype=torch.int32, device=device)
         self._held = [0] * rows
+
+    @staticmethod
+    def bytes_of(index: PagedIndex, rows: int, tokens: int, geometry: LayerGeometry) -> StepBytes:
+        """Of so many rows; a search scores all pages for every query head."""
+        pages, (sets, width) = max(1, tokens // index.page_tokens), widths(index, geometry)
+        a_page = geometry.kv_heads * (width * geometry.dtype.itemsize + 5) + 8 * sets
+        return StepBytes(
+            rows * pages * a_page, rows * pages * 4 * (2 * geometry.query_heads + sets)
+        )
 
     def refresh(self, row: int, budget: Budget) -> None:
         """Take over what the row's index holds; the index then lies in these buffers."""
@@ -88,3 +96,10 @@ class StaticPages:
     def cost(self, row: int) -> tuple[float, float]:
         """Distances that a search of an index takes, and bytes that it reads."""
         return self.indexes[row].distances, float(self.indexes[row].nbytes)
+
+
+def widths(index: PagedIndex, geometry: LayerGeometry) -> tuple[int, int]:
+    """Sets of pages that a step reads, and numbers that stand for a page."""
+    one = torch.zeros(1, geometry.query_heads, 1)
+    sets = index.voted(one, torch.zeros(1, geometry.kv_heads, 1, dtype=torch.bool)).shape[1]
+    return sets, index.asked(torch.zeros(1, geometry.head_size)).shape[1]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from longspan.types import StepBytes
 from longspan_kernels.product_codes import step_tokens
 from longspan_kernels.types import Coded, CodedRows
 
@@ -37,7 +38,7 @@ class StaticProducts:
         """`most`: the budget of a search over all `tokens`."""
         self.indexes, self.share, self.most = indexes, indexes[0].share, most.retrieve_tokens
         rows, groups, device = len(indexes), geometry.kv_heads, geometry.device
-        self.sets = geometry.query_heads if self.share == "query_head" else groups
+        self.sets = sets_of(indexes[0], geometry)
         books = max(1, *(len(index.stretches) for index in indexes))
         parts, room = indexes[0].parts, -(-tokens // ALIGNED) * ALIGNED
         shape = rows, groups, parts, books, 2 ** indexes[0].bits, geometry.head_size // parts
@@ -47,6 +48,13 @@ class StaticProducts:
         self.first_N = torch.zeros(rows * self.sets, dtype=torch.int32, device=device)
         self.count_N = torch.zeros_like(self.first_N)
         self._held = [0] * rows
+
+    @staticmethod
+    def bytes_of(index: PQIndex, rows: int, tokens: int, geometry: LayerGeometry) -> StepBytes:
+        """Of so many rows with a codebook each; a search weighs all tokens for each set."""
+        size, room = geometry.head_size, -(-tokens // ALIGNED) * ALIGNED
+        kept = geometry.kv_heads * (index.parts * room + 4 * 2**index.bits * size)
+        return StepBytes(rows * kept, rows * 4 * room * sets_of(index, geometry))
 
     def refresh(self, row: int, budget: Budget) -> None:
         """Take over what the row's index holds; the index then lies in these buffers."""
@@ -87,3 +95,8 @@ class StaticProducts:
     def cost(self, row: int) -> tuple[float, float]:
         """Distances that a search of an index takes, and bytes that it reads."""
         return self.indexes[row].distances, float(self.indexes[row].nbytes)
+
+
+def sets_of(index: PQIndex, geometry: LayerGeometry) -> int:
+    """Of tokens that a step reads of a row."""
+    return geometry.query_heads if index.share == "query_head" else geometry.kv_heads

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from longspan.indexes.wave_clustering import counts
-from longspan.types import Estimate, Runs
+from longspan.types import Estimate, Runs, StepBytes
 from longspan_kernels.wave_decode.mass import promoted, spread_bias
 from longspan_kernels.wave_search import wave_search
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from longspan.indexes.base import Budget
     from longspan.indexes.wave import WaveIndex
+    from longspan.indexes.wave_options import WaveOptions
     from longspan.types import LayerGeometry
 
 BUFFERED = ("centroids_GCD", "values_GCD", "spread_GC", "start_GC", "size_GC")
@@ -30,6 +31,39 @@ class Means(NamedTuple):
     values_NCD: Tensor
     size_NC: Tensor
     """int32."""
+
+
+class Most(NamedTuple):
+    """Clusters of a KV head: those that there is room for, and those that a search finds."""
+
+    clusters: int
+    retrieve: int
+    estimate: int
+    tolerance: float
+
+    @property
+    def width(self) -> int:
+        """Those that it may read."""
+        return self.retrieve + (self.estimate if self.tolerance else 0)
+
+
+def most_of(
+    options: WaveOptions, most: Budget, tokens: int, held: Sequence[tuple[int, int]], stretch: int
+) -> Most:
+    """With `tokens` in each of the rows' indexes, which hold so many clusters and tokens now."""
+    # each stretch rounds by itself, so that their clusters may be far from tokens / size
+    gain = counts(stretch, options).total
+    count = max(clusters + ((tokens - each) // stretch + 1) * gain for clusters, each in held)
+    # shares of the clusters, which stay shares however many there are
+    retrieve, estimate = (
+        min(count, -(-each * count // tokens) + 2)
+        for each in (most.retrieve_tokens, most.estimate_tokens)
+    )
+    retrieve = min(count, max(retrieve, options.min_clusters))
+    estimate = estimate if most.estimate_tokens else 0
+    # the slack of one is not the other's loss
+    count = max(count, retrieve + estimate)
+    return Most(count, retrieve, estimate, options.tolerance if estimate else 0.0)
 
 
 class StaticClusters:
@@ -51,26 +85,13 @@ class StaticClusters:
         in at a time.
         """
         options = indexes[0].options
-        more = [tokens - index.tokens for index in indexes]
-        held = [index.clusters if index.tokens else 0 for index in indexes]
-        # each stretch rounds by itself, so that their clusters may be far from tokens / size
-        gain = counts(stretch, options).total
-        count = max(a + (b // stretch + 1) * gain for a, b in zip(held, more, strict=True))
+        held = [(index.clusters if index.tokens else 0, index.tokens) for index in indexes]
+        sizes = most_of(options, most, tokens, held, stretch)
+        count, self.retrieve, self.estimate, self.tolerance = sizes
+        self.width = sizes.width
+        """Clusters that a KV head may read."""
         self.indexes, self.options = indexes, options
         self.groups, rows, device = geometry.kv_heads, len(indexes), geometry.device
-        # shares of the clusters, which stay shares however many there are
-        self.retrieve, self.estimate = (
-            min(count, -(-each * count // tokens) + 2)
-            for each in (most.retrieve_tokens, most.estimate_tokens)
-        )
-        self.retrieve = min(count, max(self.retrieve, options.min_clusters))
-        self.estimate = self.estimate if most.estimate_tokens else 0
-        count = max(
-            count, self.retrieve + self.estimate
-        )  # the slack of one is not the other's loss
-        self.tolerance = options.tolerance if self.estimate else 0.0
-        self.width = self.retrieve + (self.estimate if self.tolerance else 0)
-        """Clusters that a KV head may read."""
         shape, dtype = (rows, self.groups, count), torch.float32
         if options.summaries == "model":
             dtype = geometry.dtype
@@ -81,6 +102,22 @@ class StaticClusters:
         self._bias_NC = torch.zeros(rows * self.groups, count, device=device)
         self._counts_2N = torch.zeros(2, rows * self.groups, dtype=torch.int32, device=device)
         self._none_N = torch.zeros_like(self._counts_2N[0])
+
+    @staticmethod
+    def bytes_of(
+        options: WaveOptions, sizes: Most, rows: int, geometry: LayerGeometry
+    ) -> StepBytes:
+        """Of so many rows; a search scores all clusters for every query head. What they weigh at a
+        step is kept with those that stand for their tokens.
+        """
+        item = geometry.dtype.itemsize if options.summaries == "model" else 4
+        weighed, groups = 4 * options.by_spread, rows * geometry.kv_heads
+        a_cluster = 2 * geometry.head_size * item + 16
+        kept = sizes.clusters * a_cluster
+        if sizes.estimate:
+            kept += sizes.clusters * weighed * options.gaussian + 4 * sizes.estimate
+        scored = rows * geometry.query_heads * 4 * sizes.clusters
+        return StepBytes(groups * kept, scored + groups * sizes.clusters * (4 + weighed))
 
     def refresh(self, row: int, budget: Budget) -> None:
         """Take over what the row's index holds; the index then lies in these buffers."""

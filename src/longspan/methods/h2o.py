@@ -13,9 +13,10 @@ from longspan.methods.plan import share_of_layer
 from longspan.methods.received import Received, check_whole
 from longspan.methods.static import StaticStored, elsewhere
 from longspan.methods.static_heavy import StaticHeavy
+from longspan.methods.static_received import received_bytes
 from longspan.options import Fraction, Fractions, settings
 from longspan.placement.base import OnePlace
-from longspan.types import Runs, Selection
+from longspan.types import Runs, Selection, StepBytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,16 @@ class H2O(Method):
         # every row reads all that it holds, or none does
         evicts = cast("H2OState", states[0]).room is not None
         return StaticHeavy(states, limits) if evicts else StaticStored(states, limits)
+
+    def static_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """What `static_layer` takes for rows that hold so many tokens."""
+        rooms = [self.kept(each, geometry.layer) for each in held]
+        most = max((min(each, max(limits)) for each in rooms if each is not None), default=0)
+        sums = received_bytes(geometry, len(held), max(limits), most)
+        heavy = len(held) * geometry.kv_heads * 16 * (most // 2)
+        return StepBytes(heavy + sums.kept, sums.passing) if most else StepBytes()
 
     def kept(self, prompt: int, layer: int) -> int | None:
         """Tokens that a step of this layer reads behind such a prompt; None: all there are."""

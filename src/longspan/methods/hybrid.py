@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from longspan.indexes.attention_graph import AttentionGraphIndex, WalkOptions
+from longspan.indexes.codes_static import StaticCodes, stretches
 from longspan.indexes.hybrid import Finder, HybridIndex
+from longspan.indexes.hybrid_static import StaticHybrids
 from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
 from longspan.indexes.wave import WaveIndex
+from longspan.indexes.wave_clustering import counts
 from longspan.indexes.wave_options import WaveOptions
+from longspan.indexes.wave_static import most_of
 from longspan.methods.plan import Amount
 from longspan.methods.retrieval import RetrievalState
 from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_chosen import listed_bytes
 from longspan.methods.static_hybrid import StaticHybrid
 from longspan.methods.vector_retrieval import VectorRetrieval
 from longspan.options import Count, Fraction, Share, Tokens, settings
+from longspan.types import StepBytes
 from longspan_kernels.attention_graph import GraphOptions
 
 if TYPE_CHECKING:
@@ -79,6 +85,23 @@ class Hybrid(VectorRetrieval):
         """See Method."""
         indexed = isinstance(states[0], RetrievalState)
         return StaticHybrid(states, limits) if indexed else StaticStored(states, limits)
+
+    def searched_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """See VectorRetrieval."""
+        index, rows, tokens = self.index(geometry), len(held), max(limits)
+        if not isinstance(index.finder, KeyCodesIndex):
+            return StepBytes()
+        parts = stretches(held, limits, self.update_tokens)
+        codes = StaticCodes.bytes_of(index.finder.options, rows, tokens, parts, geometry)
+        options, budget = index.wave.options, self.budget(geometry.layer, tokens)
+        indexed = [(counts(each, options).total, each) for each in held]
+        sizes = most_of(options, budget, tokens, indexed, self.update_tokens)
+        found = StaticHybrids.bytes_of(codes, options, sizes, rows, tokens, geometry)
+        most = budget.retrieve_tokens * geometry.query_heads  # of all KV heads of a row
+        listed = listed_bytes(rows, most) + listed_bytes(rows * geometry.kv_heads, 0)
+        return StepBytes(found.kept + listed, found.passing, moved=True)
 
     @property
     def query_sample(self) -> tuple[int, int]:

@@ -10,8 +10,10 @@ from longspan.indexes.representatives import RepresentativeIndex
 from longspan.methods.paged import PagedRetrieval, PagedState
 from longspan.methods.received import Received, check_whole
 from longspan.methods.static import StaticStored
+from longspan.methods.static_received import received_bytes
 from longspan.methods.static_weighed import StaticWeighed
 from longspan.options import Count, settings
+from longspan.types import StepBytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +69,14 @@ class InfLLM(PagedRetrieval):
         """See Method."""
         weighed = isinstance(states[0], InfLLMState)
         return StaticWeighed(states, limits) if weighed else StaticStored(states, limits)
+
+    def searched_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """See VectorRetrieval."""
+        pages = super().searched_bytes(geometry, held, limits)
+        sums = received_bytes(geometry, len(held), max(limits), self.local_tokens)
+        return StepBytes(pages.kept + sums.kept, max(pages.passing, sums.passing), moved=True)
 
     def state(self, geometry: LayerGeometry, plan: Plan, index: KeyIndex) -> InfLLMState:
         """See VectorRetrieval."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from longspan.indexes.codes_static import StaticCodes, stretches
 from longspan.indexes.key_codes import CodeOptions, KeyCodesIndex
 from longspan.methods.retrieval import RetrievalState
 from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_chosen import listed_bytes
 from longspan.methods.static_codes import StaticScanned
 from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, Fraction, Slack, Tokens, settings
+from longspan.types import StepBytes
 from longspan_kernels.attention_graph import Metric
 
 if TYPE_CHECKING:
@@ -76,3 +79,14 @@ class Loki(ShareRetrieval):
         """See Method."""
         scanned = isinstance(states[0], RetrievalState)
         return StaticScanned(states, limits) if scanned else StaticStored(states, limits)
+
+    def searched_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """See VectorRetrieval."""
+        rows, tokens, options = len(held), max(limits), self.index(geometry).options
+        parts = stretches(held, limits, self.update_tokens)
+        codes = StaticCodes.bytes_of(options, rows, tokens, parts, geometry)
+        most = self.budget(geometry.layer, tokens).retrieve_tokens
+        listed = listed_bytes(rows * geometry.query_heads, most)
+        return StepBytes(codes.kept + listed, codes.passing, moved=True)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from longspan.indexes.lsh import HashIndex, hyperplanes
+from longspan.indexes.lsh import ENTRY_BYTES, HashIndex, hyperplanes
 from longspan.methods.base import Method
 from longspan.methods.frame import Reading, StoredState
 from longspan.methods.static import StaticStored, elsewhere
 from longspan.methods.static_sampled import StaticSampled
 from longspan.options import Count, Layers, Seed, Tokens, settings
 from longspan.placement.base import OnePlace
-from longspan.types import Selection
+from longspan.types import Selection, StepBytes
 from longspan_kernels.hash_tables import MOST_BITS
 from longspan_kernels.sampled_decode import sampled_decode
 from longspan_kernels.types import Sampling
@@ -76,6 +76,16 @@ class MagicPIG(Method):
         """See Method."""
         sampled = isinstance(states[0], MagicPIGState)
         return (StaticSampled if sampled else StaticStored)(states, limits)
+
+    def static_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """What `static_layer` takes for rows that hold so many tokens."""
+        if geometry.layer in self.dense_layers:
+            return StepBytes()
+        around = self.sink_tokens + self.local_tokens
+        hashed = [max(0, each - around) * geometry.query_heads for each in held]
+        return StepBytes(ENTRY_BYTES * sum(hashed), 2 * max(hashed) // 8)  # and two bits a token
 
 
 class MagicPIGState(StoredState):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from longspan.indexes.paged_static import StaticPages, widths
 from longspan.methods.retrieval import RetrievalState
 from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_chosen import listed_bytes
 from longspan.methods.static_paged import StaticPaged
 from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, settings
+from longspan.types import StepBytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +51,16 @@ class PagedRetrieval(ShareRetrieval):
         """See Method."""
         paged = isinstance(states[0], PagedState)
         return StaticPaged(states, limits) if paged else StaticStored(states, limits)
+
+    def searched_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """See VectorRetrieval."""
+        index, tokens = cast("PagedIndex", self.index(geometry)), max(limits)
+        pages = StaticPages.bytes_of(index, len(held), tokens, geometry)
+        most = index.most(self.budget(geometry.layer, tokens))
+        listed = listed_bytes(len(held) * widths(index, geometry)[0], most)
+        return StepBytes(pages.kept + listed, pages.passing, moved=True)
 
 
 class PagedState(RetrievalState):

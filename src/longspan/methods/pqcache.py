@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from longspan.indexes.pq import MOST_BITS, PQIndex, check_parts
+from longspan.indexes.pq_static import StaticProducts, sets_of
 from longspan.methods.retrieval import RetrievalState
 from longspan.methods.static import StaticStored, elsewhere
+from longspan.methods.static_chosen import listed_bytes
 from longspan.methods.static_pq import StaticPQ
 from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, Tokens, settings
+from longspan.types import StepBytes
 from longspan_kernels.types import Sharing
 
 if TYPE_CHECKING:
@@ -70,3 +73,13 @@ class PQCache(ShareRetrieval):
         """See Method."""
         coded = isinstance(states[0], RetrievalState)
         return StaticPQ(states, limits) if coded else StaticStored(states, limits)
+
+    def searched_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """See VectorRetrieval."""
+        index, tokens = self.index(geometry), max(limits)
+        codes = StaticProducts.bytes_of(index, len(held), tokens, geometry)
+        most = self.budget(geometry.layer, tokens).retrieve_tokens
+        listed = listed_bytes(len(held) * sets_of(index, geometry), most)
+        return StepBytes(codes.kept + listed, codes.passing, moved=True)

@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from longspan.indexes.base import Budget
 from longspan.indexes.wave import WaveIndex
+from longspan.indexes.wave_clustering import counts
 from longspan.indexes.wave_options import Tail, Vote, WaveOptions
+from longspan.indexes.wave_static import StaticClusters, most_of
 from longspan.methods.base import Method
 from longspan.methods.plan import Amount, Plan, share_of_layer
 from longspan.methods.static import elsewhere
+from longspan.methods.static_chosen import listed_bytes
 from longspan.methods.static_wave import StaticWave
 from longspan.methods.wave_step import WaveStepState
 from longspan.options import Count, Fraction, Fractions, Share, Slack, Tokens, settings
 from longspan.placement.base import CachePolicy, PlacementName
+from longspan.types import StepBytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,18 +124,23 @@ class RetroInfer(Method):
             softcap=softcap,
         )
 
-    def layer(self, geometry: LayerGeometry) -> WaveStepState:
-        """See Method."""
+    def amounts(self, layer: int) -> tuple[Amount, Amount]:
+        """What is retrieved and estimated of this layer's clusters."""
         retrieve, budgets = self.retrieval_budget, self.layer_budgets
         if budgets is not None:
-            retrieve = share_of_layer(budgets, geometry.layer)
+            retrieve = share_of_layer(budgets, layer)
         estimate = 0.0 if self.estimation == "none" else self.estimation_budget
+        return Amount(share=retrieve), Amount(share=estimate)
+
+    def layer(self, geometry: LayerGeometry) -> WaveStepState:
+        """See Method."""
+        retrieve, estimate = self.amounts(geometry.layer)
         plan = Plan(
             sink_tokens=self.sink_tokens,
             local_tokens=self.local_tokens,
             update_tokens=self.update_tokens,
-            retrieve=Amount(share=retrieve),
-            estimate=Amount(share=estimate),
+            retrieve=retrieve,
+            estimate=estimate,
             placement=self.place,
         )
         return WaveStepState(geometry, plan, WaveIndex(self.clusters(geometry.softcap)))
@@ -153,3 +163,16 @@ class RetroInfer(Method):
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticWave:
         """See Method."""
         return StaticWave(states, limits)
+
+    def static_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """What `static_layer` takes for rows that hold so many tokens."""
+        rows, tokens, options = len(held), max(limits), self.clusters(geometry.softcap)
+        indexed = [(counts(each, options).total, each) for each in held]
+        retrieve, estimate = self.amounts(geometry.layer)
+        budget = Budget(retrieve.of(tokens), estimate.of(tokens))
+        sizes = most_of(options, budget, tokens, indexed, self.update_tokens)
+        found = StaticClusters.bytes_of(options, sizes, rows, geometry)
+        listed = listed_bytes(rows * geometry.kv_heads, sizes.width)
+        return StepBytes(found.kept + listed, found.passing, moved=True)

@@ -15,7 +15,7 @@ from longspan.methods.static import elsewhere
 from longspan.methods.static_snap import StaticSnap
 from longspan.options import Count, Fraction, Fractions, settings
 from longspan.placement.base import OnePlace
-from longspan.types import Runs, Selection
+from longspan.types import Runs, Selection, StepBytes
 from longspan_kernels.dense_decode.reference import scores
 
 if TYPE_CHECKING:
@@ -67,6 +67,13 @@ class SnapKV(Method):
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticSnap:
         """See Method."""
         return StaticSnap(states, limits)
+
+    def static_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """What `static_layer` takes for rows that hold so many tokens."""
+        kept = max(self.kept(each, geometry.layer, self.window_tokens) for each in held)
+        return StepBytes(len(held) * geometry.kv_heads * 4 * (kept + 1))
 
     def kept(self, prompt: int, layer: int, window: int) -> int:
         """Tokens of a prompt that this layer keeps beside a window of so many; at least one."""

@@ -20,6 +20,11 @@ ZONES = 2
 """Runs of the static tokens, before those that are chosen."""
 
 
+def listed_bytes(sets: int, most: int) -> int:
+    """Of what so many sets of heads read, at most so many chosen runs each: starts and sizes."""
+    return sets * (8 * (most + ZONES) + 4)
+
+
 class Searched(Protocol):
     """The indexes of several rows in buffers of fixed shape."""
 

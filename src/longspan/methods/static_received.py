@@ -8,12 +8,19 @@ import torch
 
 from longspan.methods.received import weights
 from longspan.tensors import spread
+from longspan.types import StepBytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from longspan.methods.received import Received
     from longspan.types import LayerGeometry
+
+
+def received_bytes(geometry: LayerGeometry, rows: int, slots: int, width: int) -> StepBytes:
+    """Of StaticReceived, and the keys that it looks at."""
+    heads, keys = rows * geometry.kv_heads, width * geometry.head_size * geometry.dtype.itemsize
+    return StepBytes(heads * (4 * slots + 12 * width), heads * keys)
 
 
 class StaticReceived:

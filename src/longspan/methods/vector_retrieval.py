@@ -5,14 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from longspan.indexes.base import Budget
 from longspan.methods.base import Method
 from longspan.methods.frame import StoredState
 from longspan.methods.plan import Amount, Plan, share_of_layer
 from longspan.methods.retrieval import RetrievalState
 from longspan.options import Count, Fraction, Fractions, Layers, Share, Tokens, settings
 from longspan.placement.base import CachePolicy, PlacementName
+from longspan.types import StepBytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from longspan.indexes.base import KeyIndex
     from longspan.types import LayerGeometry
 
@@ -71,6 +75,24 @@ class VectorRetrieval(Method):
             query_cap=cap,
         )
         return self.state(geometry, plan, self.index(geometry))
+
+    def static_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """What `static_layer` takes for rows that hold so many tokens."""
+        if geometry.layer in self.dense_layers:
+            return StepBytes()
+        return self.searched_bytes(geometry, held, limits)
+
+    def searched_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """As `static_bytes`, of a layer with an index."""
+        return StepBytes()
+
+    def budget(self, layer: int, tokens: int) -> Budget:
+        """Of a search of this layer over so many tokens."""
+        return Budget(self.amount(layer).of(tokens), self.estimate.of(tokens))
 
     def amount(self, layer: int) -> Amount:
         """What a query head of this layer retrieves."""

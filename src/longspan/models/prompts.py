@@ -10,7 +10,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from longspan.models.decoder import whole
-from longspan.models.room import HOST
+from longspan.models.free import HOST
 from longspan.models.window import WindowState, slots
 
 if TYPE_CHECKING:

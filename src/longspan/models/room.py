@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from longspan.models.decoder import of_method
+from longspan.models.free import HOST, available
 from longspan.models.window import slots
+from longspan.types import StepBytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import torch
 
     from longspan.methods.base import Method
     from longspan.models.decoder import Decoder, Row
     from longspan.types import LayerGeometry
 
-HOST = torch.device("cpu")
-PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-LIMITS = (
-    ("memory.max", "memory.current"),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-)
-"""Of a control group, by version."""
-CACHED = ("active_file", "inactive_file")
 WAYS = (
     ", as many as the model has positions: a smaller ctx would fit, or, where they are rotary,"
     " model.config.rope_parameters that stretch them"
@@ -57,15 +50,21 @@ def check_room(
     geometries: Sequence[LayerGeometry],
     windows: Sequence[int | None],
     new_tokens: Iterable[int],
+    insisted: bool = False,
 ) -> None:
     """Raises ValueError with the estimate and what to change where keys and values of so many more
-    tokens a row do not fit. Indexes and activations are not in the estimate, so that what is
-    refused could not have worked.
+    tokens a row do not fit, and, where steps of fixed shape are `insisted` on, what these keep
+    beside them. Other indexes and activations are not in the estimate, so that what is refused
+    could not have worked.
     """
     if getattr(method, "place", None) is None:
         return  # what only plays a method's part does not say where it stores
-    rows = list(new_tokens)
-    need = needed(method, geometries, windows, rows)
+    rows, beside = list(new_tokens), ""
+    need, read = dict(needed(method, geometries, windows, rows)), [row for row in rows if row]
+    if insisted and read and method.static_obstacle(geometries[0].device) is None:
+        beside, steps = " and what steps keep", step_bytes(method, geometries, windows, read, read)
+        for geometry, step in zip(geometries, steps, strict=True):
+            need[geometry.device] = need.get(geometry.device, 0) + step.kept
     for device, wanted in need.items():
         free = available(device)
         if free is None or wanted <= free:
@@ -75,9 +74,9 @@ def check_room(
         if not host:
             ways += ", or method.placement=wave_buffer or cpu where the method has it,"
         raise ValueError(
-            f"method.placement = {method.place.placement!r}: keys and values of {len(rows)} rows of"
-            f" up to {max(rows)} tokens need {gib(wanted)} of {'host' if host else 'GPU'} memory,"
-            f" and {gib(free)} are free; {ways} would fit"
+            f"method.placement = {method.place.placement!r}: keys and values{beside} of {len(rows)}"
+            f" rows of up to {max(rows)} tokens need {gib(wanted)} of"
+            f" {'host' if host else 'GPU'} memory, and {gib(free)} are free; {ways} would fit"
         )
 
 
@@ -103,47 +102,26 @@ def needed(
     return need
 
 
-def available(device: torch.device) -> int | None:
-    """Bytes that can still be had; None where that is not known."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free) + unused
-    if device.type != "cpu":
-        return None
-    lines = _lines(PROC / "meminfo")
-    machine = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return min([*machine, *_groups()], default=None)
-
-
-def _groups() -> Iterator[int]:
-    """Bytes that each control group around this process leaves it; files that are cached can go."""
-    for line in _lines(PROC / "self" / "cgroup"):
-        _, kinds, name = line.split(":", 2)
-        if kinds and "memory" not in kinds.split(","):
-            continue
-        root = CGROUPS / ("memory" if kinds else "")
-        inner = root / name.lstrip("/")
-        for folder in (inner, *inner.parents):
-            if not folder.is_relative_to(root):
-                break
-            limit, used = (_lines(folder / file) for file in LIMITS[bool(kinds)])
-            if limit and used and limit[0].isdigit():  # else it is "max", or is not seen from here
-                stat = dict(each.split() for each in _lines(folder / "memory.stat"))
-                cached = (stat.get(f"total_{kind}", stat.get(kind, 0)) for kind in CACHED)
-                yield int(limit[0]) - int(used[0]) + sum(map(int, cached))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
-
-
 def gib(count: int) -> str:
     """In words."""
     return f"{count / 2**30:.1f} GiB"
+
+
+def step_bytes(
+    method: Method,
+    geometries: Sequence[LayerGeometry],
+    windows: Sequence[int | None],
+    held: Sequence[int],
+    limits: Sequence[int],
+) -> list[StepBytes]:
+    """Of steps of fixed shape, as the method says it of each of its layers, where rows hold so many
+    tokens; nothing where it does not say it.
+    """
+    said = getattr(method, "static_bytes", None)
+    return [
+        StepBytes() if said is None or window is not None else said(each, held, limits)
+        for each, window in zip(geometries, windows, strict=True)
+    ]
 
 
 def check_pools(
@@ -158,17 +136,21 @@ def check_pools(
     method's layers if they are `buffered`, do not fit beside what the rows hold. Layers move one by
     one, and what a row has for itself alone is freed.
     """
-    sizes = _pools(method, decoder, rows, limits, buffered=buffered)
+    facts = method, decoder.geometries, decoder.windows, [row.length for row in rows], limits
+    steps = step_bytes(*facts) if buffered else [StepBytes()] * len(decoder.windows)
+    sizes = pools(method, decoder, rows, limits, steps, buffered=buffered)
     moved = buffered and not _cached(method)
-    alone: list[Any] = [row.states for row in rows if moved and not row.shared]
+    alone: list[Any] = [row.states for row in rows if not row.shared]
     freed = [
-        0 if window is not None else sum(states[layer].store.nbytes for states in alone)
-        for layer, window in enumerate(decoder.windows)
+        sum(states[layer].store.nbytes for states in alone if moved and window is None)
+        + sum(states[layer].memory()["index_bytes"] for states in alone if step.moved)
+        for layer, (window, step) in enumerate(zip(decoder.windows, steps, strict=True))
     ]
     for device in dict.fromkeys(device for device, _ in sizes):
         here = [layer for layer, (at, _) in enumerate(sizes) if at == device]
         layers = [sizes[layer][1] for layer in here]
-        wanted = sum(layers) + max(layers) - sum(freed[layer] for layer in here)
+        most = max(*layers, *(steps[layer].passing for layer in here))
+        wanted = sum(layers) + most - sum(freed[layer] for layer in here)
         free = available(device)
         if free is not None and wanted > free:
             raise ValueError(
@@ -178,29 +160,32 @@ def check_pools(
             )
 
 
-def _pools(
+def pools(
     method: Method,
     decoder: Decoder,
     rows: Sequence[Row],
     limits: Sequence[int],
+    steps: Sequence[StepBytes],
     *,
     buffered: bool,
 ) -> list[tuple[torch.device, int]]:
-    """Where the buffers of each layer lie, and their bytes."""
+    """Where the buffers of each layer lie, and their bytes with what else steps keep."""
     slots, table = float(len(rows) * max(limits)), 0
     if buffered and _cached(method):
-        # what is frozen stays in host memory; of each of its slots there is a number here
+        # what is frozen but the sinks stays in host memory; a slot of it has a number here
         frozen = [of_method(row.states)[0].store.frozen for row in rows]
-        slots = len(rows) * max(map(int.__sub__, limits, frozen))
-        slots += method.place.cache_budget * sum(frozen)
+        sink: int = getattr(method, "sink_tokens", 0)
+        far = [max(0, each - sink) for each in frozen]
+        slots = len(rows) * max(map(int.__sub__, limits, far))
+        slots += method.place.cache_budget * sum(far)
         table = 4 * len(rows) * max(frozen)
     sizes = []
-    for each, window in zip(decoder.geometries, decoder.windows, strict=True):
+    for each, window, step in zip(decoder.geometries, decoder.windows, steps, strict=True):
         if window is not None:
             size = len(rows) * min(window, max(limits)) * each.entry_bytes
         else:
             size = round(slots * (each.entry_bytes + 4) + table) if buffered else 0
-        sizes.append((each.device, each.kv_heads * size))
+        sizes.append((each.device, each.kv_heads * size + step.kept))
     return sizes
 
 

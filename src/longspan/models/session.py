@@ -81,7 +81,8 @@ class StoreSession(Session):
     def _check_room(self, rows: Sequence[Sequence[int]]) -> None:
         """What is kept for others makes room."""
         decoder = self._decoder
-        facts = self._method, decoder.geometries, decoder.windows, [len(ids) for ids in rows]
+        insisted, new = decoder.graphs in ("on", "eager"), [len(ids) for ids in rows]
+        facts = self._method, decoder.geometries, decoder.windows, new, insisted
         try:
             check_room(*facts)
         except ValueError:
