@@ -57,9 +57,20 @@ def grids(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
         yield seen
 
 
-def buffers() -> tuple[torch.Tensor, torch.Tensor]:
+LAYOUTS = pytest.mark.parametrize("by_token", [False, True], ids=["by head", "by token"])
+"""What lies together: the tokens of a head, or the heads of a token."""
+
+
+def array(first: int, second: int, by_second: bool = False) -> torch.Tensor:
+    """[first, second, WIDTH]."""
+    if by_second:
+        return unwritten(second, first, WIDTH, dtype=HALF).transpose(0, 1)
+    return unwritten(first, second, WIDTH, dtype=HALF)
+
+
+def buffers(by_token: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values of all heads, whose last ones are 1 and 2."""
-    keys_NCD, values_NCD = (unwritten(HEADS, TOKENS, WIDTH, dtype=HALF) for _ in "kv")
+    keys_NCD, values_NCD = (array(HEADS, TOKENS, by_token) for _ in "kv")
     keys_NCD[-1, -1], values_NCD[-1, -1] = 1.0, 2.0
     return keys_NCD, values_NCD
 
@@ -74,8 +85,9 @@ def last_run(width: int, size: int | None = None) -> Runs:
     return Runs(start_NK, size_NK, count_N)
 
 
-def test_a_token_is_stored(grids: Any) -> None:
-    keys_NCD, values_NCD = buffers()
+@LAYOUTS
+def test_a_token_is_stored(grids: Any, by_token: bool) -> None:
+    keys_NCD, values_NCD = buffers(by_token)
     k_BGD, at_B = torch.full((ROWS, GROUPS, WIDTH), 3.0), torch.full((ROWS,), TOKENS - 1)
     append_token(keys_NCD, values_NCD, k_BGD.to(HALF), k_BGD.to(HALF), at_B, None)
     assert keys_NCD[-1, -1].eq(3).all()
@@ -96,13 +108,16 @@ def test_what_a_step_reads_is_listed(grids: Any) -> None:
     assert grids[0][0] > 65_535  # or it would show nothing
 
 
+@LAYOUTS
 @pytest.mark.parametrize("size", [None, 1], ids=["tokens", "runs"])
-def test_what_is_read_is_attended(grids: Any, size: int | None) -> None:
+def test_what_is_read_is_attended(grids: Any, size: int | None, by_token: bool) -> None:
     options: dict[str, Any] = dict.fromkeys(
         ("bias_GT", "key_scale_GT", "value_scale_GT", "softcap")
     )
     q_XD = torch.ones(HEADS, WIDTH, dtype=HALF)
-    found = decode(q_XD, *buffers(), runs=last_run(3000, size), expected=8, scale=0.1, **options)
+    found = decode(
+        q_XD, *buffers(by_token), runs=last_run(3000, size), expected=8, scale=0.1, **options
+    )
     assert found.out[-1].eq(2).all()
     assert found.lse[-1] == pytest.approx(12.8)
 
@@ -142,8 +157,9 @@ def test_pages_are_copied(grids: Any) -> None:
     assert buffer_NED[-1, -1].eq(2).all()
 
 
-def test_clusters_are_ranked(grids: Any) -> None:
-    centroids_NCD = unwritten(HEADS, CLUSTERS, WIDTH, dtype=HALF)
+@LAYOUTS
+def test_clusters_are_ranked(grids: Any, by_token: bool) -> None:
+    centroids_NCD = array(HEADS, CLUSTERS, by_token)
     size_NC = unwritten(HEADS, CLUSTERS, dtype=WHOLE)
     centroids_NCD[-1, -1], size_NC[-1, -1] = 1.0, 16
     hits = wave_search(
@@ -281,9 +297,10 @@ def test_keys_are_hashed_and_found(grids: Any) -> None:
     assert size == 1
 
 
-def test_blocks_are_attended(grids: Any) -> None:
+@LAYOUTS
+def test_blocks_are_attended(grids: Any, by_token: bool) -> None:
     heads, block = 128, 4096
-    q_HQD, (keys_GTD, values_GTD) = unwritten(heads, TOKENS, WIDTH, dtype=HALF), buffers()
+    q_HQD, (keys_GTD, values_GTD) = array(heads, TOKENS, by_token), buffers(by_token)
     q_HQD[-1, -1] = 1.0
     blocks_HXY = unwritten(heads, TOKENS // block, TOKENS // block, dtype=torch.bool)
     blocks_HXY[-1, -1, -1] = True
