@@ -163,6 +163,9 @@ class CacheSteps:
         Wait, in a thread, for the step to come; what was not waited for is given up.
         """
 
+    def raise_flag(self) -> None:
+        """The step, one of the host's, has left what it read."""
+
     def wait(self, seconds: float) -> list[tuple[int, int, int]]:
         """
         Entries hit, missed and admitted by each cache; none where nothing was begun.

@@ -18,6 +18,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
 from longspan_kernels import on_gpu
+from longspan_kernels.block_cache.triton import raise_flag
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.cached_decode import CachedStore, PagePool, admit_pages, cached_decode
 from longspan_kernels.dense_decode import dense_decode
@@ -56,6 +57,7 @@ def only_compile() -> None:
         kernel = launch(self, *args, grid=grid, warmup=True, **options)
         assert kernel.asm["cubin"]
         said = {"kernel": self.fn.__name__, "bytes": len(kernel.asm["cubin"])}
+        said |= {"releases": kernel.asm["ptx"].count("st.release.sys")}
         print(json.dumps(said | {"shared": kernel.metadata.shared}), flush=True)
         if len(sys.argv) > 1:  # a folder for who wants to read what the compiler made
             Path(sys.argv[1], f"{said['kernel']}_{kernel.hash[:6]}.ptx").write_text(
@@ -195,6 +197,12 @@ def hashed(dtype: torch.dtype, width: int, bits: int) -> None:
     hash_search(code_LH.T, tables, first=4, backend="triton")
 
 
+def told() -> None:
+    """That a list is there."""
+    number = torch.ones(1, dtype=torch.int32)
+    raise_flag(number, number)
+
+
 def main() -> None:
     """See the module."""
     only_compile()
@@ -214,6 +222,7 @@ def main() -> None:
     sampled(torch.float32, 80, 30.0)
     hashed(torch.bfloat16, 128, 10)
     hashed(torch.float16, 256, 16)
+    told()
     merge([Partial(torch.zeros(3, 7, 96), torch.zeros(3, 7))] * 3, backend="triton")
 
 

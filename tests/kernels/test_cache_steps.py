@@ -80,8 +80,7 @@ def test_it_is_the_reference_step_after_step(
         counts = []
         for steps in both:
             steps.begin()
-            steps.read.copy_(said)
-            steps.flag.fill_(1)
+            steps.say(said)
             counts.append(steps.wait())
         assert counts[0] == counts[1]
         assert torch.equal(both[0].count_B, both[1].count_B)
@@ -105,8 +104,7 @@ def test_a_step_that_says_nothing_is_an_error_and_no_hang(backend: str) -> None:
     with pytest.raises(RuntimeError, match="never said what it read"):
         steps.wait(0.2)
     steps.begin()  # the next one is not disturbed
-    steps.read.copy_(read(torch.Generator(), GROUPS, 12))
-    steps.flag.fill_(1)
+    steps.say(read(torch.Generator(), GROUPS, 12))
     assert len(steps.wait()) == 1
 
 
@@ -142,8 +140,7 @@ def test_a_run_before_the_first_slot_is_an_error() -> None:
     steps = made("native", (5,), 9)
     steps.begin()
     start_NK = torch.full((GROUPS, WIDTH), -3)
-    steps.read.copy_(packed(start_NK, torch.ones_like(start_NK), torch.full((GROUPS,), 1)))
-    steps.flag.fill_(1)
+    steps.say(packed(start_NK, torch.ones_like(start_NK), torch.full((GROUPS,), 1)))
     with pytest.raises(ValueError, match="begins before slot 0"):
         steps.wait()
 
@@ -157,8 +154,7 @@ def test_layers_that_raise_their_flags_at_once_keep_one_cache_whole() -> None:
         for steps in made_:
             steps.begin()
         for steps, said in zip(made_, lists, strict=True):
-            steps.read.copy_(said)
-            steps.flag.fill_(1)
+            steps.say(said)
         for steps, said in zip(made_, lists, strict=True):
             ends = len(pages) * GROUPS * WIDTH
             size_NK = said[ends : 2 * ends].view(-1, WIDTH)

@@ -134,7 +134,7 @@ def test_steps_beside_a_cache_read_what_plain_attention_reads(
     """With what earlier steps left in a pool too small for all of it."""
     case = given(dtype, width)
     caches = StepCaches([6, 0], page=PAGE, groups=GROUPS, policy="lfu")
-    steps = CacheSteps(caches, width=8, most=5, pinned=CUDA)
+    steps = CacheSteps(caches, width=8, most=5, device=NEAR)
     tolerance = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
     hits = 0
     for seed in range(8):
@@ -162,8 +162,7 @@ def say(steps: CacheSteps, runs: Runs) -> None:
     start_NK, size_NK = (torch.nn.functional.pad(x, (0, width)) for x in both)
     at_home_NK = (start_NK >= 4) & (start_NK < 64)
     at_home_NK[GROUPS:] = False
-    steps.read.copy_(packed(start_NK, torch.where(at_home_NK, size_NK, 0), runs.count_N))
-    steps.flag.fill_(1)
+    steps.say(packed(start_NK, torch.where(at_home_NK, size_NK, 0), runs.count_N).to(NEAR))
 
 
 @pytest.mark.parametrize("backend", ["reference", TRITON])

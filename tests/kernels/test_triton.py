@@ -450,6 +450,7 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
         launched = {name for name in kept if re.search(rf"\b{name}\[[^]]*\]\(", text)}
         assert launched
         assert launched <= named, f"{folder} launches {sorted(launched - named)}, never compiled"
+    assert {kernel["kernel"] for kernel in kernels if kernel["releases"]} == {"release"}
     assert max(kernel["shared"] for kernel in kernels) <= 227 * 1024, "more than a Hopper SM has"
 
 

@@ -36,6 +36,7 @@ class Steps {
         const nb::gil_scoped_release released;
         steps_->begin();
     }
+    void raise_flag() { steps_->raise_flag(); }
     std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t>> wait(double seconds) {
         std::vector<std::tuple<std::int64_t, std::int64_t, std::int64_t>> counts;
         Interrupt interrupt(&signal_pending);
@@ -70,6 +71,7 @@ void bind_cache_steps(nb::module_& module) {
              nb::arg("layer"), array("starts"), array("sizes"), array("counts"), array("flag"), array("admitted"),
              array("admitted_count"))
         .def("begin", &Steps::begin, "Wait, in a thread, for the step to come; what was not waited for is given up.")
+        .def("raise_flag", &Steps::raise_flag, "The step, one of the host's, has left what it read.")
         .def("wait", &Steps::wait, nb::arg("seconds"), "Entries hit, missed and admitted by each cache; none where nothing was begun.");
 }
 

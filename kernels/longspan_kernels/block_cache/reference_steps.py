@@ -47,6 +47,10 @@ class CacheSteps:
         self.flag.zero_()
         self.begun = True
 
+    def raise_flag(self) -> None:
+        """The step has left what it read."""
+        self.flag.fill_(1)
+
     def wait(self, seconds: float) -> list[tuple[int, int, int]]:
         """Entries hit, missed and admitted, a cache."""
         if not self.begun:

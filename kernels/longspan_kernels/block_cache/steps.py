@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from longspan_kernels.dispatch import Backend
 
 
+HOST = torch.device("cpu")
+
+
 class StepCount(NamedTuple):
     """What a step found in one cache, and what was let in behind it; tokens."""
 
@@ -51,10 +54,10 @@ class StepCaches:
 class CacheSteps:
     """What keeps the caches up to date beside the steps of one layer.
 
-    `begin`, the step, `wait`: the step writes what it reads to `read` (best first; runs of size 0
-    are ignored) and then raises `flag`, and a thread that waits for the flag brings the caches up
-    to date. The pages that it lets in are in `admitted`, for the next step to copy. All of these
-    lie in host memory, pinned where the step is a GPU's.
+    `begin`, the step, `wait`: the step says what it reads, which lies in `read` (best first; runs
+    of size 0 are ignored) before `flag` is raised, and a thread that waits for the flag brings the
+    caches up to date. The pages that it lets in are in `admitted`, for the next step to copy. All
+    of these lie in host memory, pinned where the step is a GPU's.
     """
 
     def __init__(
@@ -64,10 +67,13 @@ class CacheSteps:
         *,
         width: int,
         most: int,
-        pinned: bool = False,
+        device: torch.device = HOST,
     ) -> None:
-        """`width`: runs of a KV head in a step. `most`: pages that a row's cache lets in a step."""
+        """`width`: runs of a KV head in a step. `most`: pages that a row's cache lets in a step.
+        `device`: the step's.
+        """
         rows, heads = caches.rows, caches.rows * caches.groups
+        pinned = device.type == "cuda"
         self.read = torch.zeros(heads * (2 * width + 1), dtype=torch.int32, pin_memory=pinned)
         self.flag = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
         self.admitted_BA4 = torch.zeros(rows, most, 4, dtype=torch.int32, pin_memory=pinned)
@@ -85,10 +91,23 @@ class CacheSteps:
         by_reference = path(caches.backend, None) is None
         make = reference_steps.CacheSteps if by_reference else native.CacheSteps
         self._steps: Any = make(caches.handle, layer, *arrays)
+        self._raised = torch.ones(1, dtype=torch.int32, device=device)
 
     def begin(self) -> None:
         """Before a step."""
         self._steps.begin()
+
+    def say(self, said: Tensor) -> None:
+        """What the step reads, as `packed` has it. Waits for nothing; where that is on the device,
+        the host knows it when the device comes to it.
+        """
+        self.read.copy_(said, non_blocking=True)
+        if said.is_cuda:
+            from longspan_kernels.block_cache.triton import raise_flag
+
+            raise_flag(self.flag, self._raised)
+        else:
+            self._steps.raise_flag()
 
     def wait(self, seconds: float = 60.0) -> list[StepCount]:
         """Before the next one, or before `admitted` is looked at; a count a cache, or none where no

@@ -79,12 +79,11 @@ class CachedPool(Pool):
             layer,
             width=width,
             most=min(max(self.shared.pages), min(page, PAGES_A_RUN) * geometry.kv_heads * usual),
-            pinned=device.type == "cuda",
+            device=device,
         )
         self._decoding: Sequence[int] = ()
         if device.type == "cuda":  # a step in flight reads and writes lists in host memory
             weakref.finalize(self, wait_for_devices)
-        self._raised = torch.ones(1, dtype=torch.int32, device=device)
         for row, placement in enumerate(placements):
             table = self.cached.row_of_NT.nbytes // len(placements)
             placement.pool_bytes = self.shared.nbytes(row) + table
@@ -102,11 +101,10 @@ class CachedPool(Pool):
             self.cached.layer,
             width=asked.size_NK.shape[1],
             most=int((asked.size_NK + page - 1).div(page, rounding_mode="floor").sum()),
-            pinned=self.geometry.device.type == "cuda",
+            device=self.geometry.device,
         )
         steps.begin()
-        steps.read.copy_(packed(asked.start_NK, asked.size_NK, asked.count_N))
-        steps.flag.fill_(1)
+        steps.say(packed(asked.start_NK, asked.size_NK, asked.count_N))
         for placement, count in zip(self.placements, steps.wait(), strict=True):
             placement.traffic.prefetch_bytes += count.admitted_entries * self.geometry.entry_bytes
         admit_pages(self.cached, steps.admitted_BA4, steps.count_B)
@@ -132,9 +130,7 @@ class CachedPool(Pool):
         assert runs.size_NK is not None
         low_N1, high_N1 = self._gap_2N[..., None]
         home_NK = (runs.start_NK >= low_N1) & (runs.start_NK < high_N1)
-        said = packed(runs.start_NK, torch.where(home_NK, runs.size_NK, 0), runs.count_N)
-        self.steps.read.copy_(said, non_blocking=True)
-        self.steps.flag.copy_(self._raised, non_blocking=True)
+        self.steps.say(packed(runs.start_NK, torch.where(home_NK, runs.size_NK, 0), runs.count_N))
         return found
 
     def attend_near(self, q_XD: Tensor, runs: Runs, expected: int) -> Partial:

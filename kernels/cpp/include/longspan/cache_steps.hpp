@@ -93,6 +93,9 @@ class CacheSteps {
         });
     }
 
+    // A step of the host's has left its list. A GPU's does so itself, as strictly.
+    void raise_flag() { std::atomic_ref(*lists_.flag).store(1, std::memory_order_release); }
+
     // Before the next one; nothing where none was begun. A step that never raised its flag is given up.
     std::vector<StepCount> wait(double seconds, Interrupt& interrupt) {
         if (!done_.valid()) return {};
