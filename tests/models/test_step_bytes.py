@@ -59,16 +59,19 @@ OF_STATES = ("states", "rows", "weighing", "indexes", "first", "geometry", "plan
 TOLERANCE = 0.02
 
 
+def sealed(method: Method, tokens: int) -> Any:
+    """A state over a prompt of noise."""
+    state: Any = method.layer(GEOMETRY)
+    k_GTD, v_GTD = torch.randn(2, 2, tokens, 64)
+    state.adopt(k_GTD, v_GTD, torch.randn(4, tokens, 64))
+    state.seal()
+    return state
+
+
 def stepped(method: Method) -> tuple[Any, list[Any], list[int]]:
     """A layer of fixed shape after a step, the states of its rows, and what these may hold."""
     torch.manual_seed(0)
-    states: list[Any] = []
-    for tokens in HELD:
-        state: Any = method.layer(GEOMETRY)
-        k_GTD, v_GTD = torch.randn(2, 2, tokens, 64)
-        state.adopt(k_GTD, v_GTD, torch.randn(4, tokens, 64))
-        state.seal()
-        states.append(state)
+    states = [sealed(method, tokens) for tokens in HELD]
     limits = [tokens + MORE for tokens in HELD]
     static = method.static_layer(states, limits)
     static.prefetch()
@@ -112,6 +115,27 @@ def test_an_estimate_is_what_is_held(name: str) -> None:
     found = held_bytes(static, {})
     # a share of what is beside keys and values, or of all, where there is little of that
     assert abs(said - found) < max(TOLERANCE * steps[0].kept, 0.005 * found)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_buffers_have_to_fit_with_it(monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
+    """What nobody else holds makes room: keys and values, and an index that moves."""
+    method, limits = METHODS["loki"], [tokens + MORE for tokens in HELD]
+    states = [sealed(method, tokens) for tokens in HELD]
+    rows: Any = [
+        SimpleNamespace(states=[state], length=tokens, shared=shared)
+        for state, tokens in zip(states, HELD, strict=True)
+    ]
+    decoder: Any = SimpleNamespace(geometries=[GEOMETRY], windows=[None])
+    steps = room.step_bytes(method, [GEOMETRY], [None], HELD, limits)
+    ((_, said),) = room.pools(method, decoder, rows, limits, steps, buffered=True)
+    freed = sum(state.store.nbytes + state.memory()["index_bytes"] for state in states)
+    most = 2 * said - (0 if shared else freed)  # the old and the new one while the layer moves
+    monkeypatch.setattr(room, "available", lambda device: most)
+    room.check_pools(method, decoder, rows, limits)
+    monkeypatch.setattr(room, "available", lambda device: most - 1)
+    with pytest.raises(ValueError, match="buffers of 1500 tokens for 2 rows need"):
+        room.check_pools(method, decoder, rows, limits)
 
 
 @pytest.mark.parametrize("name", METHODS)
