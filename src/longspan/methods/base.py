@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from longspan.types import StepBytes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -183,6 +185,14 @@ class Method(ABC):
     def static_obstacle(self, device: torch.device) -> str | None:
         """Why `static_layer` has nothing to offer for a model on this device; None if it has."""
         return f"method {self.name!r} has no decode step of fixed shapes"
+
+    def static_bytes(
+        self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
+    ) -> StepBytes:
+        """Of the `static_layer` of rows that hold so many tokens, where that is more than keys and
+        values.
+        """
+        return StepBytes()
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticLayer:
         """The rows' states of a layer in buffers for so many tokens of each."""

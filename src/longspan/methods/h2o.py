@@ -74,7 +74,7 @@ class H2O(Method):
     def static_bytes(
         self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
     ) -> StepBytes:
-        """What `static_layer` takes for rows that hold so many tokens."""
+        """See Method."""
         rooms = [self.kept(each, geometry.layer) for each in held]
         most = max((min(each, max(limits)) for each in rooms if each is not None), default=0)
         sums = received_bytes(geometry, len(held), max(limits), most)

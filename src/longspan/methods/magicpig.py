@@ -80,7 +80,7 @@ class MagicPIG(Method):
     def static_bytes(
         self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
     ) -> StepBytes:
-        """What `static_layer` takes for rows that hold so many tokens."""
+        """See Method."""
         if geometry.layer in self.dense_layers:
             return StepBytes()
         around = self.sink_tokens + self.local_tokens

@@ -167,7 +167,7 @@ class RetroInfer(Method):
     def static_bytes(
         self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
     ) -> StepBytes:
-        """What `static_layer` takes for rows that hold so many tokens."""
+        """See Method."""
         rows, tokens, options = len(held), max(limits), self.clusters(geometry.softcap)
         indexed = [(counts(each, options).total, each) for each in held]
         retrieve, estimate = self.amounts(geometry.layer)

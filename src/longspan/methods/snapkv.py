@@ -71,7 +71,7 @@ class SnapKV(Method):
     def static_bytes(
         self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
     ) -> StepBytes:
-        """What `static_layer` takes for rows that hold so many tokens."""
+        """See Method."""
         kept = max(self.kept(each, geometry.layer, self.window_tokens) for each in held)
         return StepBytes(len(held) * geometry.kv_heads * 4 * (kept + 1))
 

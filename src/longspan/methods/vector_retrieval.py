@@ -79,7 +79,7 @@ class VectorRetrieval(Method):
     def static_bytes(
         self, geometry: LayerGeometry, held: Sequence[int], limits: Sequence[int]
     ) -> StepBytes:
-        """What `static_layer` takes for rows that hold so many tokens."""
+        """See Method."""
         if geometry.layer in self.dense_layers:
             return StepBytes()
         return self.searched_bytes(geometry, held, limits)

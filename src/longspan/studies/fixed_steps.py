@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+
+from longspan.models.graphs import no_finalizers, same_streams
+from longspan.models.pieces import Between, Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,25 +115,19 @@ def wait() -> float:
 
 def captured(step: Callable[[], object]) -> Callable[[], object]:
     """Replays of a CUDA graph of the call. Raises RuntimeError where it cannot be captured."""
-    before = torch.cuda.current_stream()
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(before)
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
-            step()
-    before.wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    gc.collect()
-    gc.disable()  # what is collected may wait for the device, which a capture does not survive
-    try:
-        with torch.cuda.graph(graph, stream=side):
+    device = torch.device("cuda", torch.cuda.current_device())
+    with same_streams([device]):
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                step()
+        torch.cuda.current_stream().wait_stream(side)
+        with no_finalizers(), Pieces({device: side}, Between()) as pieces:
             held = step()
-    finally:
-        gc.enable()
-        torch.cuda.set_stream(before)  # where a capture failed, torch leaves its own
 
     def replay() -> object:
-        graph.replay()
+        pieces.replay()
         return held
 
     return replay
