@@ -109,7 +109,7 @@ def measure(unit: Unit, sizes: Sizes, device: torch.device) -> list[dict[str, An
     method, geometry = WAYS[name], sizes.geometry(device)
     if hasattr(method, "placement") and ":" not in name:
         method = replace(method, placement="gpu")  # type: ignore[type-var]
-    if (reason := method.static_obstacle(device)) is not None:
+    if (reason := method.static_obstacle(geometry)) is not None:
         return [{**row, "note": reason}]
     try:
         prompt = Prompt(geometry, tokens, *data(geometry, tokens))

@@ -180,9 +180,9 @@ class Replay:
         found: Partial = self.method.decode(states, seen_BHD)
         return found
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
-        reason: str | None = self.method.static_obstacle(device)
+        reason: str | None = self.method.static_obstacle(geometry)
         return reason
 
     def static_layer(self, states: Any, limits: Sequence[int]) -> ReplayedLayer:

@@ -99,7 +99,7 @@ class Stock:
         out_BHD = out_BGRD.reshape(q_BHD.shape)
         return Partial(out_BHD, out_BHD[..., 0])
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method: none."""
         return None
 

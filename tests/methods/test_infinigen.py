@@ -129,6 +129,6 @@ def test_what_it_cannot_have_is_named() -> None:
     for wrong in ({"alpha": 0.0}, {"rank": 1.5}, {"candidates": 0.5}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             InfiniGen(**wrong)  # type: ignore[arg-type]
-    obstacle = InfiniGen().static_obstacle(torch.device("cpu"))
+    obstacle = InfiniGen().static_obstacle(given().geometry)
     assert obstacle is not None
     assert "infinigen" in obstacle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import acos, pi
 from typing import Any
 
@@ -201,8 +202,9 @@ def test_rows_without_tables_are_attended_in_full() -> None:
     assert_close(Partial(found.out[0], found.lse[0]), given.oracle(11))
     step.settle([12])
     assert state.selection.steady == ((0, 12),)
-    assert "placement = 'cpu'" in str(MagicPIG().static_obstacle(torch.device("cuda")))
-    for where in (torch.device("cuda"), torch.device("cpu")):
+    near = replace(given.geometry, device=torch.device("cuda"))
+    assert "placement = 'cpu'" in str(MagicPIG().static_obstacle(near))
+    for where in (near, given.geometry):
         assert method.static_obstacle(where) is None
 
 

@@ -229,10 +229,10 @@ def test_a_prompt_that_needs_the_room_has_it(load: Load, monkeypatch: pytest.Mon
 def test_buffers_that_need_the_room_have_it(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = static.check_pools
 
-    def check(*facts: Any, buffered: bool) -> None:
+    def check(*facts: Any) -> None:
         if known.nbytes:
             raise ValueError("not enough")
-        inner(*facts, buffered=buffered)
+        inner(*facts)
 
     monkeypatch.setattr(static, "check_pools", check)
     for copies in (1, 2):  # the fork asks

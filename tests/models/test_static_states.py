@@ -21,6 +21,8 @@ from longspan.methods.retrieval_attention import RetrievalAttention
 from longspan.methods.retroinfer import RetroInfer
 from longspan.methods.shadowkv import ShadowKV
 from longspan.models.pieces import never
+from longspan.models.static_states import StaticStates
+from longspan.types import LayerGeometry
 
 if TYPE_CHECKING:
     from tests.models.dense import Load
@@ -42,8 +44,7 @@ OBSTACLES: list[tuple[Method, str]] = [
     (RetrievalAttention(), "'retrieval_attention' has no decode step of fixed shapes"),
     (Loki(placement="wave_buffer"), "'wave_buffer' reads by KV head"),
     (Quest(placement="wave_buffer"), "method.share = 'query_head'"),
-    (ShadowKV(placement="wave_buffer", dense_layers=(1,)), "dense_layers = [1]"),
-    (PQCache(placement="wave_buffer", dense_layers=(0,)), "dense_layers = [0]"),
+    (ShadowKV(placement="wave_buffer", dense_layers=(1,)), "layer 1 reads all of host memory"),
     (PQCache(placement="wave_buffer", share="query_head"), "which reads by KV head"),
     (RetroInfer(tail="segment_mean"), "method.tail = 'segment_mean'"),
     (RetroInfer(clusters_per_group=8), "method.clusters_per_group = 8"),
@@ -53,7 +54,8 @@ OBSTACLES: list[tuple[Method, str]] = [
 
 @pytest.mark.parametrize(("method", "reason"), OBSTACLES)
 def test_why_a_method_has_no_buffers_is_said(method: Method, reason: str) -> None:
-    assert reason in str(method.static_obstacle(torch.device("cpu")))
+    layer = LayerGeometry(1, 4, 2, 16, 0.25, torch.float32, torch.device("cpu"))
+    assert reason in str(method.static_obstacle(layer))
 
 
 @pytest.mark.skipif(not find_spec("faiss"), reason="faiss is not installed")
@@ -85,6 +87,19 @@ def test_it_says_what_the_states_say(load: Load, name: str) -> None:
     for a_BV, b_BV in zip(*said, strict=True):  # a window's buffers round otherwise
         torch.testing.assert_close(a_BV, b_BV, atol=3e-4, rtol=1e-4)
     assert [len(each) for each in tapes[0]] == [len(each) for each in tapes[1]]
+
+
+def test_layers_that_read_all_of_host_memory_are_states_alone(load: Load) -> None:
+    method = PQCache(
+        placement="wave_buffer", cache_budget=0.5, parts=16, bits=5, dense_layers=(1,),
+        retrieval_budget=0.2, **NEAR,
+    )  # fmt: skip
+    both = sessions(load, method)
+    for a_BV, b_BV in zip(*[greedy(session, 40) for session in both], strict=True):
+        torch.testing.assert_close(a_BV, b_BV, atol=3e-4, rtol=1e-4)
+    step: Any = both[1]._rows[0].static
+    assert [isinstance(layer, StaticStates) for layer in step.layers] == [False, True, False]
+    assert (both[1].steps_by, step.buffered) == ("buffers", False)
 
 
 def test_warming_up_leaves_states_alone(load: Load) -> None:

@@ -10,7 +10,6 @@ from longspan.types import StepBytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from torch import Tensor
 
     from longspan.methods.prompt import LayerPrompt
@@ -182,8 +181,8 @@ class Method(ABC):
         """Whether its states may expect guesses of their queries."""
         return False
 
-    def static_obstacle(self, device: torch.device) -> str | None:
-        """Why `static_layer` has nothing to offer for a model on this device; None if it has."""
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
+        """Why `static_layer` has nothing to offer for this layer; None if it has."""
         return f"method {self.name!r} has no decode step of fixed shapes"
 
     def static_bytes(

@@ -13,8 +13,6 @@ from longspan.placement.base import OnePlace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
@@ -34,9 +32,9 @@ class Full(Method):
         """See Method."""
         return StoredState(geometry, self.placement)
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, geometry)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

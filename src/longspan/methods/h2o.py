@@ -61,9 +61,9 @@ class H2O(Method):
         """See Method."""
         return H2OState(self, geometry)
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, geometry)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

@@ -26,8 +26,6 @@ from longspan_kernels.attention_graph import GraphOptions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
@@ -75,11 +73,11 @@ class Hybrid(VectorRetrieval):
             finder = AttentionGraphIndex(GraphOptions(), WalkOptions(beam=self.beam, exact=False))
         return HybridIndex(finder, WaveIndex(wave))
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
         if self.tokens_by == "graph":
             return "method.tokens_by = 'graph' walks on a CPU; right would be scan"
-        return elsewhere(self.placement, device, self.dense_layers)
+        return elsewhere(self.placement, geometry, self.dense_layers)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

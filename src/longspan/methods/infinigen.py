@@ -13,7 +13,6 @@ from longspan.methods.vector_retrieval import ShareRetrieval
 from longspan.options import Count, Fraction, Layers, Slack, Tokens, settings
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from longspan.indexes.base import Budget, KeyIndex, SearchResult
@@ -78,7 +77,7 @@ class InfiniGen(ShareRetrieval):
         """See Method."""
         return self.speculate
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
         return f"method {self.name!r} searches before the layer that attends is reached"
 

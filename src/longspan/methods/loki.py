@@ -18,8 +18,6 @@ from longspan_kernels.attention_graph import Metric
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
@@ -69,11 +67,11 @@ class Loki(ShareRetrieval):
             return 0, 0
         return self.query_window, self.query_tokens
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
         if self.placement == "wave_buffer":
             return f"method.placement = {self.placement!r} reads by KV head, and query heads choose"
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, geometry)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

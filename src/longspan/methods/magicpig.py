@@ -68,9 +68,9 @@ class MagicPIG(Method):
             return StoredState(geometry, self.placement)
         return MagicPIGState(self, geometry)
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, geometry)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

@@ -17,8 +17,6 @@ from longspan.types import StepBytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from longspan.indexes.base import KeyIndex
     from longspan.indexes.paged import PagedIndex
     from longspan.methods.base import LayerState
@@ -43,9 +41,9 @@ class PagedRetrieval(ShareRetrieval):
         pages = -(-self.update_tokens // self.page_tokens)
         return replace(plan, update_tokens=pages * self.page_tokens)
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
-        return elsewhere(self.placement, device, self.dense_layers)
+        return elsewhere(self.placement, geometry, self.dense_layers)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

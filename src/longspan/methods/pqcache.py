@@ -20,8 +20,6 @@ from longspan_kernels.types import Sharing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
@@ -63,11 +61,11 @@ class PQCache(ShareRetrieval):
         check_parts(self.parts, geometry.head_size)
         return PQIndex(self.parts, self.bits, self.kmeans_rounds, self.share)
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
         if self.placement == "wave_buffer" and self.share == "query_head":
             return "method.share = 'query_head' with placement=wave_buffer, which reads by KV head"
-        return elsewhere(self.placement, device, self.dense_layers)
+        return elsewhere(self.placement, geometry, self.dense_layers)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStored:
         """See Method."""

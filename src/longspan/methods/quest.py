@@ -10,8 +10,6 @@ from longspan.options import Count, Layers, Tokens, settings
 from longspan_kernels.types import Sharing
 
 if TYPE_CHECKING:
-    import torch
-
     from longspan.types import LayerGeometry
 
 
@@ -36,11 +34,11 @@ class Quest(PagedRetrieval):
     dense_layers: Layers = (0, 1)
     share: Sharing = "query_head"
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
         if self.placement == "wave_buffer" and self.share == "query_head":
             return "method.share = 'query_head' with placement=wave_buffer, which reads by KV head"
-        return super().static_obstacle(device)
+        return super().static_obstacle(geometry)
 
     def index(self, geometry: LayerGeometry) -> PageIndex:
         """See VectorRetrieval."""

@@ -24,8 +24,6 @@ from longspan.types import StepBytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from longspan.methods.base import LayerState
     from longspan.types import LayerGeometry
 
@@ -145,7 +143,7 @@ class RetroInfer(Method):
         )
         return WaveStepState(geometry, plan, WaveIndex(self.clusters(geometry.softcap)))
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method. What ranks by the mass of the steady zone, or reads everything, is not
         built for fixed shapes; groups are not searched first.
         """
@@ -158,7 +156,7 @@ class RetroInfer(Method):
             )
         if self.vote == "unmet":
             return "method.vote = 'unmet' needs the steady zone before the search"
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, geometry)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticWave:
         """See Method."""

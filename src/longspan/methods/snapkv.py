@@ -60,9 +60,9 @@ class SnapKV(Method):
         """See Method."""
         return SnapState(self, geometry)
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, geometry)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticSnap:
         """See Method."""

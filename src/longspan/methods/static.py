@@ -15,22 +15,21 @@ from longspan_kernels.step_slots import zone_runs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from torch import Tensor
 
     from longspan.methods.base import LayerState
     from longspan.methods.frame import StoredState
     from longspan.placement.base import PlacementName
+    from longspan.types import LayerGeometry
 
 
 def elsewhere(
-    placement: PlacementName, device: torch.device, dense_layers: Sequence[int] = ()
+    placement: PlacementName, geometry: LayerGeometry, dense_layers: Sequence[int] = ()
 ) -> str | None:
     """Why keys and values so placed cannot be read by a step that only the device knows of."""
-    if placement == "wave_buffer" and dense_layers:
-        dense = list(dense_layers)
-        return f"method.dense_layers = {dense} with placement=wave_buffer read host memory"
-    if placement != "cpu" or device.type == "cpu":
+    if placement == "wave_buffer" and geometry.layer in dense_layers:
+        return f"layer {geometry.layer} reads all of host memory (method.dense_layers)"
+    if placement != "cpu" or geometry.device.type == "cpu":
         return None
     return f"method.placement = {placement!r} reads host memory; right would be gpu"
 

@@ -45,9 +45,9 @@ class StreamingLLM(Method):
         """See Method."""
         return StreamingState(self, geometry)
 
-    def static_obstacle(self, device: torch.device) -> str | None:
+    def static_obstacle(self, geometry: LayerGeometry) -> str | None:
         """See Method."""
-        return elsewhere(self.placement, device)
+        return elsewhere(self.placement, geometry)
 
     def static_layer(self, states: Sequence[LayerState], limits: Sequence[int]) -> StaticStreaming:
         """See Method."""

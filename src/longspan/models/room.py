@@ -61,10 +61,11 @@ def check_room(
         return  # what only plays a method's part does not say where it stores
     rows, beside = list(new_tokens), ""
     need, read = dict(needed(method, geometries, windows, rows)), [row for row in rows if row]
-    if insisted and read and method.static_obstacle(geometries[0].device) is None:
+    if insisted and read:
         beside, steps = " and what steps keep", step_bytes(method, geometries, windows, read, read)
         for geometry, step in zip(geometries, steps, strict=True):
-            need[geometry.device] = need.get(geometry.device, 0) + step.kept
+            kept = 0 if step is None else step.kept
+            need[geometry.device] = need.get(geometry.device, 0) + kept
     for device, wanted in need.items():
         free = available(device)
         if free is None or wanted <= free:
@@ -113,44 +114,38 @@ def step_bytes(
     windows: Sequence[int | None],
     held: Sequence[int],
     limits: Sequence[int],
-) -> list[StepBytes]:
-    """Of steps of fixed shape, as the method says it of each of its layers, where rows hold so many
-    tokens; nothing where it does not say it.
+) -> list[StepBytes | None]:
+    """Of steps of fixed shape, by layer, as the method says it where rows hold so many tokens; None
+    where it has no buffers.
     """
-    said = getattr(method, "static_bytes", None)
+    said = getattr(method, "static_bytes", lambda *_: StepBytes())
     return [
-        StepBytes() if said is None or window is not None else said(each, held, limits)
+        said(each, held, limits)
+        if window is None and method.static_obstacle(each) is None
+        else None
         for each, window in zip(geometries, windows, strict=True)
     ]
 
 
 def check_pools(
-    method: Method,
-    decoder: Decoder,
-    rows: Sequence[Row],
-    limits: Sequence[int],
-    *,
-    buffered: bool = True,
+    method: Method, decoder: Decoder, rows: Sequence[Row], limits: Sequence[int]
 ) -> None:
-    """Raises ValueError with the estimate where buffers of so many tokens a row, those of the
-    method's layers if they are `buffered`, do not fit beside what the rows hold. Layers move one by
-    one, and what a row has for itself alone is freed.
+    """Raises ValueError with the estimate where buffers of so many tokens a row do not fit beside
+    what the rows hold. Layers move one by one, and what a row has for itself alone is freed.
     """
-    facts = method, decoder.geometries, decoder.windows, [row.length for row in rows], limits
-    steps = step_bytes(*facts) if buffered else [StepBytes()] * len(decoder.windows)
-    sizes = pools(method, decoder, rows, limits, steps, buffered=buffered)
-    moved = buffered and not _cached(method)
+    lengths = [row.length for row in rows]
+    steps = step_bytes(method, decoder.geometries, decoder.windows, lengths, limits)
+    sizes = pools(method, decoder, rows, limits, steps)
     alone: list[Any] = [row.states for row in rows if not row.shared]
     freed = [
-        sum(states[layer].store.nbytes for states in alone if moved and window is None)
-        + sum(states[layer].memory()["index_bytes"] for states in alone if step.moved)
-        for layer, (window, step) in enumerate(zip(decoder.windows, steps, strict=True))
+        sum(_moved(states[layer], step, whole=not _cached(method)) for states in alone)
+        for layer, step in enumerate(steps)
     ]
-    for device in dict.fromkeys(device for device, _ in sizes):
-        here = [layer for layer, (at, _) in enumerate(sizes) if at == device]
-        layers = [sizes[layer][1] for layer in here]
-        most = max(*layers, *(steps[layer].passing for layer in here))
-        wanted = sum(layers) + most - sum(freed[layer] for layer in here)
+    for device in dict.fromkeys(each.device for each in decoder.geometries):
+        here = [layer for layer, each in enumerate(decoder.geometries) if each.device == device]
+        passing = (step.passing for layer in here if (step := steps[layer]) is not None)
+        most = max(*(sizes[layer] for layer in here), *passing, 0)
+        wanted = sum(sizes[layer] - freed[layer] for layer in here) + most
         free = available(device)
         if free is not None and wanted > free:
             raise ValueError(
@@ -165,13 +160,11 @@ def pools(
     decoder: Decoder,
     rows: Sequence[Row],
     limits: Sequence[int],
-    steps: Sequence[StepBytes],
-    *,
-    buffered: bool,
-) -> list[tuple[torch.device, int]]:
-    """Where the buffers of each layer lie, and their bytes with what else steps keep."""
+    steps: Sequence[StepBytes | None],
+) -> list[int]:
+    """Bytes of the buffers of each layer, with what else its steps keep."""
     slots, table = float(len(rows) * max(limits)), 0
-    if buffered and _cached(method):
+    if _cached(method):
         # what is frozen but the sinks stays in host memory; a slot of it has a number here
         frozen = [of_method(row.states)[0].store.frozen for row in rows]
         sink: int = getattr(method, "sink_tokens", 0)
@@ -181,12 +174,19 @@ def pools(
         table = 4 * len(rows) * max(frozen)
     sizes = []
     for each, window, step in zip(decoder.geometries, decoder.windows, steps, strict=True):
+        size = 0.0 if step is None else slots * (each.entry_bytes + 4) + table
         if window is not None:
             size = len(rows) * min(window, max(limits)) * each.entry_bytes
-        else:
-            size = round(slots * (each.entry_bytes + 4) + table) if buffered else 0
-        sizes.append((each.device, each.kv_heads * size + step.kept))
+        sizes.append(round(each.kv_heads * size) + (0 if step is None else step.kept))
     return sizes
+
+
+def _moved(state: Any, step: StepBytes | None, *, whole: bool) -> int:
+    """Bytes of a state that goes into buffers, with all of its keys and values or without."""
+    if step is None:
+        return 0
+    kept = state.store.nbytes if whole else 0
+    return int(kept + (state.memory()["index_bytes"] if step.moved else 0))
 
 
 def _cached(method: Method) -> bool:

@@ -32,7 +32,7 @@ AHEAD_TOKENS = 8192
 
 class StaticStep:
     """Rows that decode together until `close`: their keys and values lie in the layers' buffers;
-    where the method has none of fixed shape, their states decode between the pieces of the step.
+    where the method has none for a layer, its states decode between the pieces of the step.
 
     A row that rests is computed with the others: its token goes where its next one will.
     """
@@ -43,9 +43,7 @@ class StaticStep:
         """Raises ValueError where the memory does not hold the buffers."""
         ahead = [row.length + AHEAD_TOKENS for row in rows]
         self.limits = ahead if limit is None else [min(each, limit) for each in ahead]
-        self.buffered = method.static_obstacle(decoder.device) is None
-        """Whether the method's layers are in buffers."""
-        check_pools(method, decoder, rows, self.limits, buffered=self.buffered)
+        check_pools(method, decoder, rows, self.limits)
         self.decoder, self.between = decoder, Between()
         # rows hold their step, which goes with the last of them
         self._rows = [ref(row) for row in rows]
@@ -57,7 +55,8 @@ class StaticStep:
         self.layers: list[StaticLayer] = []
         try:
             for layer in self.cache.layers:
-                layer.static = self._layer(method, [row.states[layer.number] for row in rows])
+                states = [row.states[layer.number] for row in rows]
+                layer.static = self._layer(method, layer.number, states)
                 self.layers.append(layer.static)
             for static in self.layers:
                 static.prefetch()
@@ -73,12 +72,17 @@ class StaticStep:
         for row in rows:
             row.static = self
 
-    def _layer(self, method: Method, states: Sequence[Any]) -> StaticLayer:
+    @property
+    def buffered(self) -> bool:
+        """Whether all layers are in buffers."""
+        return not any(isinstance(each, StaticStates) for each in self.layers)
+
+    def _layer(self, method: Method, number: int, states: Sequence[Any]) -> StaticLayer:
         # one slot more: a full row that rests has to put its token somewhere
         limits = [limit + 1 for limit in self.limits]
         if isinstance(states[0], WindowState):
             return StaticWindow(states, self._lengths, limits)
-        if self.buffered:
+        if method.static_obstacle(self.decoder.geometries[number]) is None:
             return method.static_layer(states, limits)
         return StaticStates(method, states, self.between)
 
@@ -144,7 +148,8 @@ class StaticStep:
         """See Session.steps_by."""
         compiled = ", compiled" * (self.decoder.compiled is not None)
         if self.pieces is None:
-            return ("buffers" if self.buffered else "states") + compiled
+            by_states = all(isinstance(each, StaticStates | StaticWindow) for each in self.layers)
+            return ("states" if by_states else "buffers") + compiled
         return ("graph" if len(self.pieces) == 1 else f"{len(self.pieces)} graphs") + compiled
 
     def holds(self, rows: Sequence[Row]) -> bool:
