@@ -109,10 +109,10 @@ def _run(hydra: Hydra, arguments: Namespace, *, sweep: bool) -> list[Outcome]:
     if not sweep:
         alone = partial(job, workbench=workbench)
         return [hydra.run(name, alone, arguments.overrides).return_value]
-    overrides = composition.for_sweep(hydra, arguments.overrides)
-    known = Sweep(sweep_name([str(arguments.config_name), *arguments.overrides]), tuple(overrides))
+    overrides = tuple(arguments.overrides)
+    known = Sweep(sweep_name([str(arguments.config_name), *overrides]), overrides)
     each = partial(job, workbench=workbench, sweep=known)
-    batches = hydra.multirun(name, each, overrides)
+    batches = hydra.multirun(name, each, list(overrides))
     return [done.return_value for batch in batches for done in batch]
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hydra._internal.hydra import Hydra
-    from hydra.core.config_loader import ConfigLoader
     from hydra.core.override_parser.types import Override
 
 ELSEWHERE = {
@@ -64,20 +63,16 @@ def opened(arguments: Namespace, conf: Path) -> Hydra:
     return hydra
 
 
-def _parsed(loader: ConfigLoader, overrides: Sequence[str]) -> list[Override]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
-
-
 def check(hydra: Hydra, overrides: Sequence[str]) -> None:
     """ValueError for overrides that Hydra would refuse without their name, as one of no key, or
     would take for something else: of a key given twice the last, of a list of options the last, a
     folder `None`.
     """
+    from longspan.composed import parsed
+
     loader = hydra.config_loader
     groups, given = set(loader.list_groups("")), dict[str, str]()
-    for each in _parsed(loader, overrides):
+    for each in parsed(loader, overrides):
         name, line = each.get_key_element().lstrip("+"), str(each.input_line)
         if each.key_or_group == "":
             raise ValueError(f"{line}: names no key; right would be key=value")
@@ -167,31 +162,16 @@ def _show_configuration(hydra: Hydra, asked: Namespace) -> None:
         raise ValueError(f"--package = {package!r}: {reason}") from None
 
 
-def for_sweep(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with task.path=choice(x) for task.path=x: Hydra composes a sweep without its
-    choices first, and would refuse a setting that the default of a group does not have.
-    """
-    loader = hydra.config_loader
-    groups = set(loader.list_groups("")) - {"hydra"}  # its launchers are set, never swept
-    found = list[str]()
-    for each in _parsed(loader, overrides):
-        line, key = str(each.input_line), each.get_key_element()
-        value = line.partition("=")[2].strip()
-        in_group = key.lstrip("+").partition(".")[0] in groups and "." in key
-        free = not (each.is_delete() or each.is_sweep_override())
-        chosen = free and in_group and value not in ("", "null")  # choice takes no null
-        found.append(f"{key}=choice({value})" if chosen else line)
-    return found
-
-
 @lru_cache(maxsize=1)
 def jobs_of(overrides: tuple[str, ...]) -> Sequence[Sequence[str]]:
     """The overrides of every job that Hydra's own sweeper makes of these; for a running Hydra."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
 
-    parsed = _parsed(GlobalHydra.instance().config_loader(), overrides)
-    (jobs,) = BasicSweeper.split_arguments(parsed, None)
+    from longspan.composed import parsed
+
+    given = parsed(GlobalHydra.instance().config_loader(), overrides)
+    (jobs,) = BasicSweeper.split_arguments(given, None)
     return jobs
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from tests.runner.conftest import ROOT
 
 from longspan.sweep import Sweep
@@ -48,18 +49,23 @@ def test_a_sweep_takes_a_setting_that_the_default_lacks(cli: Cli) -> None:
     assert "method.budgt: no such key in the method chosen" in wrong.err
 
 
-def test_a_value_of_a_sweep_stays_as_it_is_written() -> None:
+@pytest.mark.parametrize("text", ["'a, b'", "'ü'", '"it\'s"', "'#&<a>'", "'1'", "[2,4]", "null"])
+def test_a_value_of_a_sweep_stays_as_it_is_written(text: str) -> None:
+    """Also for a setting that the default of its group does not have."""
     from longspan import composition
 
-    parser = composition.parser()
-    hydra = composition.opened(parser.parse_args([]), ROOT / "conf")
+    hydra = composition.opened(composition.parser().parse_args([]), ROOT / "conf")
     try:
-        asked = ["task.path='a, b'", "+task.pass_k=[2,4]"]
-        plain = ["task.prefix=", "method=full,random_k", "ctx=4k", "method.layer_budgets=null"]
-        swept = "method.budget=0.1,0.2"
-        assert composition.for_sweep(hydra, [*asked, *plain, swept]) == [
-            "task.path=choice('a, b')", "+task.pass_k=choice([2,4])", *plain, swept,
-        ]  # fmt: skip
+        asked = ["task=choice(json_file)", f"task.prefix={text}", "+task.more=x", "seed=0,1"]
+        whole = hydra.compose_config(
+            "config", asked, RunMode.MULTIRUN, with_log_configuration=False
+        )
+        assert whole.hydra.overrides.task == asked
+        own = ["task=json_file", *asked[1:3]]
+        alone = hydra.compose_config("config", own, RunMode.RUN, with_log_configuration=False)
+        for seed, job in enumerate(composition.jobs_of(tuple(asked))):
+            made = hydra.config_loader.load_sweep_config(whole, list(job))
+            assert (made.seed, made.task) == (seed, alone.task)
     finally:
         GlobalHydra.instance().clear()
 
