@@ -130,11 +130,16 @@ def explain(error: BaseException) -> tuple[str, int]:
         return _of_system(error), FAILED if error.errno in MACHINE else WRONG_REQUEST
     if isinstance(error, ValueError):
         return one_line(error), WRONG_REQUEST
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _no_memory(error):
         hint = "a shorter ctx, a smaller batch or a method that reads less would fit"
         return f"out of memory ({one_line(error)}); {hint}", FAILED
     name = type(error).__name__
     return f"{name}: {one_line(error)} (debug=true shows where)", FAILED
+
+
+def _no_memory(error: BaseException) -> bool:
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "DefaultCPUAllocator: can't allocate" in str(error)  # torch's, of the host
 
 
 def one_line(error: BaseException | str) -> str:

@@ -20,11 +20,13 @@ Fractions = Annotated[tuple[Fraction, ...], Field(min_length=1, strict=False)]
 """One share a layer, from the first."""
 Slack = Annotated[float, Field(ge=1)]
 """How many times what is wanted."""
-Tokens = Annotated[int, Field(ge=0)]
+MOST = 2**31 - 1
+"""More than any context has: what counts tokens in 32 or 64 bits need not mind larger ones."""
+Tokens = Annotated[int, Field(ge=0, le=MOST)]
 """A count of tokens, 0 allowed."""
 Layers = Annotated[tuple[Tokens, ...], Field(strict=False)]
 """Numbers of layers, from 0."""
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 """A count of at least one."""
 Number = Annotated[Count, Field(le=1_000_000)]
 """How many of what a run goes through one by one: a run of more would never begin."""

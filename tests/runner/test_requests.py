@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from tests.runner.conftest import ROOT
 from tests.tiny_models import save_tiny
 
@@ -115,6 +116,10 @@ def test_budgets_of_layers_are_one_for_each(cli: Cli, count: int) -> None:
         ("h2o", "score=max", "input should be 'sum' or 'mean'"),
         ("infllm", "local_tokens=0", "input should be greater than or equal to 1"),
         ("infllm", "page_tokens=3", "representatives = 4: right would be at most page_tokens, 3"),
+        ("infllm", f"local_tokens={10**20}", "input should be less than or equal to 2147483647"),
+        ("pqcache", f"kmeans_rounds={10**20}", "input should be less than or equal to 1000000"),
+        ("magicpig", f"tables={10**20}", "input should be less than or equal to 1000000"),
+        ("snapkv", f"kernel={10**20}", "input should be less than or equal to 1000000"),
     ],
 )
 def test_what_a_method_cannot_do_is_refused(cli: Cli, method: str, wrong: str, said: str) -> None:
@@ -362,3 +367,12 @@ def test_data_beyond_the_models_positions_are_named(cli: Cli, tmp_path: Path, me
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
     assert re.match(r"error: ctx: example \S+ has \d+ tokens and may answer with ", done.err)
     assert "1024 positions" in done.err
+
+
+def test_memory_of_the_host_that_torch_lacks_is_told_as_such() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    line, code = explain(caught.value)
+    assert code == 1
+    assert line.startswith("out of memory (")
+    assert line.endswith("; a shorter ctx, a smaller batch or a method that reads less would fit")

@@ -19,7 +19,7 @@ from longspan.methods.static import StaticStored, elsewhere
 from longspan.methods.static_chosen import listed_bytes
 from longspan.methods.static_hybrid import StaticHybrid
 from longspan.methods.vector_retrieval import VectorRetrieval
-from longspan.options import Count, Fraction, Share, Tokens, settings
+from longspan.options import Count, Fraction, Number, Share, Tokens, settings
 from longspan.types import StepBytes
 from longspan_kernels.attention_graph import GraphOptions
 
@@ -53,7 +53,7 @@ class Hybrid(VectorRetrieval):
     estimation_budget: Share = 1.0
     tokens_per_cluster: Count = 16
     segment_tokens: Count = 8192
-    kmeans_rounds: Count = 10
+    kmeans_rounds: Number = 10
     tokens_by: Literal["scan", "graph"] = "scan"
     rank: Fraction = 1.0
     query_window: Tokens = 512

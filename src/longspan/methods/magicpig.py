@@ -13,7 +13,7 @@ from longspan.methods.base import Method
 from longspan.methods.frame import Reading, StoredState
 from longspan.methods.static import StaticStored, elsewhere
 from longspan.methods.static_sampled import StaticSampled
-from longspan.options import Count, Layers, Seed, Tokens, settings
+from longspan.options import Count, Layers, Number, Seed, Tokens, settings
 from longspan.placement.base import OnePlace
 from longspan.types import Selection, StepBytes
 from longspan_kernels.hash_tables import MOST_BITS
@@ -57,7 +57,7 @@ class MagicPIG(Method):
     sink_tokens: Tokens = 4
     local_tokens: Count = 64
     bits: Annotated[int, Field(ge=1, le=MOST_BITS)] = 10
-    tables: Annotated[int, Field(ge=2)] = 150
+    tables: Annotated[Number, Field(ge=2)] = 150
     dense_layers: Layers = (0,)
     seed: Seed = 0
     placement: OnePlace = "cpu"

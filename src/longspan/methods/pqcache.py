@@ -13,7 +13,7 @@ from longspan.methods.static import StaticStored, elsewhere
 from longspan.methods.static_chosen import listed_bytes
 from longspan.methods.static_pq import StaticPQ
 from longspan.methods.vector_retrieval import ShareRetrieval
-from longspan.options import Count, Tokens, settings
+from longspan.options import Count, Number, Tokens, settings
 from longspan.types import StepBytes
 from longspan_kernels.types import Sharing
 
@@ -53,7 +53,7 @@ class PQCache(ShareRetrieval):
     update_tokens: Count = 64
     parts: Count = 2
     bits: Annotated[int, Field(ge=1, le=MOST_BITS)] = 6
-    kmeans_rounds: Count = 10
+    kmeans_rounds: Number = 10
     share: Sharing = "kv_head"
 
     def index(self, geometry: LayerGeometry) -> PQIndex:

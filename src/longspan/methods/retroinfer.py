@@ -17,7 +17,7 @@ from longspan.methods.static import elsewhere
 from longspan.methods.static_chosen import listed_bytes
 from longspan.methods.static_wave import StaticWave
 from longspan.methods.wave_step import WaveStepState
-from longspan.options import Count, Fraction, Fractions, Share, Slack, Tokens, settings
+from longspan.options import Count, Fraction, Fractions, Number, Share, Slack, Tokens, settings
 from longspan.placement.base import CachePolicy, PlacementName
 from longspan.types import StepBytes
 
@@ -82,7 +82,7 @@ class RetroInfer(Method):
     tokens_per_cluster: Count = 16
     outlier_budget: Share = 0.02
     segment_tokens: Count = 8192
-    kmeans_rounds: Count = 10
+    kmeans_rounds: Number = 10
     update_tokens: Count = 1024
     placement: PlacementName = "cpu"
     cache_budget: Share = 0.05

@@ -13,7 +13,7 @@ from longspan.methods.plan import share_of_layer
 from longspan.methods.queries import QuerySample
 from longspan.methods.static import elsewhere
 from longspan.methods.static_snap import StaticSnap
-from longspan.options import Count, Fraction, Fractions, settings
+from longspan.options import Count, Fraction, Fractions, Number, settings
 from longspan.placement.base import OnePlace
 from longspan.types import Runs, Selection, StepBytes
 from longspan_kernels.dense_decode.reference import scores
@@ -51,7 +51,7 @@ class SnapKV(Method):
     kept_tokens: Count | None = None
     layer_budgets: Fractions | None = None
     window_tokens: Count = 32
-    kernel: Count = 5
+    kernel: Number = 5
     pooling: Literal["mean", "max"] = "mean"
     group: Literal["mean", "max"] = "mean"
     placement: OnePlace = "gpu"
