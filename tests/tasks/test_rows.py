@@ -32,6 +32,7 @@ TOKENIZER = CharTokenizer()
         ('{"a": [1, 2]}', "json", [{"a": [1, 2]}]),
         ('{"a": [{"b": 1}], "c": [{"d": 1}]}', "json", [{"a": [{"b": 1}], "c": [{"d": 1}]}]),
         ('a,b\n"x, y","1\n2\u2028"\n', "csv", [{"a": "x, y", "b": "1\n2\u2028"}]),
+        ("a,b\n1,2,\n", "csv", [{"a": "1", "b": "2"}]),
         (f"a\n{'x' * 200_000}\n", "csv", [{"a": "x" * 200_000}]),
     ],
 )
@@ -46,6 +47,7 @@ def test_kinds_of_text(text: str, kind: str, rows: list[dict[str, Any]]) -> None
         ("bad.json", b'{"a": ', r"bad.json, line 1: not valid JSON \(Expecting value, column 7\)"),
         ("bad.jsonl", b"{}\n\n[", r"bad.jsonl, line 3: not valid JSON"),
         ("latin.csv", "a\n\xe9".encode("latin-1"), r"latin.csv: not UTF-8 text"),
+        ("wide.csv", b"a,b\n1,2\n3,4,5\n", r"wide.csv, row 1: has more cells than there are names"),
         ("empty.csv", b"a,b\n", r"empty.csv: holds no rows"),
         ("numbers.json", b"[1, 2]", r"numbers.json, row 0: an object is expected, found int"),
         ("text.txt", b"x", r"text.txt: must end in .jsonl, .json, .csv or .parquet"),

@@ -71,8 +71,15 @@ def _csv_rows(text: str, source: str) -> list[Row]:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
         raise ValueError(f"{source}: not readable CSV ({error})") from None
+    for number, row in enumerate(rows):
+        if any(row.get(None, ())):  # DictReader's name for the rest
+            raise ValueError(
+                f"{source}, row {number}: has more cells than there are names in the first line; "
+                "right would be quotes around a cell with commas"
+            )
     # an empty cell leaves its field out: CSV has no other way to say so
-    return [{name: cell for name, cell in row.items() if cell not in (None, "")} for row in rows]
+    kept = [{name: row[name] for name in row if name is not None} for row in rows]
+    return [{name: cell for name, cell in row.items() if cell not in (None, "")} for row in kept]
 
 
 def read_rows(path: str | Path, setting: str = "task.path") -> list[Placed]:
