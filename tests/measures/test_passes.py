@@ -189,6 +189,13 @@ def test_time_is_followed_along_an_answer(
     assert timing["ledger"]["absorb_ms"] is None
 
 
+def test_the_median_of_two_steps_lies_between_them(model: HuggingFaceModel) -> None:
+    timing, _ = latency(subject(model, Full()), EXAMPLES[:1], warmup=0, steps=2)
+    assert timing["ms_per_token"] == pytest.approx(timing["ms_per_token_mean"])
+    (row,) = timing["by_stretch"]
+    assert row["ms_per_token"] == pytest.approx(row["ms_per_token_mean"])
+
+
 def test_a_ragged_batch_is_fed_like_its_rows_alone(model: HuggingFaceModel) -> None:
     rows = [[5, 6, 7], [8], []]
     prompts = [model.encode(example) for example in EXAMPLES]

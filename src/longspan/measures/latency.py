@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from contextlib import contextmanager
 from itertools import count
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,7 +104,7 @@ def _states(session: Session) -> list[LayerState]:
 
 def _per_token(step_ms: Sequence[float], rows: int) -> dict[str, float]:
     ordered = sorted(step_ms)
-    middle = ordered[len(ordered) // 2]
+    middle = median(ordered)
     return {
         "ms_per_token": middle,
         "ms_per_token_p10": ordered[len(ordered) // 10],
@@ -141,7 +142,7 @@ def _by_stretch(step_ms: Sequence[float], absorb_ms: Sequence[float]) -> list[di
         rows.append(
             {
                 **bounds,
-                "ms_per_token": ordered[len(ordered) // 2],
+                "ms_per_token": median(ordered),
                 "ms_per_token_mean": sum(ordered) / len(ordered),
                 "ms_per_token_max": ordered[-1],
                 "absorb_ms": sum(absorb_ms[place] for place in places) / len(places),
