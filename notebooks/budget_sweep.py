@@ -29,7 +29,7 @@ runs = results.read(folder)
 samples = results.read_samples(folder)
 if "set.retrieval_budget" not in runs:
     raise ValueError(f"{folder}: no run sets method.retrieval_budget; budgets_nano does")
-runs.groupby(["task", "ctx", "model", "method"]).size().rename("runs").to_frame()
+runs.groupby(["task", "ctx", "model", "method"], dropna=False).size().rename("runs").to_frame()
 
 # %% [markdown]
 # ## Score against the retrieval budget
@@ -54,13 +54,14 @@ def panel(axes, curve, baseline):
 
 
 swept = runs.dropna(subset=["set.retrieval_budget"]).sort_values("set.retrieval_budget")
-panels = list(swept.groupby(["task", "ctx", "model", "pairing"]))
+panels = list(swept.groupby(["task", "ctx", "model", "pairing"], dropna=False))
 figure, grid = plt.subplots(
     1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False, sharey=True
 )
 for axes, ((task, ctx, model, pairing), curve) in zip(grid[0], panels, strict=True):
     panel(axes, curve, runs[(runs["pairing"] == pairing) & (runs["method"] == "full")])
-    axes.set_title(f"{task}, {ctx:,.0f} tokens, {model}")
+    length = "native context" if ctx != ctx else f"{ctx:,.0f} tokens"
+    axes.set_title(f"{task}, {length}, {model}")
 grid[0][0].legend()
 figure.tight_layout()
 

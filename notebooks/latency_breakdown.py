@@ -29,7 +29,8 @@ from longspan.report.charts import PARTS
 runs = results.read(folder).dropna(subset=["latency.ms_per_token"])
 if runs.empty:
     raise ValueError(f"{folder}: no run has taken a time; measure=latency or measure=all does")
-runs["run"] = runs["task"] + " " + runs["ctx"].map("{:,.0f}".format) + " " + runs["method"]
+length = runs["ctx"].map("{:,.0f}".format, na_action="ignore").fillna("native")
+runs["run"] = runs["task"] + " " + length + " " + runs["method"]
 shown = [
     "run",
     "latency.rows",

@@ -65,7 +65,8 @@ figure, grid = plt.subplots(len(groups), 2, figsize=(11, 3.6 * len(groups)), squ
 for (left, right), ((task, ctx, model, _), group) in zip(grid, groups, strict=True):
     curves(left, group, "scanned", "recall.at_100")
     curves(right, group, "work.read_fraction", "recall.recovered_mass")
-    left.set_title(f"{task}, {ctx:,.0f} tokens, {model}")
+    length = "native context" if ctx != ctx else f"{ctx:,.0f} tokens"
+    left.set_title(f"{task}, {length}, {model}")
     right.legend(fontsize="small")
 figure.tight_layout()
 

@@ -113,6 +113,21 @@ def test_what_is_missing_is_said(name: str, said: str, tmp_path: Path) -> None:
         run(name, tmp_path, folder=str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "name", sorted({path.stem for path in NOTEBOOKS.glob("*.py")} - {TUTORIAL})
+)
+def test_data_may_decide_the_context(name: str, tmp_path: Path) -> None:
+    from tests.report.factory import Made, make
+
+    way = Made(method="retroinfer", settings={"retrieval_budget": 0.1}, share=0.1)
+    for folder in (make(tmp_path, Made()), make(tmp_path, way)):
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps({**summary, "ctx": None}))
+    left = run(name, tmp_path, folder=str(tmp_path))
+    if name in ("budget_sweep", "recall_vs_scanned"):
+        assert left["figure"].axes[0].get_title() == "ruler_vt, native context, nano"
+
+
 def test_a_profile_of_full_attention_alone_is_none(tmp_path: Path) -> None:
     from tests.report.factory import Made, make
 
