@@ -149,18 +149,27 @@ class Partials:
                 yield _stored(line), file.read(size)
 
     def _read(self) -> dict[tuple[str, int], list[Line]]:
-        """The lines by answer; one that is cut short or does not continue is left out."""
+        """The lines by answer; one that is cut short, damaged or does not continue is left out."""
         found: dict[tuple[str, int], list[Line]] = {}
         if not self._path.exists():
             return found
         for text in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, KeyError, TypeError):
-                line = json.loads(text)
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                line = _checked(json.loads(text))
                 before = found.get((line["id"], line["sample"]), [])
                 start = before[-1]["stop"] if before else 0
                 if line["start"] == start and line["stop"] == start + len(line["tokens"]) > start:
                     found[line["id"], line["sample"]] = [*before, line]
         return found
+
+
+def _checked(line: Line) -> Line:
+    """The line, if it has numbers where they should be; or an error else."""
+    begin, size = (0, 0) if line.get("block") is None else line["block"]
+    numbers = (line["start"], line["stop"], *line["tokens"], begin, size)
+    if not all(type(each) is int and each >= 0 for each in numbers):
+        raise TypeError
+    return line
 
 
 def _stored(line: Line) -> int:

@@ -58,6 +58,25 @@ def test_answers_that_a_command_does_not_ask_for_stay_begun(stopped: Done, cli: 
     assert not (folder / "partials").exists()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"tokens": ["5", None, -1, 1.5]}, {"block": ["a", 1]}, {"block": 5}, {"block": [-5, 3]},
+        {"block": [1]}, {"sample": []}, {"start": None}, {"stop": "4"}, [1], "x",
+    ],
+)  # fmt: skip
+def test_a_line_that_is_none_is_passed_over(stopped: Done, cli: Cli, damage: Any) -> None:
+    path = stopped.folder() / "partials.jsonl"
+    first, *others = lines(path)
+    damaged = {**first, **damage} if isinstance(damage, dict) else damage
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in (damaged, *others)))
+    done = cli("samples=3", "batch=3", *LONG)
+    assert done.code == 0, done.err
+    rows = {row["id"]: row["meta"] for row in lines(done.folder() / "samples.jsonl")}
+    assert "resumed_tokens" not in rows.pop(first["id"])
+    assert [meta["resumed_tokens"] for meta in rows.values()] == [4, 4]
+
+
 def test_a_full_disk_names_the_file_of_what_is_begun(tmp_path: Path) -> None:
     partials, path = Partials(tmp_path, 0.0), tmp_path / "partials.jsonl"
     path.symlink_to("/dev/full")
