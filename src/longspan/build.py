@@ -46,6 +46,9 @@ def part(config: Mapping[str, Any], path: str, kind: type[object] = object) -> A
     except (HydraException, ImportError, AttributeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(f"{path}._target_ = {config['_target_']!r}: {reason}") from error
+    if not callable(make):
+        made = f"a {type(make).__name__}; right would be the class of a {kind.__name__}"
+        raise ValueError(f"{path}._target_ = {config['_target_']!r}: {made}")
     given = {
         name: part(value, f"{path}.{name}") if _is_part(value) else value
         for name, value in config.items()

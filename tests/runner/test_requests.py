@@ -92,6 +92,7 @@ WRONG = {
     "recorder.project=a#?%": r"recorder.project = 'a#\?%': cannot be read; ",
     "recorder._target_=longspan.methods.full.Full": r"recorder._target_ = .*; right would be a Rec",
     "prefill._target_=longspan.methods.full.Full": r"prefill._target_ = .*: makes a Full; right ",
+    "method._target_=longspan.methods.full": r"method._target_ = .*: a module; right would be ",
     "hydra.job.chdir=true": r"hydra.job.chdir = True: ",
     "generation.temperature=1e-38": r"generation.temperature = 1e-38: right would be 0, which ",
     "--experimental-rerun=x": r"--experimental-rerun = 'x': not taken; right is the same command",

@@ -187,7 +187,9 @@ def test_prompts_longer_than_the_context(tmp_path: Path) -> None:
     assert cut.meta["truncated"]
     assert cut.question == "What?"
     assert 90 <= tokens(f"{cut.prompt} {cut.prefix}") + 20 <= 100
-    with pytest.raises(ValueError, match="row 0: ctx leaves 1 tokens for the context, too few"):
+    with pytest.raises(
+        ValueError, match="row 0: ctx leaves 1 tokens for the context, too few; right"
+    ):
         read(tmp_path / "a.json", long, ctx=22, truncate="middle")
 
 

@@ -69,7 +69,10 @@ def without_middle(tokenizer: Tokenizer, text: str, limit: int, place: str) -> s
         likely = guess * max(limit, 1) // max(tokens, 1)
         guess = min(max(likely, low + 1), high - 1) if low else (low + high) // 2
     if not low:
-        raise ValueError(f"{place}: ctx leaves {limit} tokens for the context, too few")
+        raise ValueError(
+            f"{place}: ctx leaves {limit} tokens for the context, too few; right would be a larger "
+            "ctx, or fewer new tokens"
+        )
     return text[:low] + text[len(text) - low :]
 
 
