@@ -236,6 +236,10 @@ def test_other_wrong_requests(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("ruler_qa_1-*"))  # said before anything is prepared
     with pytest.raises(ValueError, match=r"task\.haystack_path=.*nowhere\.txt: cannot be read"):
         make(ruler("niah_single_2", tmp_path, haystack="path", haystack_path="nowhere.txt"))
+    with pytest.raises(
+        ValueError, match=r"not read with task\.haystack = 'synthetic'; right would"
+    ):
+        ruler("niah_single_2", tmp_path, haystack_path="essays.txt")
     with pytest.raises(ValueError, match=r"task\.haystack_path=None"):
         make(ruler("niah_single_2", tmp_path, haystack="path"))
 

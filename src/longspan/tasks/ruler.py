@@ -5,7 +5,9 @@ own.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import model_validator
 
 from longspan.options import Count, settings
 from longspan.tasks.base import Task
@@ -55,6 +57,15 @@ class Ruler(Task):
     max_new_tokens: Count | None = None
     """None: RULER's own allowance, 30 to 128."""
     data_dir: str = "results/.data"
+
+    @model_validator(mode="after")
+    def _a_haystack_that_is_named_is_read(self) -> Self:
+        if self.haystack_path is not None and self.haystack != "path":
+            raise ValueError(
+                f"task.haystack_path = {self.haystack_path!r}: not read with task.haystack = "
+                f"{self.haystack!r}; right would be task.haystack=path beside it"
+            )
+        return self
 
     @property
     def spec(self) -> Spec:
