@@ -94,8 +94,9 @@ def check(hydra: Hydra, overrides: Sequence[str]) -> None:
             names = ",".join(map(str, value))
             raise ValueError(f"{name} = {value}: a run has one; right would be -m {name}={names}")
         if name in groups and (value == "" or not isinstance(value, str)):
-            options = ", ".join(loader.get_group_options(name)[:12])
-            raise ValueError(f"{name} = {value!r}: no name of an option; right would be {options}")
+            options = loader.get_group_options(name)
+            right = ", ".join([*options[:12], *["..."] * (len(options) > 12)])
+            raise ValueError(f"{name} = {value!r}: no name of an option; right would be {right}")
 
 
 def _check_sweep(override: Override) -> None:

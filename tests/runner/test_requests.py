@@ -31,7 +31,7 @@ WRONG = {
     "protocol=x": r"protocol = 'x': there is none; right would be one of question_dense, ",
     "foo=1": r"foo: no such key; python run.py --help lists them",
     "method.budgt=3": r"method.budgt: no such key in the method chosen, or in one of a sweep's, ",
-    "task=": r"task = '': no name of an option; right would be aime24, ",
+    "task=": r"task = '': no name of an option; right would be aime24, .*, \.\.\.$",
     "task=[ruler_vt,ruler_cwe]": r"task = .*: a run has one; right would be -m task=ruler_vt,ruler",
     "results=/dev/null/x": r"results = '/dev/null/x': /dev/null is a file; right would be a folder",
     "results=/proc/x": r"results = '/proc/x': /(proc)? cannot be written to; name another folder",
