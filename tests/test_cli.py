@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from longspan.cli import main
+from longspan.errors import exit_code
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "numpy", "pandas", "datasets", "wandb", "lm_eval", "faiss"}
@@ -50,6 +53,7 @@ def test_help_names_groups_keys_and_exit_codes(capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     for expected in ("retroinfer", "ruler_vt", "question_sparse", "wandb_offline", "ctx: null"):
         assert expected in text
+    assert "base" not in text  # of which groups are made
     assert "Exit codes: 0 done, 1 a job failed, 2 the request was wrong" in text
 
 
@@ -137,3 +141,16 @@ def test_a_study_may_be_a_sweep_by_itself(
     assert [line for line in done.err.splitlines() if line.startswith("job ")] == [
         "job 1 of 2: ctx=banana", "job 2 of 2: ctx=apple"
     ]  # fmt: skip
+
+
+def test_sigterm_ends_as_ctrl_c_does(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        return 0
+
+    assert exit_code(work) == 143
+    assert "the same command goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -39,7 +39,7 @@ class Outcome:
 def main(argv: Sequence[str], conf: Path) -> int:
     """Run the command line `argv` with the configuration folder `conf`; returns the exit code.
 
-    0 done, 1 a job failed, 2 the request was wrong, 130 interrupted.
+    0 done, 1 a job failed, 2 the request was wrong, 130 interrupted, 143 by SIGTERM.
     """
     from longspan import composition
 

@@ -40,6 +40,10 @@ class Loader(ConfigLoaderImpl):
         super().__init__(search)
         self._made: dict[tuple[str, ...], bytes] = {}
 
+    def list_groups(self, parent_name: str) -> list[str]:
+        """See Hydra. What others of a group are made of is none to choose from."""
+        return [name for name in super().list_groups(parent_name) if name != "base"]
+
     def load_configuration(
         self,
         config_name: str | None,

@@ -6,8 +6,11 @@ import difflib
 import errno
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 WRONG_REQUEST = 2
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MACHINE = (*FULL, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What fails in the middle of work and was no wrong request."""
@@ -61,11 +64,33 @@ def exit_code(work: Callable[[], int], *, debug: bool = False) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        return _told(work, debug)
-    except KeyboardInterrupt:
-        return interrupted()
+        with _told_to_end():
+            return _told(work, debug)
+    except KeyboardInterrupt as stop:
+        return interrupted(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED)
     finally:
         _let_go()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which batch systems end a job."""
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Within, SIGTERM ends the work as Ctrl-C does, where signals arrive: in the main thread."""
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _told(work: Callable[[], int], debug: bool) -> int:
@@ -112,11 +137,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def interrupted() -> int:
-    """Say what Ctrl-C left; the exit code."""
+def interrupted(code: int = INTERRUPTED) -> int:
+    """Say what is left; the exit code."""
     line = "interrupted; what is recorded is kept, and the same command goes on"
     print(line, file=sys.stderr, flush=True)
-    return INTERRUPTED
+    return code
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -53,6 +53,15 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the folder has no config.json" in refusal(path=str(tmp_path))
 
 
+def test_what_is_given_beside_the_path(tmp_path: Path) -> None:
+    path = str(save_tiny("llama", tmp_path))
+    message = refusal(path=path, config={"rope_parameters": {"rope_type": "yarn"}})
+    assert "'factor'" in message
+    assert "model.config = {'rope_parameters': " in message
+    for folder in (path, "nano"):
+        assert refusal(path=folder, revision="v1").startswith("model.revision = 'v1': a folder")
+
+
 def test_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.constants as hub
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,19 @@ def read(path: Path, content: Any, ctx: int | None = None, **settings: Any) -> l
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     task = JsonFile(path=str(path), **settings)
     return list(task.examples(TOKENIZER, ctx, None, 0))
+
+
+def test_answers_of_a_csv_file(tmp_path: Path) -> None:
+    """A list of texts as JSON is a list; what else looks like one is an answer."""
+    cells = {
+        '["yes", "no"]': ("yes", "no"), "[1, 2]": ("[1, 2]",), '["a", 1]': ('["a", 1]',),
+        "[]": ("[]",), '["yes"': ('["yes"',), "yes, no": ("yes, no",),
+    }  # fmt: skip
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("input", "outputs"), *((f"Q {c}?", c) for c in cells)])
+    examples = list(JsonFile(path=str(tmp_path / "a.csv")).examples(TOKENIZER, None, None, 0))
+    assert [tuple(each.references) for each in examples] == list(cells.values())
+    assert [each.prompt for each in examples] == [f"Q {cell}?" for cell in cells]
 
 
 @pytest.mark.parametrize(

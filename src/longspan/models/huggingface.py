@@ -71,6 +71,10 @@ class HuggingFace:
         if folder.is_dir():
             if not (folder / "config.json").is_file():
                 raise ValueError(f"model.path = {self.path!r}: the folder has no config.json")
+            if self.revision is not None:
+                raise ValueError(
+                    f"model.revision = {self.revision!r}: a folder has none; right would be null"
+                )
             return str(folder)
         if not on_hub(self.path):
             raise ValueError(f"model.path = {self.path!r}: there is no such folder")
@@ -173,6 +177,8 @@ class HuggingFace:
                 reason = "it brings its own code; model.trust_remote_code=true would run it"
             if "ignore_mismatched_sizes" in reason:
                 reason = "they have other shapes than its config says"
+            if self.config:
+                reason += f"; model.config = {self.config} may be why"
             raise ValueError(
                 f"model.path = {self.path!r}: its {what} cannot be read: {reason}"
             ) from error

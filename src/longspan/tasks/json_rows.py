@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, get_args
 from longspan.tasks.matching import Metric
 from longspan.tasks.prompts import split_question
 from longspan.tasks.references import references
+from longspan.tasks.rows import OUTPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_OUTPUTS = ("outputs", "answers", "answer", "output")
 _PREFIXES = ("prefix", "answer_prefix", "gen_prefix")
 _IDS = ("id", "_id", "index")
 
@@ -100,7 +100,7 @@ def _prompt(row: Mapping[str, Any], place: str) -> tuple[str, str]:
 
 
 def _outputs(row: Mapping[str, Any], place: str) -> tuple[str, ...]:
-    found = _first(row, _OUTPUTS)
+    found = _first(row, OUTPUTS)
     if found is None:
         raise ValueError(f"{place}: field 'outputs' (or 'answer', 'answers') is missing")
     return references(found, "outputs", place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Placed = tuple[str, Row]
 """Where a row stands, for error messages, and the row."""
+OUTPUTS = ("outputs", "answers", "answer", "output")
+"""What a row may call its answers."""
 _TEXTS = ("context", "input", "question")
 ROW_FILES = (".jsonl", ".json", ".csv", ".parquet")
 """The endings of files of rows."""
@@ -79,7 +82,22 @@ def _csv_rows(text: str, source: str) -> list[Row]:
             )
     # an empty cell leaves its field out: CSV has no other way to say so
     kept = [{name: row[name] for name in row if name is not None} for row in rows]
-    return [{name: cell for name, cell in row.items() if cell not in (None, "")} for row in kept]
+    return [
+        {name: _listed(cell) if name in OUTPUTS else cell for name, cell in row.items() if cell}
+        for row in kept
+    ]
+
+
+def _listed(cell: str) -> Any:
+    """A cell of answers: a list where it is one of texts, as JSON, for which CSV has no other way;
+    `[1, 2]` is an answer.
+    """
+    try:
+        found = json.loads(cell) if cell.startswith("[") else None
+    except ValueError:
+        return cell
+    texts = isinstance(found, list) and bool(found) and all(isinstance(x, str) for x in found)
+    return found if texts else cell
 
 
 def read_rows(path: str | Path, setting: str = "task.path") -> list[Placed]:
