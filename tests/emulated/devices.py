@@ -20,7 +20,7 @@ from longspan.models.pieces import Between, Pieces
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SPLIT = ("full", "retroinfer", "quest, wave_buffer", "retrieval_attention")
+SPLIT = ("full", "quest, wave_buffer", "retrieval_attention")
 MAP = {
     "model.embed_tokens": 0, "model.rotary_emb": 0, "model.layers.0": 0, "model.layers.1": 1,
     "model.norm": 1, "lm_head": 1,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import runpy
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from tests.emulated.sessions import LENGTHS, METHODS, life, model, prompts, same, steps
@@ -12,6 +17,7 @@ from tests.placement import test_gpu_wave_buffer as on_gpu
 from longspan.methods.prompt import LayerPrompt
 from longspan.models.prompts import Prompts
 from longspan.models.static import StaticStep
+from longspan.studies import fixed_steps
 
 
 def a_capture_that_fails() -> None:
@@ -67,11 +73,26 @@ def a_prompt_in_host_memory() -> None:
         on_gpu.test_a_prompt_goes_to_host_memory_where_the_gpu_is_full(patch)
 
 
+def a_study_of_steps() -> None:
+    """experiments/fixed_steps replays graphs; times are 0 here."""
+    fixed_steps.WARM_UP = 0  # nothing is compiled
+    file = Path(__file__).parents[2] / "experiments/fixed_steps/study.py"
+    line = "--tokens 60 --heads 2 --kv-heads 2 --head-size 16 --prompts 2 --steps 1 --warmup 1"
+    line += " --device cuda --methods quest:wave_buffer"
+    with TemporaryDirectory() as folder:
+        places = ["--out", folder, "--results", f"{folder}/rows"]
+        runpy.run_path(str(file))["main"]([*line.split(), *places])
+        table = pd.read_csv(f"{folder}/table.csv")
+    assert table["graph"].tolist() == [True, True], table["note"].tolist()
+    assert table["exact tokens a head"][0] == 62
+
+
 LIVES = {
     "a capture that fails": a_capture_that_fails,
     "states of a wave buffer": states_of_a_wave_buffer,
     "views, tapes and threads": views_tapes_and_threads,
     "a prompt in host memory": a_prompt_in_host_memory,
+    **({"a study of steps": a_study_of_steps} if find_spec("matplotlib") else {}),
     "locked memory": on_gpu.test_memory_is_locked_as_long_as_it_is_held_and_no_longer,
     "locked memory of forks": on_gpu.test_forks_keep_the_host_memory_of_one_another_locked,
 }

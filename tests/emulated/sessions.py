@@ -74,13 +74,13 @@ METHODS: dict[str, Method] = {
     ),
     "snapkv": SnapKV(budget=0.3, window_tokens=8, placement="gpu"),
     "streaming_llm": StreamingLLM(budget=0.3, sink_tokens=2, placement="gpu"),
-    "retroinfer, gemma3": RetroInfer(**WAVE, **NEAR),
+    "full, gemma3": Full(placement="gpu"),
     "full, host memory": Full(placement="cpu"),
     "oracle_topk": OracleTopK(budget=0.3, sink_tokens=2, local_tokens=4),
     "infinigen": InfiniGen(dense_layers=(), rank=0.5, retrieval_budget=0.3, **NEAR),
     "retrieval_attention": RetrievalAttention(top_tokens=5, **{**NEAR, "placement": "cpu"}),
 }
-FAMILIES = {"retroinfer, gemma3": "gemma3"}
+FAMILIES = {"full, gemma3": "gemma3"}
 """Its first layer slides over twelve tokens, its second does not."""
 TWO_LAYERS = ("quest, wave_buffer", "infinigen", "retrieval_attention", *FAMILIES)
 """Layers share a cache, or one knows of the other. Two of them are as slow as two methods."""

@@ -1,30 +1,18 @@
-"""What experiments/fixed_steps measures, and that its steps can be captured."""
+"""What experiments/fixed_steps measures; tests/emulated captures its steps."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
-from tests.emulated.guard import why_not
 from tests.experiments.test_studies import study
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytest.importorskip("matplotlib", reason="no plots extra")
-ROOT = Path(__file__).parents[2]
 TINY = ["--prompts", "2", "--kv-heads", "2", "--head-size", "16", "--steps", "1"]
-EMULATED = """
-import os
-os.environ["TRITON_INTERPRET"] = "1"
-import runpy, sys
-from tests.emulated import streams
-held = streams.install()
-from longspan.studies import fixed_steps
-fixed_steps.WARM_UP = 0  # nothing is compiled
-runpy.run_path(sys.argv[1])["main"](sys.argv[2:])
-"""
 
 
 def test_rows_say_what_was_read_beside_full_attention(tmp_path: Path) -> None:
@@ -55,19 +43,3 @@ def test_what_cannot_be_measured_is_a_row(tmp_path: Path, monkeypatch: pytest.Mo
     assert row["note"] == "it reads elsewhere"
     frame = module.beside_full(pd.DataFrame([row]))
     assert frame["times as fast as full"].isna().all()
-
-
-@pytest.mark.skipif(why_not() is not None, reason=f"no GPU is emulated: {why_not()}")
-def test_steps_are_replays_of_a_graph(tmp_path: Path) -> None:
-    """Times are 0 there."""
-    file = ROOT / "experiments/fixed_steps/study.py"
-    places = ["--out", str(tmp_path), "--results", str(tmp_path / "rows")]
-    line = ["--tokens", "60", "--heads", "2", "--device", "cuda", "--warmup", "1", *TINY, *places]
-    command = [sys.executable, "-c", EMULATED, str(file), *line, "--methods", "quest:wave_buffer"]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    ran = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    table = pd.read_csv(tmp_path / "table.csv")
-    assert table["graph"].tolist() == [True, True], table["note"].tolist()
-    assert table["exact tokens a head"][0] == 62
