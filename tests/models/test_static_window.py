@@ -53,10 +53,11 @@ def test_other_layers_may_have_an_index(load: Load, name: str) -> None:
     assert both[1].steps_by == "buffers"
 
 
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss"])
 def test_a_step_waits_for_nothing_and_can_be_done_again(
-    load: Load, monkeypatch: pytest.MonkeyPatch
+    load: Load, family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, session = sessions(load, Full(), LENGTHS, family="gemma2")
+    _, session = sessions(load, Full(), LENGTHS, family=family)
     seen = watched(session, 20, monkeypatch)
     assert all(each == seen[0] for each in seen)
     step = session._rows[0].static
