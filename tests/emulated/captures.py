@@ -9,6 +9,7 @@ streams in one capture, graphs of a pool that are replayed in another order.
 from __future__ import annotations
 
 import threading
+import warnings
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,7 +20,7 @@ from tests.emulated.rules import EMPTY, HERE, Illegal, facts, gpus
 from tests.emulated.tensors import CudaTensor, Memory, kept, poison, tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from tests.emulated.streams import Stream
     from torch import Tensor
@@ -38,7 +39,7 @@ class Capture:
 
     def __init__(self, stream: Stream, pool: Pool) -> None:
         self.stream, self.thread, self.pool = stream, threading.get_ident(), pool
-        self.steps: list[Callable[[], object]] = [partial(poison, each) for each in pool.freed]
+        self.steps: list[partial[object]] = [partial(poison, each) for each in pool.freed]
         pool.freed = []
         self.needs: dict[int, tuple[weakref.ref[Any], str]] = {}
         """Memory from before the capture, by address, and what first read or wrote it."""
@@ -150,6 +151,10 @@ class CUDAGraph:
         if capture.broken is not None:
             raise Illegal(f"the capture failed: {capture.broken}")
         self._capture = capture
+        poisoned = [step.args[0] for step in capture.steps if step.func is poison]
+        if len(poisoned) == len(capture.steps):  # which is no work of a GPU
+            capture.pool.freed += poisoned
+            warnings.warn("The CUDA Graph is empty. This usually means ...", stacklevel=2)
 
     @torch.inference_mode()
     def replay(self) -> None:

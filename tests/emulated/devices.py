@@ -25,15 +25,16 @@ MAP = {
     "model.embed_tokens": 0, "model.rotary_emb": 0, "model.layers.0": 0, "model.layers.1": 1,
     "model.norm": 1, "lm_head": 1,
 }  # fmt: skip
+HEAD_APART = dict.fromkeys(MAP, 0) | {"lm_head": 1}
 
 
 @cache
-def split(graphs: str) -> Any:
-    """The model of two layers, one on each device."""
-    weights = HuggingFace._weights
+def split(graphs: str, *, layers: bool = True) -> Any:
+    """The model of two layers, one on each device, or with no layer on the second."""
+    weights, placed = HuggingFace._weights, MAP if layers else HEAD_APART
 
     def apart(self: HuggingFace, source: str, config: Any) -> Any:
-        devices = {name: f"cuda:{number}" for name, number in MAP.items()}
+        devices = {name: f"cuda:{number}" for name, number in placed.items()}
         return dispatch_model(weights(self, source, config).to("cpu"), devices)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -42,14 +43,14 @@ def split(graphs: str) -> Any:
         made = HuggingFace(path=str(folder(2, "llama")), **asked).load()
     with torch.no_grad():
         made._decoder.module.get_input_embeddings().weight[0, ::2] = 0.7
-    assert [each.device.index for each in made._decoder.geometries] == [0, 1]
+    assert [each.device.index for each in made._decoder.geometries] == [0, int(layers)]
     return made
 
 
-def agree(name: str) -> None:
+def agree(name: str, *, layers: bool = True) -> None:
     """Raises AssertionError where two devices do not say what one CPU does."""
     right, _ = life(name, model("cpu", "off", 2))
-    found, session = life(name, split("on"))
+    found, session = life(name, split("on", layers=layers))
     assert session.steps_by.endswith(" graphs")  # accelerate moves more or less, by chance
     same(found, right)
 
@@ -95,6 +96,22 @@ def what_is_moved() -> None:
         assert into.tolist() == [time + 2.0] * 4
 
 
+def what_is_written_where_it_is_moved() -> None:
+    """It is moved anew, and so is what another device wrote."""
+    x, y = torch.ones(4, device="cuda:0"), torch.zeros(4, device="cuda:1")
+
+    def work() -> Any:
+        there = x.to("cuda:1")
+        there.add_(1)
+        before = y.to("cuda:0") + 0
+        y.copy_(x)
+        return there, x.to("cuda:1") + 0, before, y.to("cuda:0") + 0
+
+    pieces, found = pieces_of(work)
+    pieces.replay()
+    assert [each.tolist() for each in found] == [[number] * 4 for number in (2.0, 1.0, 0.0, 1.0)]
+
+
 def what_fails_within_pieces() -> None:
     """It is told, not what comes of it; streams are what they were."""
     x = torch.ones(4, device="cuda:0")
@@ -121,8 +138,10 @@ def two_devices() -> None:
 
 DEVICES = {
     **{f"two devices: {name}": partial(agree, name) for name in SPLIT},
+    "two devices: no layer on one": partial(agree, "streaming_llm", layers=False),
     "weights in host memory": weights_in_host_memory,
     "two devices": two_devices,
     "two devices: what is moved": what_is_moved,
+    "two devices: what is written": what_is_written_where_it_is_moved,
     "two devices: what fails": what_fails_within_pieces,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import runpy
+import weakref
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,10 +23,13 @@ from longspan.studies import fixed_steps
 
 
 def a_capture_that_fails() -> None:
-    """With model.graphs=auto the states go on, on the stream that was there before."""
-    step = StaticStep.step
+    """With model.graphs=auto the states go on, on the stream that was there before. The memory of
+    the step goes at once: what looks for cycles does not know that a GPU is full.
+    """
+    loaded, step, steps = model("cuda", "auto"), StaticStep.step, []
 
     def waiting(self: StaticStep) -> torch.Tensor:
+        steps.append(weakref.ref(self))
         logits_BV = step(self)
         if torch.cuda.is_current_stream_capturing():
             logits_BV.sum().item()
@@ -32,10 +37,31 @@ def a_capture_that_fails() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StaticStep, "step", waiting)
-        found, session = life("full", model("cuda", "auto"))
+        gc.disable()
+        found, session = life("full", loaded)
+        left = [each() for each in steps]
+        gc.enable()
+    assert set(left) == {None}
     assert session.steps_by == "states"
     assert torch.cuda.current_stream() is torch.cuda.default_stream()
     same(found, life("full", model("cpu", "off"))[0])
+
+
+def an_interrupted_warm_up() -> None:
+    """It leaves out what states do between graphs; no later step may."""
+    right = model("cpu", "off").session(METHODS["oracle_topk"])
+    session = model("cuda", "on").session(METHODS["oracle_topk"])
+    said = [each.prefill(prompts(7, LENGTHS[:1])).cpu() for each in (session, right)]
+
+    def interrupted(self: StaticStep) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StaticStep, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session.decode([5])
+    same(said[:1] + steps(session, 2, 1), said[1:] + steps(right, 2, 1))
+    assert session.steps_by == "2 graphs"
 
 
 def states_of_a_wave_buffer() -> None:
@@ -89,6 +115,7 @@ def a_study_of_steps() -> None:
 
 LIVES = {
     "a capture that fails": a_capture_that_fails,
+    "an interrupted warm-up": an_interrupted_warm_up,
     "states of a wave buffer": states_of_a_wave_buffer,
     "views, tapes and threads": views_tapes_and_threads,
     "a prompt in host memory": a_prompt_in_host_memory,

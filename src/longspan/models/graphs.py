@@ -110,9 +110,9 @@ def obstacle(decoder: Decoder, method: Method) -> str | None:
 
 
 def _devices(decoder: Decoder) -> list[torch.device]:
-    """That of the tokens first."""
-    layers = (geometry.device for geometry in decoder.geometries)
-    return list(dict.fromkeys((decoder.device, *layers)))
+    """That of the tokens first; some may have no layer."""
+    weights = (each.device for each in decoder.module.parameters())
+    return list(dict.fromkeys((decoder.device, *weights)))
 
 
 def opened(
@@ -148,8 +148,10 @@ def captured(step: StaticStep, graphs: Graphs) -> bool:
     """Make the step a graph; False where that fails and `graphs` is auto."""
     try:
         capture(step)
-    except Exception as error:  # a kernel too large for the device is no RuntimeError
+    except BaseException as error:  # a kernel too large for the device is no RuntimeError
         step.close()
+        if not isinstance(error, Exception):
+            raise  # interrupted, with some of the step left out
         if graphs != "auto" and isinstance(error, torch.OutOfMemoryError):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -95,7 +95,8 @@ class Guesses:
             layer = self._cache.layers[number]
             if layer.static is not None:
                 layer.static.expect(guess.q_BHD)
-            for state, q_HD in zip(of_method(layer.states), guess.q_BHD, strict=False):
+                return
+            for state, q_HD in zip(of_method(layer.states), guess.q_BHD, strict=True):
                 if state.expects:
                     state.expect(q_HD)
         finally:

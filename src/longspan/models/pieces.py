@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Self
 
     from torch import Tensor
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Work = Callable[[], object]
 
 aten = torch.ops.aten
+EMPTY = "The CUDA Graph is empty"
+"""torch warns so of a capture in which nothing was recorded."""
 
 
 class Between:
@@ -44,13 +46,6 @@ def never(work: Work) -> None:
     """See Between."""
 
 
-class Piece:
-    """A graph, and what is done before it."""
-
-    def __init__(self, first: Sequence[Work]) -> None:
-        self.first, self.graph = first, torch.cuda.CUDAGraph()
-
-
 class Pieces:
     """A captured step. Within, what torch does is recorded, on one device after the other; the
     graphs of a device share its memory, so that all are replayed in order.
@@ -60,33 +55,35 @@ class Pieces:
         """`streams`: what to capture on, by device, the one that a step begins on first."""
         self.device = next(iter(streams))
         """What is recorded now."""
-        self.empty = False
-        """Whether nothing is recorded yet, as far as that is known."""
-        self._pieces: list[Piece] = []
+        self._graphs: list[torch.cuda.CUDAGraph] = []
+        self._works: list[Work] = []
+        """Replays of graphs, and what is done between them."""
+        self._empty: list[torch.cuda.CUDAGraph] = []
+        """Nothing to replay; but a device's memory goes with the last of its graphs."""
         self._streams, self._between = streams, between
         self._pools = {device: torch.cuda.graph_pool_handle() for device in streams}
-        self._open, self._moves = ExitStack(), ExitStack()
+        self._moves = Moves(self) if len(streams) > 1 else nullcontext()
+        # no ExitStack: of an error within, it makes a cycle that holds the step's memory
+        self._open: torch.cuda.graph | None = None
 
     def __len__(self) -> int:
-        return len(self._pieces)
+        return len(self._graphs)
 
     def replay(self) -> None:
         """Take the step again."""
-        for piece in self._pieces:
-            for work in piece.first:
-                work()
-            piece.graph.replay()
+        for work in self._works:
+            work()
 
     def __enter__(self) -> Self:
         self._between.by = self.after
-        self._begin([])
-        if len(self._streams) > 1:
-            self._moves.enter_context(Moves(self))
+        self._begin()
+        self._moves.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._between.by = at_once
-        self._moves.close()
+        moves, self._moves = self._moves, nullcontext()
+        moves.__exit__(*error)
         try:
             self._end()
         except Exception:
@@ -102,22 +99,31 @@ class Pieces:
         recorded, so that its memory is of no graph.
         """
         self._end()
-        first = self._pieces.pop().first if self.empty else ()
         self.device = device
-        self._begin(first if prepare is None else (*first, prepare()))
+        if prepare is not None:
+            self._works.append(prepare())
+        self._begin()
 
-    def _begin(self, first: Sequence[Work]) -> None:
-        piece, device = Piece(first), self.device
-        self.empty = len(self._streams) > 1  # by nobody is it known else
-        stream, pool = self._streams[device], self._pools[device]
-        self._open.enter_context(torch.cuda.graph(piece.graph, pool, stream))
-        self._pieces.append(piece)
+    def _begin(self) -> None:
+        stream, pool = self._streams[self.device], self._pools[self.device]
+        opened = torch.cuda.graph(torch.cuda.CUDAGraph(), pool, stream)
+        opened.__enter__()
+        self._open = opened
 
     def _end(self) -> None:
-        with warnings.catch_warnings():
-            # behind the last move there may be nothing to do
-            warnings.filterwarnings("ignore", "The CUDA Graph is empty")
-            self._open.close()
+        opened, self._open = self._open, None
+        if opened is None:
+            return
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            opened.__exit__(None, None, None)
+        graph = opened.cuda_graph
+        # moves follow on one another; behind the last of them there may be nothing to do
+        if any(EMPTY in str(each.message) for each in said):
+            self._empty.append(graph)
+            return
+        self._graphs.append(graph)
+        self._works.append(graph.replay)
 
 
 class Moves(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -139,13 +145,12 @@ class Moves(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is aten._to_copy.default and _both_gpus(args[0].device, kwargs.get("device")):
             return self._once(args[0], kwargs["device"], kwargs.get("dtype") or args[0].dtype)
         if func is aten.copy_.default and _both_gpus(args[0].device, args[1].device):
+            self._forget(args[0])
             self._pieces.turn(args[0].device, lambda: partial(args[0].copy_, args[1]))
             return args[0]
-        device = next(_gpus(args, kwargs), None)
-        if device is not None:
-            if device != self._pieces.device:
-                self._pieces.turn(device)
-            self._pieces.empty = False
+        device = next(_gpus(args, kwargs), self._pieces.device)
+        if device != self._pieces.device:
+            self._pieces.turn(device)
         if func._schema.is_mutable:
             self._forget(args, kwargs)
         return func(*args, **kwargs)
@@ -163,11 +168,11 @@ class Moves(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._moved[key] = source, target
         return partial(target.copy_, source)
 
-    def _forget(self, args: Any, kwargs: Any) -> None:
-        """What is written now has to be moved again."""
-        written = {each.untyped_storage()._cdata for each in _tensors(args, kwargs)}
-        for key, (source, _) in list(self._moved.items()):
-            if source.untyped_storage()._cdata in written:
+    def _forget(self, *given: Any) -> None:
+        """What is written now, there or here, has to be moved again."""
+        written = {each.untyped_storage()._cdata for each in _tensors(given)}
+        for key, both in list(self._moved.items()):
+            if any(each.untyped_storage()._cdata in written for each in both):
                 del self._moved[key]
 
 
@@ -180,10 +185,10 @@ def _gpus(args: Any, kwargs: Any) -> Iterator[torch.device]:
     """What an operation runs on, as its arguments have it."""
     named = kwargs.get("device")
     found = [torch.device(named)] if named is not None else []
-    for device in (*found, *(each.device for each in _tensors(args, kwargs))):
+    for device in (*found, *(each.device for each in _tensors((args, kwargs)))):
         if device.type == "cuda" and device.index is not None:
             yield device
 
 
-def _tensors(args: Any, kwargs: Any) -> list[Tensor]:
-    return [each for each in tree_iter((args, kwargs)) if isinstance(each, torch.Tensor)]
+def _tensors(given: Any) -> list[Tensor]:
+    return [each for each in tree_iter(given) if isinstance(each, torch.Tensor)]
