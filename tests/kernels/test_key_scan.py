@@ -193,6 +193,16 @@ def test_skewed_columns_are_those_that_weigh_most_in_queries_and_keys() -> None:
         torch.testing.assert_close(found_DD, torch.eye(40))
 
 
+def test_skewed_columns_of_few_queries_are_not_left_to_rounding() -> None:
+    keys_GTD = torch.randn(1, 300, 40) @ torch.randn(40, 40)
+    queries_GSD = torch.randn(1, 3, 40)
+    found = []
+    for factor in (1.0, 1.0 + 3e-7):
+        where = coordinates(keys_GTD * factor, queries_GSD * factor, 20, "skewed")
+        found.append(where.to_queries_GDW[0] @ where.to_codes_GDW[0].T)
+    torch.testing.assert_close(*found, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("case", ["short and ragged", "bfloat16"])
 def test_scores_are_what_ranks_and_near_the_products(case: str) -> None:
     q_HD, keys, coded, where = inputs(**{"rank": 64, **CASES[case]})
