@@ -102,6 +102,13 @@ def test_layers_that_read_all_of_host_memory_are_states_alone(load: Load) -> Non
     assert (both[1].steps_by, step.buffered) == ("buffers", False)
 
 
+def test_layers_without_an_index_are_not_guessed_for(load: Load) -> None:
+    _, session = sessions(load, METHODS["infinigen"])
+    greedy(session, 1)
+    step: Any = session._rows[0].static
+    assert [layer.expects for layer in step.layers] == [False, True, True]
+
+
 def test_warming_up_leaves_states_alone(load: Load) -> None:
     _, session = sessions(load, METHODS["oracle_topk"])
     greedy(session, 1)

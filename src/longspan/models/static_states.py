@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from longspan.methods.base import StaticLayer
+from longspan.methods.base import LayerState, StaticLayer
 from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from longspan.methods.base import LayerState, Method
+    from longspan.methods.base import Method
     from longspan.models.pieces import Between
 
 
@@ -27,7 +27,8 @@ class StaticStates(StaticLayer):
 
     def __init__(self, method: Method, states: Sequence[LayerState], between: Between) -> None:
         self.method, self.states, self.between = method, states, between
-        self.expects = method.guesses
+        # an index may be yet to come; dense layers have none
+        self.expects = method.guesses and type(states[0]).expects is not LayerState.expects
         self._guess_BHD: Tensor | None = None
         self._decoding: Sequence[int] = ()
 
