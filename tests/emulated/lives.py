@@ -19,7 +19,6 @@ from tests.placement import test_gpu_wave_buffer as on_gpu
 from longspan.methods.prompt import LayerPrompt
 from longspan.models.prompts import Prompts
 from longspan.models.static import StaticStep
-from longspan.studies import fixed_steps
 
 
 def a_capture_that_fails() -> None:
@@ -101,7 +100,6 @@ def a_prompt_in_host_memory() -> None:
 
 def a_study_of_steps() -> None:
     """experiments/fixed_steps replays graphs; times are 0 here."""
-    fixed_steps.WARM_UP = 0  # nothing is compiled
     file = Path(__file__).parents[2] / "experiments/fixed_steps/study.py"
     line = "--tokens 60 --heads 2 --kv-heads 2 --head-size 16 --prompts 2 --steps 1 --warmup 1"
     line += " --device cuda --methods quest:wave_buffer"

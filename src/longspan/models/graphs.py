@@ -16,32 +16,42 @@ from longspan.models.static import StaticStep
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from torch import Tensor
+
     from longspan.methods.base import Method
     from longspan.models.decoder import Decoder, Graphs, Row
+    from longspan.models.pieces import Between
 
 WARM_UP = 2
 
 
 def capture(step: StaticStep) -> None:
-    """Make graphs of the step, on its devices whichever is current. Steps before it compile
-    kernels; they store the same token at the same place as the replay will. Raises whatever a step
-    does, RuntimeError where it cannot be captured.
+    """Make graphs of the step, on its devices whichever is current."""
+    step.say([0] * len(step.rows))
+    step.pieces, step.logits_BV = recorded(step.step, _devices(step.decoder), step.between)
+
+
+def recorded(
+    call: Callable[[], Tensor], devices: Sequence[torch.device], between: Between
+) -> tuple[Pieces, Tensor]:
+    """Graphs of what a call does, which begins on the first of its devices, and what it gives, as
+    replays will have it. Calls before it compile kernels, without what is done between graphs, so
+    that one done again must change nothing. Raises whatever it does, RuntimeError where it cannot
+    be captured.
     """
-    devices = _devices(step.decoder)
     with torch.cuda.device(devices[0]), same_streams(devices):
-        step.say([0] * len(step.rows))
         streams = {device: torch.cuda.Stream(device) for device in devices}  # type: ignore[no-untyped-call]
-        warm_up(step, streams)
-        with no_finalizers(), Pieces(streams, step.between) as pieces:
-            step.logits_BV = step.step()
+        between.by = never
+        warm_up(call, streams)
+        with no_finalizers(), Pieces(streams, between) as pieces:
+            found = call()
         for device in devices:
             torch.cuda.synchronize(device)  # what the warm-up says to the host is said
-        step.pieces = pieces
+    return pieces, found
 
 
-def warm_up(step: StaticStep, streams: Mapping[torch.device, torch.cuda.Stream]) -> None:
-    """Take the step on these streams, but for what is done between its pieces."""
-    step.between.by = never
+def warm_up(call: Callable[[], object], streams: Mapping[torch.device, torch.cuda.Stream]) -> None:
+    """On these streams; the last time, RuntimeError where it waits for the device."""
     with ExitStack() as entered:
         for device, side in streams.items():
             before = torch.cuda.current_stream(device)
@@ -51,9 +61,9 @@ def warm_up(step: StaticStep, streams: Mapping[torch.device, torch.cuda.Stream])
             entered.enter_context(torch.cuda.stream(side))
         entered.enter_context(torch.cuda.device(next(iter(streams))))
         for _ in range(WARM_UP):
-            step.step()
+            call()
         with no_waits():
-            step.step()
+            call()
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from longspan.models.graphs import no_finalizers, same_streams
-from longspan.models.pieces import Between, Pieces
+from longspan.models.graphs import recorded
+from longspan.models.pieces import Between
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from longspan.methods.base import LayerState, Method
     from longspan.types import LayerGeometry
 
-WARM_UP = 2
-"""Steps before a capture, which compile kernels."""
 FLUSHED = 256 << 20
 """Bytes that are written before each step: no GPU's cache holds so many."""
 
@@ -67,11 +65,14 @@ class Steps:
         self.new_BGD = prompt.keys_GTD[:, :rows].transpose(0, 1).contiguous()
         self.say(0)
         self.graphed = geometry.device.type == "cuda"
-        self.run: Callable[[], object] = captured(self.step) if self.graphed else self.step
+        self.run: Callable[[], object] = self.step
+        if self.graphed:
+            pieces, self.out_BHD = recorded(self.step, [geometry.device], Between())
+            self.run = pieces.replay
 
-    def step(self) -> object:
+    def step(self) -> Tensor:
         """What is captured; the token's value is its key."""
-        return self.static.step(self.q_BHD, self.new_BGD, self.new_BGD, self.at_B)
+        return self.static.step(self.q_BHD, self.new_BGD, self.new_BGD, self.at_B).out
 
     def say(self, number: int) -> None:
         """Rows and steps look for different things, at where the rows are."""
@@ -111,26 +112,6 @@ def wait() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def captured(step: Callable[[], object]) -> Callable[[], object]:
-    """Replays of a CUDA graph of the call. Raises RuntimeError where it cannot be captured."""
-    device = torch.device("cuda", torch.cuda.current_device())
-    with same_streams([device]):
-        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
-                step()
-        torch.cuda.current_stream().wait_stream(side)
-        with no_finalizers(), Pieces({device: side}, Between()) as pieces:
-            held = step()
-
-    def replay() -> object:
-        pieces.replay()
-        return held
-
-    return replay
 
 
 def timed(call: Callable[[], object]) -> float:
