@@ -7,7 +7,10 @@ compiled down to machine code, and one JSON line a kernel says what came out.
 from __future__ import annotations
 
 import json
+import re
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +33,6 @@ from longspan_kernels.page_gather import page_admit, page_gather
 from longspan_kernels.product_codes import best_tokens, encode, step_tokens
 from longspan_kernels.sampled_decode import sampled_decode
 from longspan_kernels.segmented_kmeans import segmented_kmeans
-from longspan_kernels.segmented_kmeans.seeds_triton import picked
 from longspan_kernels.sparse_decode import sparse_decode
 from longspan_kernels.step_slots import append_token, zone_runs
 from longspan_kernels.types import Chosen, Coded, CodedRows, Pages, Partial, Runs, Sampling
@@ -38,6 +40,16 @@ from longspan_kernels.wave_decode.mass import promoted, spread_bias
 from longspan_kernels.wave_search import wave_search
 
 TARGET = GPUTarget("cuda", 90, 32)
+
+
+def told_of(log: str) -> dict[str, int]:
+    """Registers a thread, bytes that they spill, and whether matrix products wait for each other;
+    nothing of a kernel made before, or where TRITON_DUMP_PTXAS_LOG is not set.
+    """
+    numbers = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores"}
+    found = {name: re.search(pattern, log) for name, pattern in numbers.items()}
+    told = {name: int(each[1]) for name, each in found.items() if each}
+    return told | {"serialised": log.count("instructions are serialized")}
 
 
 def only_compile() -> None:
@@ -54,11 +66,13 @@ def only_compile() -> None:
     launch = JITFunction.run
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        kernel = launch(self, *args, grid=grid, warmup=True, **options)
+        with redirect_stdout(StringIO()) as log:  # what the assembler says of a kernel it makes
+            kernel = launch(self, *args, grid=grid, warmup=True, **options)
         assert kernel.asm["cubin"]
         said = {"kernel": self.fn.__name__, "bytes": len(kernel.asm["cubin"])}
         said |= {"releases": kernel.asm["ptx"].count("st.release.sys")}
-        print(json.dumps(said | {"shared": kernel.metadata.shared}), flush=True)
+        said |= {"shared": kernel.metadata.shared, **told_of(log.getvalue())}
+        print(json.dumps(said), flush=True)
         if len(sys.argv) > 1:  # a folder for who wants to read what the compiler made
             Path(sys.argv[1], f"{said['kernel']}_{kernel.hash[:6]}.ptx").write_text(
                 kernel.asm["ptx"]
@@ -93,14 +107,14 @@ def cluster(dtype: torch.dtype, width: int) -> None:
     wave_search(q_HD, k_GTD, size_GC, **search, **limits)
     many = torch.zeros(2, 20_000, width, dtype=dtype)
     wave_search(q_HD, many, many[..., 0].int(), **search, **limits)
-    segmented_kmeans(k_GTD, k_GTD, clusters=30, segments=3, iterations=2, backend="triton")
+    shape: dict[str, Any] = {"clusters": 150, "segments": 3, "iterations": 2, "seeding": "mixed"}
+    segmented_kmeans(k_GTD, k_GTD, **shape, backend="triton")
     segmented_kmeans(k_GTD, k_GTD, clusters=30, iterations=1, final="global", backend="triton")
     spread_bias(torch.zeros(2, 300), torch.zeros(2, 300), q_HD, 0.1, backend="triton")
     ids = Runs(size_GC[:, :40], None, torch.ones(2, dtype=torch.int32))
     for exact_H in (torch.zeros(8), None):
         weights = torch.zeros(8, 300), *torch.zeros(2, 2, 300), exact_H
         promoted(ids, ids, *weights, 0.1, backend="triton")
-    picked(torch.zeros(2, 64), torch.zeros(2, 64, 64), 16)
 
 
 def prefill(dtype: torch.dtype, width: int) -> None:

@@ -36,6 +36,7 @@ if REASON is None:
     from longspan_kernels.product_codes.tables_triton import encode, table_of
     from longspan_kernels.product_codes.triton import Stretch, write_scores, write_weights
     from longspan_kernels.segmented_kmeans.describe_triton import describe
+    from longspan_kernels.segmented_kmeans.seeds_triton import list_least, meet, pick, space
     from longspan_kernels.segmented_kmeans.triton import assign, segmented_kmeans, update
     from longspan_kernels.step_slots.triton import append_token, zone_runs
     from longspan_kernels.types import HashTables
@@ -248,25 +249,25 @@ def test_clusters_are_made(grids: Any) -> None:
     keys_GTD = torch.rand(GROUPS, 2200, 16)
     options: dict[str, Any] = {"clusters": 1100, "segments": 1100, "iterations": 2}
     segmented_kmeans(keys_GTD, keys_GTD, **options, seeding="even", final="segment")
-    assert {grid[0] for grid in grids[:3]} == {GROUPS * 1100}
+    assert {grid[0] for grid in grids[1:5]} == {GROUPS * 1100}
 
 
 def test_clusters_of_a_million_keys(grids: Any) -> None:
     """What the launches of `segmented_kmeans` do to the last token and the last cluster."""
     keys_GTD = unwritten(GROUPS, TOKENS, WIDTH, dtype=HALF)
     keys_GTD[-1, -1] = 1.0
-    mean_GD, one_G = torch.zeros(GROUPS, WIDTH), torch.ones(GROUPS)
+    mean_GD = torch.zeros(GROUPS, WIDTH)
     centroids_GCD = unwritten(GROUPS, TOKENS // 2, WIDTH, dtype=HALF)
     centroids_GCD[-1, -1] = 0.5
     label_GT = unwritten(GROUPS, TOKENS, dtype=torch.int64)
     segments = TOKENS // 16
-    arrays = keys_GTD, mean_GD, one_G, centroids_GCD, label_GT
-    sizes = TOKENS, TOKENS // 2, WIDTH, segments, *keys_GTD.stride()[:2]
+    arrays = keys_GTD, centroids_GCD, label_GT, TOKENS, TOKENS // 2, WIDTH, segments
+    rest = *keys_GTD.stride()[:2], keys_GTD, keys_GTD
     blocks: dict[str, Any] = {"BLOCK_T": 32, "BLOCK_C": 64, "BLOCK_D": WIDTH}
     grid = (GROUPS * segments,)
-    assign[grid](*arrays, *sizes, keys_GTD, EVERYWHERE=False, LESS=False, **blocks)
+    assign[grid](*arrays, *rest, EVERYWHERE=False, LESS=False, **blocks)
     assert label_GT[-1, -1] == TOKENS // 2 - 1
-    update[grid](*arrays, *sizes, **blocks)
+    update[grid](*arrays, **blocks)
     assert centroids_GCD[-1, -1].tolist() == pytest.approx([WIDTH**-0.5] * WIDTH, abs=1e-3)
     start_GC, size_GC = (unwritten(GROUPS, TOKENS // 2, dtype=WHOLE) for _ in "ss")
     start_GC[-1, -1], size_GC[-1, -1] = TOKENS - 1, 1
@@ -278,6 +279,27 @@ def test_clusters_of_a_million_keys(grids: Any) -> None:
         *keys_GTD.stride()[:2], BLOCK_T=16, BLOCK_D=WIDTH,
     )  # fmt: skip
     assert all(each[-1, -1].eq(1).all() for each in means)
+
+
+def test_seeds_of_a_million_keys(grids: Any) -> None:
+    """What the launches that find seeds do in the last of many short segments."""
+    keys_GTD, segments = unwritten(GROUPS, TOKENS, WIDTH, dtype=HALF), TOKENS // 16
+    keys_GTD[-1, -1], keys_GTD[-1, -10] = 0.5, 1.0
+    short_GT, near_GT = unwritten(GROUPS, TOKENS), unwritten(GROUPS, TOKENS)
+    short_GT[-1, -1], short_GT[-1, -10] = 2 * WIDTH**-0.5, WIDTH**-0.5
+    seed_GC = unwritten(GROUPS, TOKENS // 2, dtype=torch.int64)
+    pool_NP = unwritten(GROUPS * segments, 64, dtype=torch.int64)
+    sizes, batch, grid = (TOKENS, TOKENS // 2), {"BATCH": 16}, (GROUPS * segments,)
+    space[grid](seed_GC, near_GT, *sizes, segments, 0.5, **batch, BLOCK_C=16)
+    assert seed_GC[-1, -8:-4].tolist() == [TOKENS - 16 + each for each in (2, 6, 10, 14)]
+    arrays, more = (keys_GTD, short_GT), (*sizes, WIDTH, segments, 0.5)
+    blocks = {"BLOCK_T": 16, "BLOCK_S": 16, "BLOCK_D": WIDTH}
+    meet[grid](*arrays, seed_GC, near_GT, *more, -1, 1, **batch, **blocks)
+    assert near_GT[-1, -1] == pytest.approx(1.0, abs=1e-3)
+    list_least[grid](near_GT, pool_NP, *sizes, segments, POOL=64, READ=64)
+    assert pool_NP[-1].tolist() == [*range(TOKENS - 16, TOKENS), *[-1] * 48]
+    pick[grid](*arrays, near_GT, pool_NP, seed_GC, *more, 0, **batch, POOL=64, BLOCK_D=WIDTH)
+    assert seed_GC[-1, -4:].tolist() == [TOKENS - 16 + each for each in (0, 1, 3, 4)]
 
 
 def test_keys_are_hashed_and_found(grids: Any) -> None:

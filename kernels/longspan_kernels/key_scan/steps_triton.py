@@ -135,6 +135,7 @@ def scan(q_XD: Tensor, codes: SlotCodes) -> Tensor:
         codes.tokens_B, order_XT, room, heads, heads // rows, a_group, stretches, columns,
         *codes.code_NTW.stride()[:2], codes.stretch_BT.stride(0),
         BLOCK_R=block_r, BLOCK_T=BLOCK_T, BLOCK_W=min(columns & -columns, MOST_COLUMNS),
+        num_warps=8 if block_r > 32 else 4,
     )  # fmt: skip
     return order_XT
 

@@ -85,4 +85,5 @@ def scan(weights_HW: Tensor, code_GTW: Tensor, order_HT: Tensor, first: int) -> 
         code_GTW, high_HW.half(), low_HW.half(), unit_H, order_HT, order_HT.stride(0), first,
         tokens, groups, a_group, columns, *code_GTW.stride()[:2],
         BLOCK_R=block_r, BLOCK_T=BLOCK_T, BLOCK_W=min(columns & -columns, MOST_COLUMNS),
+        num_warps=8 if block_r > 32 else 4,
     )  # fmt: skip

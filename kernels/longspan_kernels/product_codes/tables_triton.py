@@ -69,8 +69,8 @@ def encode(keys_GTD: Tensor, centroids_GPCE: Tensor) -> Tensor:
     with device_of(keys_GTD):
         for keys_GTE, mean_GE, centroids_GCE, less_GC, code_GT in zip(*each, strict=True):
             assign[(triton.cdiv(tokens, 32) * groups,)](
-                keys_GTE, mean_GE, torch.ones_like(mean_GE[:, 0]), centroids_GCE, code_GT,
-                tokens, clusters, size, 1, *keys_GTE.stride()[:2], less_GC.contiguous(),
+                keys_GTE, centroids_GCE, code_GT, tokens, clusters, size, 1,
+                *keys_GTE.stride()[:2], mean_GE, less_GC.contiguous(),
                 EVERYWHERE=False, LESS=True, BLOCK_T=32, BLOCK_C=64, BLOCK_D=pow2(size, 16),
             )  # fmt: skip
     return code_PGT.transpose(0, 1).contiguous()

@@ -73,10 +73,9 @@ def described(
     """The clusters that the labels define."""
     groups, tokens, width = keys_GTD.shape
     floats = partial(torch.empty, dtype=torch.float32, device=keys_GTD.device)
-    size_GC = counts(label_GT, clusters)
-    small = torch.int16 if clusters < 1 << 15 else torch.int32  # sorting takes a pass a byte
+    size_GC = counts(label_GT.long(), clusters)
     found = Clusters(
-        order_GT=label_GT.to(small).argsort(dim=1, stable=True),
+        order_GT=label_GT.argsort(dim=1, stable=True),
         start_GC=(size_GC.cumsum(1) - size_GC).int(),
         size_GC=size_GC.int(),
         centroids_GCD=floats(groups, clusters, width),

@@ -9,11 +9,7 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
-
-    Pick = Callable[[Tensor, Tensor, int], Tensor]
 
 Seeding = Literal["even", "mixed", "farthest"]
 EVEN_SHARE: dict[Seeding, float] = {"even": 1.0, "mixed": 0.5, "farthest": 0.0}
@@ -44,16 +40,16 @@ def picked(near_GP: Tensor, alike_GPP: Tensor, count: int) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def farthest(unit_GTD: Tensor, near_GT: Tensor, count: int, pick: Pick) -> Tensor:
-    """int64 [G, count]: those of the POOL tokens least like any seed that `pick` chooses."""
+def farthest(unit_GTD: Tensor, near_GT: Tensor, count: int) -> Tensor:
+    """int64 [G, count]: those of the POOL tokens least like any seed that are chosen."""
     pool_GP = near_GT.argsort(dim=1, stable=True)[:, :POOL]
     pool_GPD = unit_GTD.gather(1, pool_GP[..., None].expand(-1, -1, unit_GTD.shape[2]))
     alike_GPP = pool_GPD @ pool_GPD.mT
     alike_GPP.diagonal(dim1=1, dim2=2).fill_(float("inf"))
-    return pool_GP.gather(1, pick(near_GT.gather(1, pool_GP), alike_GPP, count))
+    return pool_GP.gather(1, picked(near_GT.gather(1, pool_GP), alike_GPP, count))
 
 
-def apart(x_GTD: Tensor, clusters: int, even_share: float, pick: Pick = picked) -> Tensor:
+def apart(x_GTD: Tensor, clusters: int, even_share: float) -> Tensor:
     """float32 [G, C, D]: seeds of length 1, some evenly spaced, the others farthest first in
     batches.
     """
@@ -62,17 +58,17 @@ def apart(x_GTD: Tensor, clusters: int, even_share: float, pick: Pick = picked) 
     seed_GC = seed_C.expand(len(x_GTD), -1)
     near_GT = alike(unit_GTD, seed_GC)
     while missing := clusters - seed_GC.shape[1]:
-        more_GC = farthest(unit_GTD, near_GT, min(BATCH, missing), pick)
+        more_GC = farthest(unit_GTD, near_GT, min(BATCH, missing))
         near_GT = torch.maximum(near_GT, alike(unit_GTD, more_GC))
         seed_GC = torch.cat([seed_GC, more_GC], dim=1)
     return unit_GTD.gather(1, seed_GC[..., None].expand(-1, -1, unit_GTD.shape[2]))
 
 
-def seeds(x_GTD: Tensor, clusters: int, seeding: Seeding, pick: Pick = picked) -> Tensor:
+def seeds(x_GTD: Tensor, clusters: int, seeding: Seeding) -> Tensor:
     """float32 [G, C, D]: what the clusters of a segment begin with; with fewer tokens than clusters
     evenly spaced whatever `seeding` says.
     """
     tokens = x_GTD.shape[1]
     if seeding != "even" and clusters <= tokens:
-        return apart(x_GTD, clusters, EVEN_SHARE[seeding], pick)
+        return apart(x_GTD, clusters, EVEN_SHARE[seeding])
     return x_GTD[:, even(tokens, clusters, x_GTD.device)]  # not normalised for the first round
