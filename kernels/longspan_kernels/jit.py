@@ -35,7 +35,8 @@ def scan_runs(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Those runs of a row that have entries in [first, first + T), `kept` of them: `end`, how many
-    entries they and the ones before have there; `stop`, one past the last; `begin`, the first.
+    entries they and the ones before have there; `stop`, one past the last; `begin`, the first. The
+    second row of `kept`: the entries of all of them.
     """
     row = tl.program_id(0).to(tl.int64)
     live = tl.load(count + row)
@@ -43,12 +44,12 @@ def scan_runs(
     runs = tl.zeros((), tl.int32)
     for block in range(0, K, BLOCK):
         run = block + tl.arange(0, BLOCK)
-        at = row * K + run
-        low = tl.load(start + at, run < live, 0).to(tl.int64) - first
-        high = low + tl.load(size + at, run < live, 0)
+        at = row * K + run  # what lies behind the count is read, so that nothing waits for that
+        low = tl.load(start + at, run < K, 0).to(tl.int64) - first
+        high = low + tl.load(size + at, run < K, 0)
         low = tl.minimum(tl.maximum(low, 0), T).to(tl.int32)
         high = tl.minimum(tl.maximum(high, 0), T).to(tl.int32)
-        length = tl.maximum(high - low, 0)
+        length = tl.where(run < live, tl.maximum(high - low, 0), 0)
         filled = length > 0
         to = row * K + runs + tl.cumsum(filled.to(tl.int32), 0) - 1
         tl.store(end + to, entries + tl.cumsum(length, 0), filled)
@@ -58,20 +59,20 @@ def scan_runs(
         entries += tl.sum(length, 0)
         runs += tl.sum(filled.to(tl.int32), 0)
     tl.store(kept + row, runs)
+    tl.store(kept + tl.num_programs(0) + row, entries)
 
 
 @triton.jit
-def find_run(end, place, runs, STEPS: tl.constexpr):
-    """The run that holds a place of a row's list of entries: the first whose end lies beyond."""
-    low = tl.zeros_like(place)
-    high = low + runs
-    for _ in tl.static_range(STEPS):
-        middle = (low + high) // 2
-        ends = tl.load(end + middle, low < high, 0)
-        beyond = (low < high) & (ends <= place)
-        high = tl.where((low < high) & (ends > place), middle, high)
-        low = tl.where(beyond, middle + 1, low)
-    return low
+def count_up_to(numbers, most, count, READ: tl.constexpr):
+    """How many of the first `count` numbers are `most` or less. All are read: a search would wait
+    for one number after another. Of where runs end: the run that holds a place of the list.
+    """
+    found = tl.zeros((), tl.int32)
+    for first in range(0, count, READ):
+        at = first + tl.arange(0, READ)
+        taken = (tl.load(numbers + at, at < count, 0) <= most) & (at < count)
+        found += tl.sum(taken.to(tl.int32), 0)
+    return found
 
 
 @triton.jit
@@ -129,6 +130,10 @@ def store_rows(out, lse, row, inside, acc, top, mass, D, BLOCK_D: tl.constexpr):
     mask = inside[:, None] & (d < D)[None, :]
     tl.store(out + row[:, None] * D + d[None, :], acc / mass[:, None], mask)
     tl.store(lse + row, tl.where(empty, -float("inf"), top + tl.log(mass)), inside)
+
+
+MOST_READ = 2048
+"""Numbers that `count_up_to` reads at once."""
 
 
 def pow2(number: int, least: int = 1) -> int:

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from longspan_kernels.jit import capped, device_of, exact, find_run, pow2
+from longspan_kernels.jit import MOST_READ, capped, count_up_to, device_of, exact, pow2
 from longspan_kernels.types import Partial
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def attend_blocks(
     R, X, Y, TILES, q_stride_h, q_stride_q, k_stride_g, k_stride_t, v_stride_g, v_stride_t,
     D: tl.constexpr, BLOCK: tl.constexpr, STEPS: tl.constexpr,
     CAUSAL: tl.constexpr, COLUMNS: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, CUTS: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, READ: tl.constexpr,
 ):  # fmt: skip
     """A tile of positions, which lie in one block, of one head: blocks that all of them see, those
     that some see, then what columns add outside of blocks.
@@ -132,7 +132,7 @@ def attend_blocks(
     if COLUMNS:
         _, most = seen(x, Q, T, BLOCK, CAUSAL)
         column += head * T
-        named = find_run(column, most - 1, tl.load(column_count + head), CUTS)
+        named = count_up_to(column, most - 1, tl.load(column_count + head), READ)
         for begin in range(0, named, BLOCK_N):
             inside = begin + n < named
             token = tl.load(column + begin + n, inside, 0).to(tl.int64)
@@ -207,6 +207,6 @@ def block_sparse_prefill(
             D=width, BLOCK=block, STEPS=triton.cdiv(block, tile_n), CAUSAL=causal,
             COLUMNS=columns_HT is not None, CAPPED=softcap is not None, EXACT=exactly,
             BLOCK_M=tile_m, BLOCK_N=tile_n, BLOCK_D=pow2(width, 16),
-            CUTS=entries.bit_length(), num_warps=8 if exactly else 4, num_stages=3,
+            READ=min(pow2(entries, 16), MOST_READ), num_warps=8 if exactly else 4, num_stages=3,
         )  # fmt: skip
     return Partial(out, lse)

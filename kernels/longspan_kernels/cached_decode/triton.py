@@ -13,10 +13,11 @@ import triton.language as tl
 from longspan_kernels.cached_decode.store import LAYER_BITS
 from longspan_kernels.dense_decode.lists import finished, read_lists
 from longspan_kernels.jit import (
+    MOST_READ,
     capped,
+    count_up_to,
     device_of,
     exact,
-    find_run,
     fold,
     pieces,
     pow2,
@@ -63,7 +64,7 @@ def attend_cached(
     q, near_k, near_v, pool_k, pool_v, address, first, gap, row_of_slot, owner,
     start, end, stop, count, out, lse, scale, softcap, K, N, R, HEADS, D, SLOTS, layer,
     q_stride, k_stride_n, k_stride_t, v_stride_n, v_stride_t,
-    STEPS: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr, PAGE: tl.constexpr,
+    READ: tl.constexpr, CAPPED: tl.constexpr, EXACT: tl.constexpr, PAGE: tl.constexpr,
     ROW: tl.constexpr, S: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
@@ -80,12 +81,12 @@ def attend_cached(
         q_RD = q_RD.to(tl.float32)
     low, high = tl.load(gap + row), tl.load(gap + N + row)
     runs = tl.load(count + row)
-    total = tl.load(end + row * K + runs - 1, runs > 0, 0)
+    total = tl.load(count + N + row)
     chunk = tl.cdiv(tl.cdiv(total, tl.num_programs(1)), BLOCK_T) * BLOCK_T
     top = tl.full((BLOCK_R,), -float("inf"), tl.float32)
     mass = tl.zeros((BLOCK_R,), tl.float32)
     acc = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
-    current = find_run(end + row * K, piece * chunk, runs, STEPS)
+    current = count_up_to(end + row * K, piece * chunk, runs, READ)
     for at in range(piece * chunk, tl.minimum(piece * chunk + chunk, total), BLOCK_T):
         place = at + tl.arange(0, BLOCK_T)
         live = place < total
@@ -174,7 +175,7 @@ def cached_decode(
             scale, softcap or 0.0, lists.width, rows, a_row, heads, width, store.row_of_NT.shape[1],
             store.layer, q_XD.stride(0), *store.near_keys_NCD.stride()[:2],
             *store.near_values_NCD.stride()[:2],
-            STEPS=lists.width.bit_length(), CAPPED=softcap is not None, EXACT=exactly,
+            READ=min(pow2(lists.width, 16), MOST_READ), CAPPED=softcap is not None, EXACT=exactly,
             PAGE=store.pool.page, ROW=width * store.near_keys_NCD.itemsize, S=len(store.first_SN),
             BLOCK_R=block_r, BLOCK_D=pow2(width, 16), BLOCK_T=block_t,
             num_warps=8 if exactly else 4,

@@ -31,7 +31,8 @@ class Lists(NamedTuple):
     start_NK: Tensor
     end_NK: Tensor
     stop_NK: Tensor
-    count_N: Tensor
+    counts: Tensor
+    """Numbers of a list [N]; numbers of ranges, and of what they hold [2, N]."""
     width: int
     reads: Literal["all", "list", "ranges"]
     expected: int
@@ -51,10 +52,10 @@ def read_lists(
     if runs.size_NK is None:
         return Lists(start_NK, unused, unused, count_N, width, "list", width)
     end_NK, stop_NK = torch.empty_like(start_NK), torch.empty_like(start_NK)
-    size_NK, kept_N = runs.size_NK.contiguous(), torch.empty_like(count_N)
+    size_NK, kept_2N = runs.size_NK.contiguous(), torch.empty_like(count_N.expand(2, -1))
     begin_NK = torch.empty_like(start_NK) if begins else unused
     scan_runs[(rows,)](
-        start_NK, size_NK, count_N, begin_NK, end_NK, stop_NK, kept_N, entries, first, width,
+        start_NK, size_NK, count_N, begin_NK, end_NK, stop_NK, kept_2N, entries, first, width,
         BEGINS=begins, BLOCK=min(pow2(width, 16), 1024), num_warps=1,
     )  # fmt: skip
-    return Lists(begin_NK, end_NK, stop_NK, kept_N, width, "ranges", min(16 * width, entries))
+    return Lists(begin_NK, end_NK, stop_NK, kept_2N, width, "ranges", min(16 * width, entries))

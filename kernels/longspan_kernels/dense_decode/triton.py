@@ -10,10 +10,11 @@ import triton.language as tl
 
 from longspan_kernels.dense_decode.lists import finished, read_lists
 from longspan_kernels.jit import (
+    MOST_READ,
     capped,
+    count_up_to,
     device_of,
     exact,
-    find_run,
     fold,
     pieces,
     pow2,
@@ -34,7 +35,7 @@ def attend_piece(
     q, keys, values, key_scale, value_scale, bias, mean, norm, start, end, stop, count, out, lse,
     scale, softcap, T, first, K, N, RATIO, R, HEADS, D,
     q_stride, k_stride_g, k_stride_t, v_stride_g, v_stride_t, ks_stride, vs_stride, bias_stride,
-    norm_stride, READS: tl.constexpr, STEPS: tl.constexpr, CAPPED: tl.constexpr,
+    norm_stride, READS: tl.constexpr, READ: tl.constexpr, CAPPED: tl.constexpr,
     KEY_SCALED: tl.constexpr, VALUE_SCALED: tl.constexpr, BIASED: tl.constexpr,
     BITS: tl.constexpr, TABLES: tl.constexpr, EXACT: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_T: tl.constexpr,
@@ -61,12 +62,12 @@ def attend_piece(
     runs = 0
     if READS == "ranges":
         runs = tl.load(count + row)
-        total = tl.load(end + row * K + runs - 1, runs > 0, 0)
+        total = tl.load(count + N + row)
     chunk = tl.cdiv(tl.cdiv(total, tl.num_programs(1)), BLOCK_T) * BLOCK_T
     begin = piece * chunk
     current = begin
     if READS == "ranges":
-        current = find_run(end + row * K, begin, runs, STEPS)
+        current = count_up_to(end + row * K, begin, runs, READ)
     top = tl.full((BLOCK_R,), -float("inf"), tl.float32)
     mass = tl.zeros((BLOCK_R,), tl.float32)
     acc = tl.zeros((BLOCK_R, BLOCK_D), tl.float32)
@@ -146,13 +147,14 @@ def decode(
         attend_piece[(programs, cuts)](
             q_HD, keys_GTD, values_GTD,
             *(q_HD if x is None else x for x in (*numbers, mean_GD, norm_GT)),
-            lists.start_NK, lists.end_NK, lists.stop_NK, lists.count_N, out, lse,
+            lists.start_NK, lists.end_NK, lists.stop_NK, lists.counts, out, lse,
             scale, softcap or 0.0, entries, first, lists.width, rows, rows // groups, a_row, heads,
             width, q_HD.stride(0), *keys_GTD.stride()[:2], *values_GTD.stride()[:2],
             *(0 if x is None else x.stride(0) for x in (*numbers, norm_GT)),
-            READS=lists.reads, STEPS=lists.width.bit_length(), CAPPED=softcap is not None,
-            KEY_SCALED=key_scale_GT is not None, VALUE_SCALED=value_scale_GT is not None,
-            BIASED=bias_GT is not None, BITS=bits, TABLES=tables, EXACT=exactly,
+            READS=lists.reads, READ=min(pow2(lists.width, 16), MOST_READ),
+            CAPPED=softcap is not None, KEY_SCALED=key_scale_GT is not None,
+            VALUE_SCALED=value_scale_GT is not None, BIASED=bias_GT is not None,
+            BITS=bits, TABLES=tables, EXACT=exactly,
             BLOCK_R=block_r, BLOCK_D=pow2(width, 16), BLOCK_T=block_t,
             num_warps=8 if exactly else 4,
         )  # fmt: skip
