@@ -17,7 +17,7 @@ import torch
 import triton
 from gpu_baselines import indexing, searching
 from gpu_decode import cached, decoding, gathering
-from gpu_prefill import building, prefilling
+from gpu_prefill import building, choosing, prefilling
 from gpu_timing import GROUPS, copied
 
 
@@ -43,6 +43,7 @@ def main() -> None:
         partial(cached, given.tokens, peak),
         partial(building, given.tokens),
         partial(prefilling, given.tokens),
+        partial(choosing, given.tokens),
         partial(searching, given.tokens, peak),
         partial(indexing, given.tokens),
     ]

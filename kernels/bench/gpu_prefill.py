@@ -11,6 +11,7 @@ from inputs import topic_keys
 from tables import Table
 
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
+from longspan_kernels.cell_scores import cell_scores
 from longspan_kernels.segmented_kmeans import segmented_kmeans
 
 
@@ -30,6 +31,24 @@ def building(tokens: int) -> Table:
             taken = ran(partial(segmented_kmeans, keys, keys, **how))
             cells = (f"{taken * 1e3:.1f}", f"{attention * 1e3:.1f}", f"{taken / attention:.1%}")
             table.rows.append((f"{length:,}", seeding, str(rounds), *cells))
+    return table
+
+
+def choosing(tokens: int) -> Table:
+    """What chooses the blocks of a sparse prefill, beside the attention that it is to save."""
+    head = ("stride", "cell_scores ms", "torch, dense ms", "share")
+    tokens = tokens // 128 * 128
+    chunk = min(4096, tokens)
+    table = Table(f"cell_scores: {chunk:,} positions on {tokens:,} tokens, blocks of 128", head)
+    q = torch.randn(GROUPS * RATIO, chunk, WIDTH, device="cuda").bfloat16()
+    k = torch.randn(GROUPS, tokens, WIDTH, device="cuda").bfloat16()
+    many = k.repeat_interleave(RATIO, 0)[None]
+    dense = ran(partial(attended, q[None], many, many))
+    for stride in (8, 16):
+        cut: dict[str, Any] = {"stride": stride, "block": 128, "ahead": tokens - chunk}
+        taken = ran(partial(cell_scores, q, k, scale=SCALE / stride, **cut))
+        cells = (f"{taken * 1e3:.2f}", f"{dense * 1e3:.2f}", f"{taken / dense:.0%}")
+        table.rows.append((str(stride), *cells))
     return table
 
 

@@ -146,6 +146,11 @@ def block_sparse_prefill(q: Annotated[torch.Tensor, dict(device='cpu', writable=
     Attend positions to chosen blocks, all if None, and columns of entries; softcap 0 is none.
     """
 
+def cell_scores(q: Annotated[torch.Tensor, dict(device='cpu', writable=False)], keys: Annotated[torch.Tensor, dict(device='cpu', writable=False)], stride: int, cells: int, ahead: int, scale: float, softcap: float, lse: Annotated[torch.Tensor, dict(dtype='float32', order='C', device='cpu')], threads: int, isa: str) -> None:
+    """
+    Log-sum-exps of what cells of positions give to blocks of cells of entries; softcap 0 is none.
+    """
+
 class StepCaches:
     """
     What CacheSteps of several layers share; see longspan_kernels.block_cache.

@@ -24,6 +24,7 @@ from longspan_kernels import on_gpu
 from longspan_kernels.block_cache.triton import raise_flag
 from longspan_kernels.block_sparse_prefill import block_sparse_prefill
 from longspan_kernels.cached_decode import CachedStore, PagePool, admit_pages, cached_decode
+from longspan_kernels.cell_scores import cell_scores
 from longspan_kernels.dense_decode import dense_decode
 from longspan_kernels.hash_tables import codes, hash_build, hash_search
 from longspan_kernels.key_scan import Coordinates, KeyCodes, best_keys
@@ -118,13 +119,14 @@ def cluster(dtype: torch.dtype, width: int) -> None:
 
 
 def prefill(dtype: torch.dtype, width: int) -> None:
-    """Blocks with columns."""
+    """Blocks with columns, and what chooses blocks."""
     q_HQD, k_GTD = torch.zeros(4, 200, width, dtype=dtype), torch.zeros(2, 300, width, dtype=dtype)
     blocks_HXY, columns_HT = torch.ones(4, 4, 5).bool(), torch.ones(4, 300).bool()
     block_sparse_prefill(
         q_HQD, k_GTD, k_GTD, blocks_HXY,
         columns_HT=columns_HT, scale=0.1, causal=True, backend="triton",
     )  # fmt: skip
+    cell_scores(q_HQD, k_GTD, stride=8, block=64, ahead=100, scale=0.1, backend="triton")
 
 
 def copies(dtype: torch.dtype) -> None:

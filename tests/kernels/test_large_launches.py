@@ -27,6 +27,7 @@ if REASON is None:
     from longspan_kernels.cached_decode import CachedStore, PagePool
     from longspan_kernels.cached_decode.store import _addresses
     from longspan_kernels.cached_decode.triton import admit_pages, cached_decode
+    from longspan_kernels.cell_scores.triton import cell_scores
     from longspan_kernels.dense_decode.triton import decode
     from longspan_kernels.hash_tables.triton import hash_search, write_codes
     from longspan_kernels.key_scan import steps_triton
@@ -317,6 +318,16 @@ def test_keys_are_hashed_and_found(grids: Any) -> None:
     hashed.bound_GLC[-1, -1, -1] = TOKENS
     _, size = hash_search(torch.full((GROUPS, tables), 2**bits - 1, dtype=WHOLE), hashed, 4)
     assert size == 1
+
+
+@LAYOUTS
+def test_cells_are_scored(grids: Any, by_token: bool) -> None:
+    heads, block = 128, 1024
+    q_HQD, (keys_GTD, _) = array(heads, TOKENS, by_token), buffers(by_token)
+    q_HQD[-1, -1], keys_GTD[-1, -32] = 1.0, 1.0
+    cut: dict[str, Any] = {"stride": 32, "block": block, "ahead": 0}
+    found = cell_scores(q_HQD, keys_GTD[-GROUPS:], scale=0.5, softcap=None, **cut)
+    assert found[-1, -1, -1] == pytest.approx(64.0)
 
 
 @LAYOUTS

@@ -97,7 +97,7 @@ def test_antidiagonals_are_summed_and_weighed(softcap: float | None) -> None:
     prefill, stride, cells = XAttention(block=64, stride=8), 8, 8
     grid = Grid(parts(given.k_GTD, given.v_GTD), 64)
     q_HQD = given.q_HTD[:, FIRST:]
-    found = prefill._scores(given.geometry, q_HQD, grid, 0)
+    found = prefill._scores(given.geometry, q_HQD, grid)
     right = torch.zeros_like(found)
     for cell in range((TOKENS - FIRST) // stride):
         z, where = [], []

@@ -8,6 +8,7 @@ namespace longspan {
 void bind_attention_graph(nanobind::module_& module);
 void bind_block_cache(nanobind::module_& module);
 void bind_block_sparse_prefill(nanobind::module_& module);
+void bind_cell_scores(nanobind::module_& module);
 void bind_cache_steps(nanobind::module_& module);
 void bind_decode(nanobind::module_& module);
 void bind_hash_tables(nanobind::module_& module);

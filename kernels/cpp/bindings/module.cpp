@@ -12,6 +12,7 @@ NB_MODULE(_cpu, module) {
     longspan::bind_attention_graph(module);
     longspan::bind_block_cache(module);
     longspan::bind_block_sparse_prefill(module);
+    longspan::bind_cell_scores(module);
     longspan::bind_cache_steps(module);
     longspan::bind_decode(module);
     longspan::bind_hash_tables(module);

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 
 from longspan.options import Fraction, settings
-from longspan.prefill.sparse import Choice, SparsePrefill, capped
+from longspan.prefill.sparse import Choice, SparsePrefill
+from longspan_kernels.cell_scores import cell_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from longspan.types import LayerGeometry
 
 SLAB_BYTES = 1 << 28
-"""Scores held at once."""
+"""Shares held at once."""
 
 
 @settings
@@ -45,47 +45,26 @@ class XAttention(SparsePrefill):
 
     def choose(self, geometry: LayerGeometry, q_HQD: Tensor, grid: Grid) -> Choice | None:
         """See SparsePrefill."""
-        groups = q_HQD.reshape(geometry.kv_heads, -1, *q_HQD.shape[1:])
-        scores = [self._scores(geometry, q_RQD, grid, g) for g, q_RQD in enumerate(groups)]
         forced_XY = (grid.ahead_XY == 0) | (grid.begin_Y == 0)
-        return Choice(enough(torch.cat(scores), forced_XY, self.threshold))
+        return Choice(enough(self._scores(geometry, q_HQD, grid), forced_XY, self.threshold))
 
-    def _scores(self, geometry: LayerGeometry, q_RQD: Tensor, grid: Grid, group: int) -> Tensor:
-        """float32 [R, X, Y]: estimated attention of each block, a row's sum being its cells."""
+    def _scores(self, geometry: LayerGeometry, q_HQD: Tensor, grid: Grid) -> Tensor:
+        """float32 [H, X, Y]: estimated attention of each block, a row's sum being its cells."""
+        cut: dict[str, Any] = {"stride": self.stride, "block": self.block}
+        how: dict[str, Any] = {"scale": geometry.scale / self.stride, "softcap": geometry.softcap}
+        first = grid.parts[-1].first
+        found = [
+            cell_scores(q_HQD, part.keys_GTD, ahead=first - part.first, **cut, **how)
+            for part in grid.parts
+        ]
+        lse_HCY = torch.cat(found, dim=2)
         cells = self.block // self.stride
-        q_RXD = self._strided(q_RQD.flip(-2), backwards=True)
-        q_RXD = q_RXD.view(len(q_RQD), -1, cells, q_RXD.shape[-1])
-        keys = [self._strided(part.keys_GTD[group]) for part in grid.parts]
-        key_ZD = torch.cat(keys)
-        known_Z = torch.cat([self._known(part.stop - part.first, grid) for part in grid.parts])
-        asked_XC1 = self._known(q_RQD.shape[1], grid).view(-1, cells, 1)
-        rows = max(1, SLAB_BYTES // (4 * q_RXD.shape[0] * cells * len(key_ZD)))
-        found = []
-        for first in range(0, q_RXD.shape[1], rows):
-            slab = slice(first, first + rows)
-            z_RXCZ = capped(q_RXD[:, slab] @ key_ZD.T / self.stride, geometry)
-            ahead_XZ = grid.ahead_XY[slab].repeat_interleave(cells, -1)
-            number_Z = torch.arange(cells, device=grid.device).repeat(len(grid.begin_Y))
-            step_CZ = (torch.arange(cells, device=grid.device)[:, None] - number_Z) * self.stride
-            future_XCZ = ahead_XZ[:, None] + step_CZ < 0
-            z_RXCZ = z_RXCZ.masked_fill(future_XCZ | ~known_Z, -torch.inf)
-            share_RXCZ = z_RXCZ.softmax(-1) * asked_XC1[slab]
-            found.append(share_RXCZ.view(*share_RXCZ.shape[:3], -1, cells).sum((2, 4)))
-        return torch.cat(found, dim=1)
-
-    def _strided(self, rows_QD: Tensor, *, backwards: bool = False) -> Tensor:
-        """float32 [.., Q / stride, stride * D], padded to whole blocks with zeros. Backwards: the
-        rows come last first, and so do those of a cell, while the cells come in order.
-        """
-        pad = -rows_QD.shape[-2] % self.block
-        whole_QD = F.pad(rows_QD.float(), (0, 0, pad, 0) if backwards else (0, 0, 0, pad))
-        cells_ZD = whole_QD.reshape(*whole_QD.shape[:-2], -1, self.stride * whole_QD.shape[-1])
-        return cells_ZD.flip(-2) if backwards else cells_ZD
-
-    def _known(self, tokens: int, grid: Grid) -> Tensor:
-        """Bool: which cells of a part, padded to whole blocks, hold a token."""
-        padded = -(-tokens // self.block) * self.block
-        return torch.arange(0, padded, self.stride, device=grid.device) < tokens
+        asked_C1 = torch.arange(lse_HCY.shape[1], device=grid.device)[:, None] * self.stride
+        asked_C1 = asked_C1 < q_HQD.shape[1]
+        some = max(1, SLAB_BYTES // (4 * max(1, lse_HCY[0].numel())))
+        shares = (lse.softmax(-1) * asked_C1 for lse in torch.split(lse_HCY, some))
+        summed = [share.view(len(share), -1, cells, share.shape[2]).sum(2) for share in shares]
+        return torch.cat(summed)
 
 
 def enough(score_RXY: Tensor, forced_XY: Tensor, share: float) -> Tensor:

@@ -3,6 +3,7 @@
 
 #include "longspan/attention_graph_args.hpp"
 #include "longspan/block_sparse_prefill_args.hpp"
+#include "longspan/cell_scores_args.hpp"
 #include "longspan/decode_args.hpp"
 #include "longspan/hash_tables_args.hpp"
 #include "longspan/isa.hpp"
@@ -20,6 +21,7 @@ namespace longspan {
 
 struct Kernels {
     void (*block_sparse_prefill)(const BlockSparseArgs&);
+    void (*cell_scores)(const CellScoresArgs&);
     void (*code_encode)(const CodeEncodeArgs&);
     void (*code_search)(const CodeSearchArgs&);
     void (*code_train)(const CodeTrainArgs&);
