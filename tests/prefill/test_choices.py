@@ -13,6 +13,7 @@ from longspan.placement.part import Part
 from longspan.prefill import patterns
 from longspan.prefill.full import FullPrefill
 from longspan.prefill.minference import MInference
+from longspan.prefill.sampled import SLAB_BYTES, Sampled
 from longspan.prefill.sparse import Grid
 from longspan.prefill.xattention import XAttention, enough
 
@@ -43,26 +44,41 @@ def test_what_a_choice_recovers_is_what_the_attention_says(name: str) -> None:
     q_HQD = GIVEN.q_HTD[:, FIRST:]
     choice = prefill.choose(geometry(), q_HQD, grid)
     assert choice is not None
-    row_S = torch.arange(FIRST, TOKENS)
-    weight_RSP = patterns.weights(geometry(), q_HQD, row_S, grid, 0)
-    torch.testing.assert_close(weight_RSP.sum(-1), torch.ones(2, TOKENS - FIRST))
+    sampled = Sampled.of(geometry(), grid, 0, q_HQD, torch.arange(TOKENS - FIRST))
     *past, chunk = parts()
     sparse = prefill.attend(geometry(), q_HQD, chunk, past)
     dense = FullPrefill().attend(geometry(), q_HQD, chunk, past)
     mass_R = (sparse.lse - dense.lse).exp().mean(1)
-    found_R = patterns.recovered(choice, weight_RSP, row_S, grid)
+    torch.testing.assert_close(sampled.total_RS1[..., 0], dense.lse)
+    found_R = sampled.recovered(choice)
     torch.testing.assert_close(found_R, mass_R, atol=1e-5, rtol=1e-5)
     assert (patterns.cost(choice, grid) < TOKENS).all()
 
 
-def test_columns_and_distances_are_those_of_the_last_rows() -> None:
-    weight_RSP = torch.full((1, 2, TOKENS), 1e-6)
-    row_S = torch.tensor([TOKENS - 2, TOKENS - 1])
-    weight_RSP[0, :, 77] = 0.5  # a column
-    for number, row in enumerate(row_S.tolist()):
-        weight_RSP[0, number, row - 300] = 0.4  # a distance
+@pytest.mark.parametrize("rows", [1, 5, TOKENS - FIRST])
+def test_what_rows_attend_is_summed_by_column_and_distance(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setitem(SLAB_BYTES, "cpu", 4 * 2 * rows * 40)
+    grid, at_S = Grid(parts(), 64), torch.arange(TOKENS - FIRST - rows, TOKENS - FIRST)
+    q_HQD = GIVEN.q_HTD[:, FIRST:]
+    column_RP, distance_RP = Sampled.of(geometry(), grid, 0, q_HQD, at_S).lines()
+    score_RSP = q_HQD[:, at_S] @ GIVEN.k_GTD[0].T * geometry().scale
+    future_SP = torch.arange(TOKENS) > at_S[:, None] + FIRST
+    weight_RSP = score_RSP.masked_fill(future_SP, -torch.inf).softmax(-1)
+    torch.testing.assert_close(column_RP, weight_RSP.sum(1), atol=1e-5, rtol=1e-5)
+    right_RP = torch.zeros_like(distance_RP)
+    for number, row in enumerate((at_S + FIRST).tolist()):
+        right_RP[:, : row + 1] += weight_RSP[:, number, : row + 1].flip(-1)
+    torch.testing.assert_close(distance_RP, right_RP, atol=1e-5, rtol=1e-5)
+
+
+def test_the_best_columns_and_distances_are_chosen() -> None:
+    column_RP, distance_RP = torch.full((2, 1, TOKENS), 1e-6)
+    column_RP[0, 77] = 0.5
+    distance_RP[0, 300] = 0.4
     grid = Grid(parts(), 64)
-    choice = patterns.vertical_slash(weight_RSP, row_S, grid, 31, 101)
+    choice = patterns.vertical_slash(column_RP, distance_RP, grid, 31, 101)
     assert choice.columns_HP is not None
     assert choice.columns_HP[0].nonzero()[:, 0].tolist() == [*range(30), 77]
     for x, row in enumerate(grid.row_X.tolist()):

@@ -8,6 +8,7 @@ import torch
 
 from longspan.options import Count, Fraction, settings
 from longspan.prefill import patterns
+from longspan.prefill.sampled import Sampled
 from longspan.prefill.sparse import Choice, SparsePrefill
 
 if TYPE_CHECKING:
@@ -68,16 +69,13 @@ class MInference(SparsePrefill):
         return Choice(blocks_HXY, torch.cat(columns) if columns else None)
 
     def _of_group(self, geometry: LayerGeometry, q_RQD: Tensor, grid: Grid, group: int) -> Choice:
-        def sampled(row_S: Tensor) -> tuple[Tensor, Tensor]:
-            at_S = row_S + grid.parts[-1].first
-            return patterns.weights(geometry, q_RQD[:, row_S], at_S, grid, group), at_S
-
         heads, positions, _ = q_RQD.shape
-        last_S = torch.arange(max(0, positions - SAMPLED), positions, device=grid.device)
         choices = []
         if self.pattern in ("online", "vertical_slash"):
+            last_S = torch.arange(max(0, positions - SAMPLED), positions, device=grid.device)
+            lines = Sampled.of(geometry, grid, group, q_RQD, last_S).lines()
             sizes = self.vertical_tokens, self.slash_tokens
-            choices.append(patterns.vertical_slash(*sampled(last_S), grid, *sizes))
+            choices.append(patterns.vertical_slash(*lines, grid, *sizes))
         if self.pattern in ("online", "a_shape"):
             choices.append(patterns.a_shape(heads, grid, self.init_tokens, self.local_tokens))
         if self.pattern in ("online", "block_sparse"):
@@ -85,19 +83,19 @@ class MInference(SparsePrefill):
         if len(choices) == 1:
             return choices[0]
         spread_S = torch.linspace(0, positions - 1, SAMPLED, device=grid.device).long()
-        return self._best(choices, grid, *sampled(spread_S))
+        return self._best(choices, Sampled.of(geometry, grid, group, q_RQD, spread_S))
 
-    def _best(self, choices: list[Choice], grid: Grid, weight_RSP: Tensor, row_S: Tensor) -> Choice:
+    def _best(self, choices: list[Choice], sampled: Sampled) -> Choice:
         """Head by head one of the choices."""
-        mass_NR = torch.stack(
-            [patterns.recovered(each, weight_RSP, row_S, grid) for each in choices]
-        )
+        grid, heads = sampled.grid, len(sampled.q_RSD)
+        mass_NR = torch.stack([sampled.recovered(each) for each in choices])
         cost_NR = torch.stack([patterns.cost(each, grid) for each in choices])
         enough_NR = mass_NR >= self.enough
         cheapest_R = cost_NR.masked_fill(~enough_NR, torch.inf).argmin(0)
         best_R = torch.where(enough_NR.any(0), cheapest_R, mass_NR.argmax(0))
         blocks_NRXY = torch.stack([each.blocks_HXY for each in choices])
-        none_RP = weight_RSP.new_zeros(weight_RSP.shape[0], weight_RSP.shape[2], dtype=torch.bool)
+        shape = heads, grid.parts[-1].stop
+        none_RP = torch.zeros(shape, dtype=torch.bool, device=grid.device)
         columns_NRP = torch.stack(
             [none_RP if each.columns_HP is None else each.columns_HP for each in choices]
         )

@@ -19,31 +19,12 @@ FORCED_COLUMNS, FORCED_DISTANCES = 30, 100
 """The first columns and the last distances are always read (the authors' code)."""
 
 
-def weights(
-    geometry: LayerGeometry, q_RSD: Tensor, row_S: Tensor, grid: Grid, group: int
-) -> Tensor:
-    """float32 [R, S, P]: exact attention of sampled rows, by position; 0 for tokens that lie in no
-    part of the grid.
-    """
-    positions = grid.parts[-1].stop
-    z_RSP = torch.full((*q_RSD.shape[:2], positions), -torch.inf, device=grid.device)
-    for part in grid.parts:
-        score_RST = q_RSD.float() @ part.keys_GTD[group].float().T
-        z_RSP[..., part.first : part.stop] = capped(score_RST, geometry)
-    future_SP = torch.arange(positions, device=grid.device) > row_S[:, None]
-    return z_RSP.masked_fill_(future_SP, -torch.inf).softmax(-1)
-
-
 def vertical_slash(
-    weight_RSP: Tensor, row_S: Tensor, grid: Grid, vertical: int, slash: int
+    column_RP: Tensor, distance_RP: Tensor, grid: Grid, vertical: int, slash: int
 ) -> Choice:
-    """The columns and the distances that the last rows attend most."""
-    heads, _, positions = weight_RSP.shape
-    column_RP = weight_RSP.sum(1)
+    """The columns and the distances that rows attend most, by what they attend at each."""
+    heads, positions = column_RP.shape
     column_RP[:, :FORCED_COLUMNS] = torch.inf
-    distance_RP = torch.zeros_like(column_RP)
-    for number, row in enumerate(row_S.tolist()):
-        distance_RP[:, : row + 1] += weight_RSP[:, number, : row + 1].flip(-1)
     distance_RP[:, :FORCED_DISTANCES] = torch.inf
     columns_RP = top(column_RP, max(vertical, FORCED_COLUMNS))
     taken_RP = top(distance_RP, max(slash, FORCED_DISTANCES))
@@ -88,20 +69,6 @@ def top(score: Tensor, count: int) -> Tensor:
     """Bool: the best `count` along the last axis."""
     best = score.topk(min(count, score.shape[-1]), dim=-1).indices
     return torch.zeros_like(score, dtype=torch.bool).scatter_(-1, best, True)
-
-
-def recovered(choice: Choice, weight_RSP: Tensor, row_S: Tensor, grid: Grid) -> Tensor:
-    """[R]: the share of the sampled rows' attention that a choice reads, on average."""
-    total_RS = torch.zeros(weight_RSP.shape[:2], device=grid.device)
-    at_S = (row_S - grid.parts[-1].first) // grid.block
-    for number, part in enumerate(grid.parts):
-        blocks_RXY, columns_RT = grid.of_part(choice, number)
-        entry_T = torch.arange(part.stop - part.first, device=grid.device) // grid.block
-        seen_RST = blocks_RXY[:, at_S][..., entry_T]
-        if columns_RT is not None:
-            seen_RST = seen_RST | columns_RT[:, None]
-        total_RS += (weight_RSP[..., part.first : part.stop] * seen_RST).sum(-1)
-    return total_RS.mean(1)
 
 
 def cost(choice: Choice, grid: Grid) -> Tensor:
