@@ -35,6 +35,8 @@ SEEDS = 2**31
 seeds beyond.
 """
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
+Folder = Annotated[str, Field(min_length=1)]
+"""A path; an empty one would be where the program was started."""
 Bytes = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 Gigabytes = Annotated[float, Field(ge=0)]

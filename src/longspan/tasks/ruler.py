@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from longspan.options import Count, settings
+from longspan.options import Count, Folder, settings
 from longspan.tasks.base import Task
 from longspan.tasks.files import file_sha256
 from longspan.tasks.haystack import HAYSTACK_VERSION
@@ -56,7 +56,7 @@ class Ruler(Task):
     """Whether the answer is begun for the model; False for models that think first."""
     max_new_tokens: Count | None = None
     """None: RULER's own allowance, 30 to 128."""
-    data_dir: str = "results/.data"
+    data_dir: Folder = "results/.data"
 
     @model_validator(mode="after")
     def _a_haystack_that_is_named_is_read(self) -> Self:
