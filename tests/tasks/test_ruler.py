@@ -229,6 +229,8 @@ def test_a_context_too_short_is_refused(name: RulerName, tmp_path: Path) -> None
 def test_other_wrong_requests(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ctx=None"):
         ruler("vt", tmp_path).examples(TOKENIZER, None, 1, 0)
+    with pytest.raises(ValueError, match="data_dir"):
+        Ruler(name="vt", data_dir="")
     with pytest.raises(ValueError, match="seed=-1"):
         make(ruler("vt", tmp_path), seed=-1)
     with pytest.raises(ValueError, match=r"task\.data=None: ruler_qa_1 needs SQuAD"):
