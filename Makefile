@@ -26,9 +26,9 @@ setup: $(STAMP)   ## create .venv, install, build the native kernels
 demo: $(STAMP)    ## the main job on the embedded model: RetroInfer beside full attention
 	$(BIN)/python run.py -m method=full,retroinfer
 
-# Two workers of one thread each: the tests are many and small.
+# Two workers of one thread each: the tests are many and small. Their processes find bytecode: compiling what one imports takes four seconds.
 test: $(STAMP)    ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)    ## ruff and mypy --strict
 	$(BIN)/ruff check .
