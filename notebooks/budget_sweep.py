@@ -34,23 +34,26 @@ runs.groupby(["task", "ctx", "model", "method"], dropna=False).size().rename("ru
 # %% [markdown]
 # ## Score against the retrieval budget
 #
-# One panel a task and length; a line for each value of the estimation budget. The dashed line is
-# full attention.
+# One panel a task, length and model; a line a method and value of its estimation budget. The dashed
+# line is full attention.
 
 
 # %%
 def panel(axes, curve, baseline):
-    lines = "set.estimation_budget" if "set.estimation_budget" in curve else "method"
-    for name, line in curve.groupby(lines):
+    lines = ["method", *(name for name in ["set.estimation_budget"] if name in curve)]
+    for (method, *estimation), line in curve.groupby(lines, dropna=False):
         mean = line["score.mean"]
         spread = [mean - line["score.low"], line["score.high"] - mean]
-        label = f"{lines.removeprefix('set.')} {name}"
+        label = " estimating ".join(
+            [method, *(f"{share:g}" for share in estimation if share == share)]
+        )
         axes.errorbar(
             100 * line["set.retrieval_budget"], mean, spread, marker="o", capsize=3, label=label
         )
     for score in baseline["score.mean"]:
         axes.axhline(score, color="grey", linestyle="--")
     axes.set(xscale="log", xlabel="retrieval budget, %", ylabel="score")
+    axes.legend(fontsize="small")
 
 
 swept = runs.dropna(subset=["set.retrieval_budget"]).sort_values("set.retrieval_budget")
@@ -62,7 +65,6 @@ for axes, ((task, ctx, model, pairing), curve) in zip(grid[0], panels, strict=Tr
     panel(axes, curve, runs[(runs["pairing"] == pairing) & (runs["method"] == "full")])
     length = "native context" if ctx != ctx else f"{ctx:,.0f} tokens"
     axes.set_title(f"{task}, {length}, {model}")
-grid[0][0].legend()
 figure.tight_layout()
 
 # %% [markdown]
@@ -104,6 +106,7 @@ front = results.pareto(runs)
 shown = [
     "task",
     "ctx",
+    "model",
     "method",
     "set.retrieval_budget",
     "work.bytes_per_token",

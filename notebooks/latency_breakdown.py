@@ -30,7 +30,10 @@ runs = results.read(folder).dropna(subset=["latency.ms_per_token"])
 if runs.empty:
     raise ValueError(f"{folder}: no run has taken a time; measure=latency or measure=all does")
 length = runs["ctx"].map("{:,.0f}".format, na_action="ignore").fillna("native")
-runs["run"] = runs["task"] + " " + length + " " + runs["method"]
+budgets = runs.filter(regex=r"^set\..*budget$").select_dtypes("number")
+budgets = budgets.map("{:g}".format, na_action="ignore").fillna("")
+parts = [runs["task"], length, runs["model"], runs["method"], *(budgets[name] for name in budgets)]
+runs["run"] = [" ".join(filter(None, words)) for words in zip(*parts, strict=True)]
 shown = [
     "run",
     "latency.rows",
@@ -83,8 +86,10 @@ runs[["run", "latency.ms_per_token", "speed-up", "build share of first token"]].
 
 # %%
 figure, axes = plt.subplots(figsize=(8, 1 + 0.3 * len(runs)))
+places = range(len(runs))
 if {"latency.ms_per_token_p10", "latency.ms_per_token_p90"} <= set(runs):
-    axes.hlines(runs["run"], runs["latency.ms_per_token_p10"], runs["latency.ms_per_token_p90"])
-axes.plot(runs["latency.ms_per_token"], runs["run"], "o")
+    axes.hlines(places, runs["latency.ms_per_token_p10"], runs["latency.ms_per_token_p90"])
+axes.plot(runs["latency.ms_per_token"], places, "o")
+axes.set_yticks(places, runs["run"])
 axes.set(xlabel="milliseconds a token")
 figure.tight_layout()

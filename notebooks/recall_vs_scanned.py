@@ -38,13 +38,14 @@ if measured.empty:
 shown = [
     "task",
     "ctx",
+    "model",
     "method",
     "scanned",
     "work.read_fraction",
     "recall.at_100",
     "recall.recovered_mass",
 ]
-measured.reindex(columns=shown).sort_values(["task", "ctx", "method"]).round(3)
+measured.reindex(columns=shown).sort_values(["task", "ctx", "model", "method"]).round(3)
 
 # %% [markdown]
 # ## Recall@100

@@ -44,9 +44,9 @@ labels = {
     for row in runs.to_dict("records")
 }
 heads["run"] = heads["folder"].map(labels)
-heads.groupby(["task", "ctx", "run"], dropna=False)["recovered_mass"].describe()[
-    ["mean", "min", "25%", "50%"]
-].round(3)
+of_runs = heads.groupby(["task", "ctx", "model", "run", "folder"], dropna=False)
+profile = of_runs["recovered_mass"].describe()[["mean", "min", "25%", "50%"]].round(3)
+profile.droplevel("folder")
 
 # %% [markdown]
 # ## The map
@@ -61,7 +61,8 @@ low = heads["recovered_mass"].min()
 for axes, (_, run) in zip(grid[0], maps, strict=True):
     mass = run.pivot(index="layer", columns="head", values="recovered_mass")
     image = axes.imshow(mass, vmin=low, vmax=1, aspect="auto", cmap="magma")
-    axes.set(title=f"{run['task'].iloc[0]}\n{run['run'].iloc[0]}", xlabel="head", ylabel="layer")
+    task, model, name = run[["task", "model", "run"]].iloc[0]
+    axes.set(title=f"{task}, {model}\n{name}", xlabel="head", ylabel="layer")
 figure.colorbar(image, ax=grid[0].tolist(), label="recovered attention")
 
 # %% [markdown]
@@ -91,4 +92,4 @@ axes.set(xlabel="step", ylabel="recovered attention, %")
 
 # %%
 worst = heads[heads["method"] != "full"].nsmallest(10, "recovered_mass")
-worst[["task", "run", "layer", "head", "recovered_mass", "output_error"]].round(3)
+worst[["task", "model", "run", "layer", "head", "recovered_mass", "output_error"]].round(3)

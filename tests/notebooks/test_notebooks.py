@@ -128,6 +128,38 @@ def test_data_may_decide_the_context(name: str, tmp_path: Path) -> None:
         assert left["figure"].axes[0].get_title() == "ruler_vt, native context, nano"
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models, and two methods with the same budgets and one with others."""
+    from tests.report.factory import Made, make
+
+    root = tmp_path_factory.mktemp("mixed")
+    wave = {"retrieval_budget": 0.1, "estimation_budget": 0.2}
+    for model, share in (("nano", 0.1), ("other", 0.001)):
+        make(root, Made(model=model))
+        for method, settings in (
+            ("retroinfer", wave), ("hybrid", wave), ("quest", {"retrieval_budget": 0.1}),
+            ("quest", {"retrieval_budget": 0.2}),
+        ):  # fmt: skip
+            make(root, Made(model=model, method=method, settings=settings, share=share))
+    return root
+
+
+def test_models_are_told_apart(mixed: Path, tmp_path: Path) -> None:
+    """A mean over models, and two runs under one name, say nothing of either."""
+    profile = run("sparsity_profile", tmp_path, folder=str(mixed))["profile"]
+    runs = run("latency_breakdown", tmp_path, folder=str(mixed))["runs"]
+    assert len(profile) == len(runs) == 10
+    assert profile["mean"].loc["ruler_vt", 8192, "nano", "retroinfer 0.1 0.2"].item() > 0.9
+    assert runs["run"].is_unique
+
+
+def test_methods_are_told_apart(mixed: Path, tmp_path: Path) -> None:
+    axes = run("budget_sweep", tmp_path, folder=str(mixed))["figure"].axes
+    names = ["hybrid estimating 0.2", "quest", "retroinfer estimating 0.2"]
+    assert [[text.get_text() for text in each.get_legend().texts] for each in axes] == [names] * 2
+
+
 def test_a_profile_of_full_attention_alone_is_none(tmp_path: Path) -> None:
     from tests.report.factory import Made, make
 
