@@ -58,6 +58,12 @@ def part(config: Mapping[str, Any], path: str, kind: type[object] = object) -> A
     if not isinstance(built, kind):
         made = f"makes a {type(built).__name__}; right would be a {kind.__name__}"
         raise ValueError(f"{path}._target_ = {config['_target_']!r}: {made}")
+    if kind is not object and given and not is_dataclass(built):
+        raise ValueError(
+            f"{path}._target_ = {config['_target_']!r}: {type(built).__name__} keeps no fields of "
+            "its settings, so that runs that differ in them would be taken for one; right would be "
+            "a class that is marked @settings"
+        )
     return built
 
 

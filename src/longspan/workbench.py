@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from longspan.build import part
 from longspan.fingerprint import described
+from longspan.tasks.base import taken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,9 +60,8 @@ class Workbench:
             default=str,
         )
         if key not in self._examples:
-            self._examples[key] = task.examples(
-                model.tokenizer, request.ctx, request.samples, request.seed
-            )
+            made = task.examples(model.tokenizer, request.ctx, request.samples, request.seed)
+            self._examples[key] = taken(made, task.label)
         return self._examples[key]
 
     def prompts(self, request: Request, *, sweep: bool) -> Prompts | None:

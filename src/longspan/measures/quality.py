@@ -158,7 +158,7 @@ class Quality:
         tokenizer = self.subject.model.tokenizer
         if not example.forced:
             text = stream.text(tokenizer)
-            return text, self.task.score(example, text), {}
+            return text, _fair(self.task.score(example, text), self.task.label), {}
         taught = cast("Taught", stream)
         nats, pairs = math.fsum(taught.nats), zip(taught.tokens, taught.likeliest, strict=True)
         found = {
@@ -168,6 +168,17 @@ class Quality:
         }
         score = 100 * math.exp(-nats / len(taught.nats))
         return tokenizer.decode(taught.likeliest, skip_special_tokens=True), score, found
+
+
+def _fair(score: Any, label: str) -> float:
+    """A task's score as records keep it; ValueError for one that no interval could be put around,
+    as a truth value, which would count for a hundredth.
+    """
+    number = score.item() if hasattr(score, "item") else score
+    known = isinstance(number, int | float) and not isinstance(number, bool)
+    if not known or not 0 <= round(number, 6) <= 100:
+        raise ValueError(f"task: {label} scores {score!r}; right would be a number from 0 to 100")
+    return float(number)
 
 
 def last_work(layers: Sequence[LayerState]) -> dict[str, float]:

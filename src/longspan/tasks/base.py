@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from longspan.types import Example, Record
 
@@ -35,6 +35,27 @@ def rendered(tokenizer: Tokenizer, prompt: str) -> str:
     turns = [{"role": "user", "content": prompt}]
     options = getattr(tokenizer, "template_options", {})
     return str(apply(turns, tokenize=False, add_generation_prompt=True, **options))
+
+
+def taken(examples: Iterable[Example], label: str) -> Sequence[Example]:
+    """A task's examples, as many as they are asked for; ValueError for one that its own record,
+    which holds JSON, would not be told to be of.
+    """
+    kept, seen = list(examples), set[str]()
+    for each in kept:
+        if not isinstance(each.id, str) or each.id in seen:
+            raise ValueError(
+                f"task: {label} has an example of the id {each.id!r}; right would be a text, and "
+                "another for each example"
+            )
+        answers = each.references
+        if not isinstance(answers, tuple) or not all(isinstance(text, str) for text in answers):
+            raise ValueError(
+                f"task: {label} has references = {answers!r:.60} in example {each.id}; right would "
+                "be a tuple of texts"
+            )
+        seen.add(each.id)
+    return kept
 
 
 class Task(ABC):
