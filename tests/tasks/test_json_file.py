@@ -94,6 +94,18 @@ def test_context_and_question(tmp_path: Path) -> None:
     assert parts == [(context, "What?") for context in contexts]
 
 
+def test_a_field_of_null_is_left_out(tmp_path: Path) -> None:
+    """As for all other fields: a table of rows that differ in what they have fills in null."""
+    rows = [
+        {"context": None, "question": None, "input": "A text.\nWhat?", "outputs": "a"},
+        {"context": "A text.\n", "question": "What?", "input": None, "outputs": "a"},
+    ]
+    parts = [(each.context, each.question) for each in read(tmp_path / "a.json", rows)]
+    assert parts == [("A text.\n", "What?")] * 2
+    with pytest.raises(ValueError, match="missing or empty"):
+        read(tmp_path / "a.json", {"context": "A text.", "question": None, "outputs": "a"})
+
+
 def test_a_row_has_the_last_word(tmp_path: Path) -> None:
     own = {"metric": "exact", "max_new_tokens": 5, "prefix": "It is", "chat": False}
     first, second = read(tmp_path / "a.json", [ROW | own, ROW], metric="any", prefix="So")

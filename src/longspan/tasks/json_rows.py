@@ -79,22 +79,22 @@ def _typed(value: Any) -> Any:
 
 def _prompt(row: Mapping[str, Any], place: str) -> tuple[str, str]:
     """`input` alone is split where its question begins; beside `context` it is the question, beside
-    `question` the context.
+    `question` the context. Null is how tables of rows that differ leave a field out.
     """
     for name in ("input", "context", "question"):
-        if name in row and not isinstance(row[name], str):
+        if row.get(name) is not None and not isinstance(row[name], str):
             raise ValueError(f"{place}: field '{name}' is {row[name]!r:.60}; right would be a text")
-    context, question = row.get("context", ""), row.get("question", "")
+    context, question, other = (row.get(name) or "" for name in ("context", "question", "input"))
     if not question:
-        question = row.get("input", "")
+        question = other
     elif not context:
-        context = row.get("input", "")
+        context = other
     if not question.strip():
         raise ValueError(
             f"{place}: field 'input' (or 'question', beside 'context') is missing or empty"
         )
     if not context:
-        return split_question(question) if "input" in row else ("", question)
+        return split_question(question) if row.get("input") is not None else ("", question)
     gap = "" if context[-1].isspace() else "\n\n"
     return context + gap, question
 
