@@ -81,12 +81,19 @@ def _read_whole(run: Run, folder: RunFolder) -> str | None:
     """What to say where a sparse method left nothing out."""
     known = {"exact_tokens", "context_tokens"}
     works = [record.work for record in folder.records if known <= record.work.keys()]
-    whole = sum(work["exact_tokens"] >= 0.999 * work["context_tokens"] for work in works)
+    whole = [
+        work["context_tokens"]
+        for work in works
+        if work["exact_tokens"] >= 0.999 * work["context_tokens"]
+    ]
     if run.method.name == "full" or not whole:
         return None
-    least = getattr(run.method, "update_tokens", None)
-    why = f": method.update_tokens = {least} is the least that is indexed" if least else ""
-    return f"{whole} of {len(works)} answers read all of their context, as full attention does{why}"
+    said = f"{len(whole)} of {len(works)} answers read all of their context, as full attention does"
+    names = ("update_tokens", "sink_tokens", "local_tokens")
+    least, *steady = (getattr(run.method, name, 0) for name in names)
+    if max(whole) >= least + sum(steady) + run.model.layers:  # layers take turns to index
+        return said
+    return f"{said}: method.update_tokens = {least} is the least that is indexed"
 
 
 def _slow_dtype(run: Run) -> str | None:

@@ -183,6 +183,9 @@ def test_prompts_too_short_for_an_index_are_told_of(cli: Cli) -> None:
     said = "1 of 1 answers read all of their context, as full attention does: method.update_tokens"
     few = ["samples=1", "measure=quality", "method.local_tokens=8"]
     assert said in cli("method=retroinfer", *few).err
+    told = cli("method=retroinfer", "method.update_tokens=1", "method.retrieval_budget=1", *few).err
+    assert "read all of their context" in told
+    assert "method.update_tokens" not in told
     sparse = cli("method=streaming_llm", *few[:2])
     assert "read all of" not in sparse.err
     path = sparse.folder("streaming_llm") / "samples.jsonl"
