@@ -26,10 +26,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 MACHINE = (*FULL, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What fails in the middle of work and was no wrong request."""
 
+GROUPS = "model|method|prefill|task|measure|recorder|preset|protocol"
+"""Keys that choose a file, and take no list."""
 LISTED = "python run.py --help lists them"
 WORDS = {
     r"Missing mandatory value: \S+\s+full_key: (\S+)":
         "{1} is missing: it has no default; right would be {1}=...",
+    rf"Ambiguous value for argument '(({GROUPS})=([^']*))'":
+        "{2} = '{3}': several values; right would be -m {1}",
     r"Ambiguous value for argument '(([^'=]+)=([^']*))'":
         "{2} = '{3}': several values; right would be -m {1} for a sweep, or {2}=[{3}] for a list",
     r"Cannot find primary config '([^']+)'":

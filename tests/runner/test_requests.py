@@ -72,6 +72,7 @@ WRONG = {
     "threads=1000000": r"threads = 1000000: input should be less than or equal to 1024",
     "--config-name=nope": r"--config-name = 'nope': there is no such configuration",
     "ctx=4k,8k": r"ctx = '4k,8k': several values; right would be -m ctx=4k,8k for a sweep, or ",
+    "measure=quality,recall": r"measure = .*values; right would be -m measure=quality,recall$",
     "=1": r"=1: names no key; right would be key=value",
     "~": r"~: names no key; right would be key=value",
     "~ctx": r"~ctx: no such key, or null already; python run.py --help lists them",
