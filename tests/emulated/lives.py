@@ -19,6 +19,8 @@ from tests.placement import test_gpu_wave_buffer as on_gpu
 from longspan.methods.prompt import LayerPrompt
 from longspan.models.prompts import Prompts
 from longspan.models.static import StaticStep
+from longspan.prefill.minference import MInference
+from longspan.prefill.xattention import XAttention
 
 
 def a_capture_that_fails() -> None:
@@ -93,6 +95,22 @@ def views_tapes_and_threads() -> None:
     same(turns(name, "cuda", "on"), turns(name, "cpu", "off"))
 
 
+def sparse_prefills() -> None:
+    """Blocks are chosen and attended where the model is; the second chunk leaves some out."""
+    few: dict[str, Any] = {"vertical_tokens": 31, "slash_tokens": 101, "blocks": 1}
+    few |= {"init_tokens": 5, "local_tokens": 40}
+    ways = XAttention(block=64, stride=32, threshold=0.4), MInference(enough=0.9, **few)
+    for way in ways:
+        said = []
+        for device in ("cuda", "cpu"):
+            loaded = model(device, "off", prefill_chunk_tokens=128)
+            session = loaded.session(METHODS["full"], prefill=way)
+            said.append([session.prefill(prompts(7, (200,))).cpu()])
+        same(*said)
+        dense = model("cpu", "off").session(METHODS["full"]).prefill(prompts(7, (200,)))
+        assert (dense - said[1][0]).abs().max() > 1e-3
+
+
 def a_prompt_in_host_memory() -> None:
     with pytest.MonkeyPatch.context() as patch:
         on_gpu.test_a_prompt_goes_to_host_memory_where_the_gpu_is_full(patch)
@@ -116,6 +134,7 @@ LIVES = {
     "an interrupted warm-up": an_interrupted_warm_up,
     "states of a wave buffer": states_of_a_wave_buffer,
     "views, tapes and threads": views_tapes_and_threads,
+    "sparse prefills": sparse_prefills,
     "a prompt in host memory": a_prompt_in_host_memory,
     **({"a study of steps": a_study_of_steps} if find_spec("matplotlib") else {}),
     "locked memory": on_gpu.test_memory_is_locked_as_long_as_it_is_held_and_no_longer,

@@ -24,11 +24,14 @@ from longspan.methods.snapkv import SnapKV
 from longspan.methods.streaming_llm import StreamingLLM
 from longspan.models.huggingface import HuggingFace
 from longspan.models.prompts import Prompts
+from longspan.prefill.minference import MInference
+from longspan.prefill.xattention import XAttention
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from longspan.methods.base import Method
+    from longspan.prefill.base import Prefill
 
 pytestmark = [
     pytest.mark.gpu,
@@ -95,6 +98,18 @@ def test_a_prompt_that_was_read_for_another_method(right: list[list[int]], place
     session = model.session(method, len(LENGTHS), prompts=known)
     assert greedy(session) == right
     assert known.given == len(LENGTHS)
+
+
+@pytest.mark.parametrize("prefill", [XAttention(), MInference(slash_tokens=300, blocks=4)], ids=str)
+def test_sparse_prefills_read_what_they_read_on_a_cpu(prefill: Prefill) -> None:
+    said = []
+    for device in ("cuda", "cpu"):
+        model = HuggingFace(
+            path="nano", dtype="float32", device=device, prefill_chunk_tokens=512
+        ).load()
+        session = model.session(Full(placement=device.replace("cuda", "gpu")), 3, prefill=prefill)
+        said.append(session.prefill(prompts()).cpu())
+    torch.testing.assert_close(*said, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.parametrize("placement", ["wave_buffer", "cpu"])
