@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import re
@@ -215,6 +216,17 @@ def test_a_full_disk_is_named_and_leaves_the_cache_usable(
 def test_the_last_words_of_a_broken_child_are_told() -> None:
     with pytest.raises(RuntimeError, match=r"ended with status 1: .*EOF while parsing an object"):
         _child_rows({"job": {}, "tokenizer": "{"}, lambda _done: None)
+
+
+def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+    """Also where it is killed, when nobody tells the child; what it is asked for takes minutes."""
+    job = dataclasses.asdict(cached(tmp_path)._job(131072, 5000, 0, 0))
+    request = json.dumps({"job": job, "tokenizer": hand_over(fast_tokenizer())}) + "\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "longspan.tasks.prepare"],
+        input=request, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
 def test_a_hit_imports_neither_lm_eval_nor_nltk(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -110,8 +112,8 @@ def _child_rows(request: dict[str, Any], report: Callable[[int], None]) -> list[
         assert child.stdout is not None
         try:
             with suppress(BrokenPipeError):  # a child that ended early has said why
-                child.stdin.write(json.dumps(request))
-                child.stdin.close()
+                child.stdin.write(json.dumps(request) + "\n")
+                child.stdin.flush()
             for line in child.stdout:
                 match _message(line):
                     case {"error": text}:
@@ -140,8 +142,11 @@ def _message(line: str) -> Any:
 
 
 def main() -> None:
-    """The child: read the request, write the rows to stdout."""
-    request = json.load(sys.stdin)
+    """The child: read the request, write the rows to stdout. It ends with its parent, which holds
+    the other end of its stdin, however that ends.
+    """
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
     answers = sys.stdout
 
     def say(**message: Any) -> None:
@@ -158,6 +163,12 @@ def main() -> None:
         return
     for row in rows:
         say(row=row)
+
+
+def _end_with(parent: int) -> None:
+    """A killed parent asks for nothing any more; a sample may take long until one is written."""
+    os.read(parent, 1)
+    os._exit(1)
 
 
 def _import_lm_eval() -> None:
