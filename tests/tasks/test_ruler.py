@@ -57,6 +57,24 @@ def test_what_an_example_holds(name: RulerName, tmp_path: Path) -> None:
         assert task.score(example, "") == 0
 
 
+class LetterTokenizer(WordTokenizer):
+    """One token a letter."""
+
+    fingerprint = "letters"
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any:
+        return super().__call__(" ".join(text.replace(" ", "_")))
+
+
+def test_letters_may_be_tokens(tmp_path: Path) -> None:
+    """The solved example is then longer than the 500 tokens that lm-eval gives it."""
+    task = ruler("vt", tmp_path)
+    (example,) = task.examples(LetterTokenizer(), 8192, 1, 0)
+    assert 0.8 * 8192 <= len(f"{example.prompt} {example.prefix}") + 30 <= 8192
+    with pytest.raises(ValueError, match="ctx=1024: "):
+        task.examples(LetterTokenizer(), 1024, 1, 0)
+
+
 def test_a_prompt_fits_where_it_joins_its_template(tmp_path: Path) -> None:
     tokenizer, free = SeamTokenizer(), []
     for ctx in range(1024, 1060):

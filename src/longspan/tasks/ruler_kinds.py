@@ -19,6 +19,10 @@ generators.
 """
 
 
+EXAMPLE_ANSWER_TOKENS = 30
+"""What lm-eval leaves free behind the solved example of variable tracking."""
+
+
 def source(job: Job, count: Count) -> Source:
     """The source for a job, its haystack or questions read."""
     from longspan.tasks import ruler_needles, ruler_questions, ruler_wordlists
@@ -66,13 +70,19 @@ def variable_tracking(job: Job, count: Count) -> Source:
 
     def make(limit: int, _seed: int, number: int, report: Report) -> list[Row]:
         plain = tokenizer_of(count)
+        with global_random():
+            text, answer = module.generate_input_output(5, 1, 4, is_icl=True)
+        # lm-eval would search without end for one that its 500 tokens do not hold, as with a
+        # tokenizer of single letters.
+        least = count(f"{text} {answer}") + EXAMPLE_ANSWER_TOKENS
+        room = 500 if least <= 480 else _ample(least)
         with replaced(module, tqdm=ticking(lambda _done: None)):
-            example = module.sys_vartrack_w_noise_random(plain, 1, 500, incremental=5)[0]
+            example = module.sys_vartrack_w_noise_random(plain, 1, room, incremental=5)[0]
         shown = count(f"{example['input']} {' '.join(example['outputs'])}\n\n")
         with global_random():
             smallest = count(module.generate_input_output(10, 1, 4)[0])
-        # lm-eval would search without end for a prompt that is short enough.
-        needed = shown + round(1.1 * smallest) + 32 + job.max_new_tokens
+        # Nor would it find an end where no prompt is short enough.
+        needed = shown + _ample(smallest) + job.max_new_tokens
         if needed > limit:
             raise job.too_short(job.context_tokens + needed - limit)
         oracle = LengthOracle(count, limit - job.max_new_tokens - shown)
@@ -88,3 +98,8 @@ def variable_tracking(job: Job, count: Count) -> Source:
         return [row_of(each) for each in made]
 
     return make
+
+
+def _ample(tokens: int) -> int:
+    """For a text that is drawn anew, by the tokens of one such."""
+    return round(1.1 * tokens) + 32
