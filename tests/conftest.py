@@ -5,15 +5,19 @@ begins first, so that no worker is left alone with it at the end.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
+from tests.interpreter import quicken
 
 if TYPE_CHECKING:
     import pytest
 
 if not torch.cuda.is_available():  # Triton reads it when it is imported
     os.environ["TRITON_INTERPRET"] = "1"
+    if find_spec("triton") is not None:
+        quicken()
 
 LONGEST = (
     "models/test_static.py",

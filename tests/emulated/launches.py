@@ -6,13 +6,14 @@ programs that run at the same time. That kernels compile is tests/kernels/compil
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from tests.emulated.pinned import is_pinned
 from tests.emulated.rules import Illegal, capturing, gpu
 from tests.emulated.tensors import CudaTensor, kept, mapped, tensors
+from tests.interpreter import quicken
 
 
 def install() -> None:
@@ -21,7 +22,7 @@ def install() -> None:
     from triton.runtime.interpreter import InterpretedFunction, InterpreterOptions
 
     interpreter.interpreter_builder.options = InterpreterOptions(sanitize_overflow=False)
-    interpreter._patch_lang = _patched_once(interpreter._patch_lang)
+    quicken()
     interpreted = InterpretedFunction.run
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
@@ -31,22 +32,6 @@ def install() -> None:
         return launch(partial(interpreted, self, grid=grid, warmup=warmup), self, args, kwargs)
 
     InterpretedFunction.run = run
-
-
-class _Stays:
-    def restore(self) -> None:
-        """Nothing is compiled in this process."""
-
-
-def _patched_once(patch: Any) -> Any:
-    """The language is made the interpreter's once, not at every launch and call: half the time."""
-
-    @cache
-    def patched(function: Any) -> _Stays:
-        patch(function)
-        return _Stays()
-
-    return patched
 
 
 def launch(kernel: Any, named: Any, args: Any, kwargs: Any) -> None:
