@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from longspan.prefill.sparse import Choice, Grid
     from longspan.types import LayerGeometry
 
-SLAB_BYTES = {"cpu": 1 << 22}
+SLAB_BYTES = {"cpu": 1 << 22, "cuda": 1 << 28}
 """Scores held at once: on a CPU what caches hold."""
-LARGE_SLAB_BYTES = 1 << 28
 COUNTED = 32
 """Entries whose scores `cell_scores` sums at most, a cell each."""
 
@@ -109,7 +108,7 @@ class Sampled:
 
     def _slabs(self) -> Iterator[tuple[int, Tensor]]:
         """Keys of the group that lie side by side, and the position of the first."""
-        most = SLAB_BYTES.get(self.grid.device.type, LARGE_SLAB_BYTES)
+        most = SLAB_BYTES[self.grid.device.type]
         count = max(COUNTED, most // (4 * self.q_RSD[..., 0].numel()))
         for part in self.grid.parts:
             for begin in range(part.first, part.stop, count):

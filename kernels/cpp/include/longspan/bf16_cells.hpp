@@ -52,13 +52,10 @@ class Bf16CellScratch {
         const Bf16* base = static_cast<const Bf16*>(args.q.data) + head * args.q.group_stride;
         for (int at = 0; at < count; at += product_columns) {
             std::fill(rows_.begin(), rows_.end(), Bf16{0});
-            for (int i = 0; i < std::min(product_columns, count - at); ++i)
-                for (int j = 0; j < args.stride; ++j) {
-                    const std::int64_t position = (row + at + i + 1) * args.stride - 1 - j;
-                    if (position < args.positions)
-                        std::copy_n(base + position * args.q.row_stride, args.head_size,
-                                    rows_.data() + i * depth_ + static_cast<std::int64_t>(j) * args.head_size);
-                }
+            const int some = std::min(product_columns, count - at);
+            each_position(args, row + at, some, [&](std::int64_t cell, std::int64_t place, std::int64_t position) {
+                std::copy_n(base + position * args.q.row_stride, args.head_size, rows_.data() + cell * depth_ + place * args.head_size);
+            });
             pair_columns(rows_.data(), depth_, static_cast<int>(depth_), q_.data() + at * depth_);
         }
     }

@@ -53,6 +53,16 @@ inline void give_nothing(const CellScoresArgs& args, std::int64_t head, std::int
         std::fill(lse + block, lse + args.blocks, -std::numeric_limits<float>::infinity());
 }
 
+// Calls use(cell, place in it, position) for what there is of the positions of `count` cells from `row` on; a cell's last comes first.
+template <class Use>
+inline void each_position(const CellScoresArgs& args, std::int64_t row, int count, Use use) {
+    for (int cell = 0; cell < count; ++cell)
+        for (int place = 0; place < args.stride; ++place) {
+            const std::int64_t position = (row + cell + 1) * args.stride - 1 - place;
+            if (position < args.positions) use(cell, place, position);
+        }
+}
+
 class CellScratch {
    public:
     explicit CellScratch(const CellScoresArgs& args)
@@ -84,13 +94,10 @@ class CellScratch {
         std::fill(q_.begin(), q_.end(), 0.0F);
         with_storage(args.q.dtype, [&]<class T>(const T*) {
             const T* base = static_cast<const T*>(args.q.data) + head * args.q.group_stride;
-            for (int i = 0; i < count; ++i)
-                for (int j = 0; j < args.stride; ++j) {
-                    const std::int64_t position = (row + i + 1) * args.stride - 1 - j;
-                    if (position >= args.positions) continue;
-                    float* to = q_.data() + static_cast<std::int64_t>(j) * args.head_size * panel_width + i;
-                    for (int d = 0; d < args.head_size; ++d) to[d * panel_width] = to_float(base[position * args.q.row_stride + d]);
-                }
+            each_position(args, row, count, [&](int cell, std::int64_t place, std::int64_t position) {
+                float* to = q_.data() + place * args.head_size * panel_width + cell;
+                for (int d = 0; d < args.head_size; ++d) to[d * panel_width] = to_float(base[position * args.q.row_stride + d]);
+            });
         });
     }
 
